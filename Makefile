@@ -1,0 +1,53 @@
+# `make demo` and `make test` need Python 3.11 or newer, make, git and a compiler; everything else goes to .venv.
+MODERN := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for one in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$one -c '$(MODERN)' 2>/dev/null && echo $$one && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq: pip's remarks about how this machine finds packages would drown the rest; its errors still show.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   install into $(VENV), diagnose two networks, write a page"
+	@echo "make test   install into $(VENV), then ruff, mypy and pytest"
+	@echo "make lint   ruff and mypy only"
+	@echo "make bench  the benchmarks"
+	@echo "make clean  remove $(VENV) and what the tools left"
+
+demo: $(VENV)/.demo
+	$(BIN)/diag demo
+
+test: lint
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	@if [ -d benchmarks ]; then $(BIN)/python -m pytest benchmarks -p no:xdist; \
+	else echo "there are no benchmarks yet"; fi
+
+clean:
+	rm -rf $(VENV) build dist diag-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(VENV)/.python:
+	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(MODERN)' || \
+	{ echo "diag needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing into $(VENV): minutes the first time, since torch is large"
+	$(PIP) -e '.[suites,fast]'
+	@touch $@
+
+# The development install contains the demo's, so the demo need not install again after it.
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing into $(VENV): minutes the first time, since torch is large"
+	$(PIP) -e '.[dev]'
+	@touch $(VENV)/.demo $@

@@ -1,0 +1,65 @@
+"""Watches a network learn, says what is wrong with its training and why.
+
+`check` trains a `Workload` for some steps and judges it; `watch` does the same inside a training loop of yours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diag.check import check as check
+    from diag.report.diagnosis import Diagnosis as Diagnosis
+    from diag.rules.finding import Finding as Finding
+    from diag.rules.registry import rule as rule
+    from diag.trace import Trace as Trace
+    from diag.train.workload import Workload as Workload
+    from diag.watch import Watch as Watch
+    from diag.watch import watch as watch
+
+__version__ = "0.1.0"
+
+__all__ = ["Diagnosis", "Finding", "Trace", "Watch", "Workload", "__version__", "check", "rule", "watch"]
+
+# Loaded on first use: torch, pandas and seaborn take seconds, and `diag --help` needs none of them.
+_HOMES = {
+    "Diagnosis": "diag.report.diagnosis",
+    "Finding": "diag.rules.finding",
+    "Trace": "diag.trace",
+    "Watch": "diag.watch",
+    "Workload": "diag.train.workload",
+    "check": "diag.check",
+    "rule": "diag.rules.registry",
+    "watch": "diag.watch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diag' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    setattr(sys.modules[__name__], name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(types.ModuleType):
+    """The package itself, in which a function keeps its name against the submodule that holds it.
+
+    Python binds a submodule to its parent on import: without this, `import diag.check` would replace the function
+    `diag.check` by the module of that name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, types.ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

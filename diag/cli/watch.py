@@ -1,0 +1,85 @@
+"""`diag watch SCRIPT ARGS`: run a training script as it is, watched, and judge what was seen."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from diag.cli.options import FailOn, FailOnOption, Format, FormatOption, HtmlOption, OutputOption, TraceOption
+from diag.errors import DiagError
+
+if TYPE_CHECKING:
+    from diag.train.script import ScriptOutcome
+
+
+def watch(
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The training script.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop measuring after N steps; the script runs on.", show_default="all"),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, metavar="K", help="Measure every K-th step.")] = 1,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    html: HtmlOption = None,
+    trace: TraceOption = None,
+    fail_on: FailOnOption = FailOn.error,
+) -> None:
+    """Run a training script, unmodified and watched, and say what is wrong with it.
+
+    The script runs as __main__ with its own arguments. Options of diag stand before the script, the script's after it.
+    Its output stays on stdout; the report goes to stderr. Its exit code is kept where it is not 0.
+    """
+    from diag.cli.deliver import Delivery, exit_code
+    from diag.cli.project import use_settings
+    from diag.train.script import watch_script
+    from diag.watch import diagnose
+
+    delivery = Delivery(format, output, html, trace, prose=sys.stderr)
+    delivery.require_writable()
+    use_settings()
+    argv = arguments or []
+    outcome = watch_script(script, argv, steps=steps, every=every)
+    if outcome.error and not outcome.interrupted:
+        sys.stderr.write(f"diag: {script} failed: {outcome.error}\n")
+    if outcome.trace.frame.empty:
+        _end_unjudged(script, outcome)
+    if outcome.interrupted:
+        sys.stderr.write("diag: interrupted; this is what was seen until then\n")
+    diagnosis = diagnose(outcome.trace, title=str(script), command=_command(script, argv, steps, every))
+    delivery.send(diagnosis)
+    raise typer.Exit(outcome.exit_code or (130 if outcome.interrupted else exit_code(diagnosis, fail_on)))
+
+
+def _command(script: Path, argv: list[str], steps: int | None, every: int) -> str:
+    words = ["diag", "watch"]
+    words += ["--steps", str(steps)] if steps is not None else []
+    words += ["--every", str(every)] if every != 1 else []
+    return shlex.join([*words, str(script), *argv])
+
+
+def _end_unjudged(script: Path, outcome: ScriptOutcome) -> NoReturn:
+    """Nothing was seen: say what to do."""
+    if outcome.interrupted:
+        sys.stderr.write(f"diag: interrupted before {script} trained anything\n")
+        raise typer.Exit(130)
+    if outcome.error:
+        # The 1 of an exception would read as a finding.
+        raise DiagError(f"{script} raised before it trained anything, so there is nothing to judge: mend it first")
+    if outcome.exit_code:
+        sys.stderr.write(
+            f"diag: {script} ended itself with exit code {outcome.exit_code} before it trained anything, so there is "
+            "nothing to judge: are its arguments right?\n"
+        )
+        raise typer.Exit(outcome.exit_code)
+    raise DiagError(
+        f"no training was seen in {script}: expected a torch model that is called, a loss.backward() and an "
+        "optimizer.step() in the script's own process"
+    )

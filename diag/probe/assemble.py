@@ -1,0 +1,194 @@
+"""From what the probe recorded to the tables of a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from diag.probe.eager import is_compiled
+from diag.probe.environment import describe_environment
+from diag.probe.sites import Root
+from diag.stats import fields
+from diag.trace import Trace, schema
+from diag.trace.schema import KINDS
+
+if TYPE_CHECKING:
+    from diag.probe.probe import Probe
+
+_MEASURED = {
+    "count": fields.COUNT,
+    "mean": fields.MEAN,
+    "min": fields.MIN,
+    "max": fields.MAX,
+    "units": fields.UNITS,
+    "dead_units": fields.DEAD_UNITS,
+    "nonfinite": fields.NONFINITE,
+    "sample_var": fields.SAMPLE_VAR,
+    "twin_units": fields.TWIN_UNITS,
+}
+
+
+def assemble(probe: Probe) -> Trace:
+    """The trace of everything recorded in closed steps."""
+    names = [probe.sites.name(site) for site in probe.sites.table]
+    return Trace(
+        frame=_frame(probe, names),
+        steps=_typed(pd.DataFrame(probe.recorder.steps, columns=schema.names(schema.STEPS)), schema.STEPS),
+        sites=_sites(probe, names),
+        units=_units(probe, names),
+        coverage=_coverage(probe),
+        meta=describe_environment(),
+    )
+
+
+def _frame(probe: Probe, names: list[str]) -> pd.DataFrame:
+    steps, keys, values = probe.recorder.tables()
+    orders = _owner_orders(probe)
+    finite = values[:, fields.COUNT] - values[:, fields.NONFINITE]
+    known = finite > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        var = np.where(known, values[:, fields.M2] / finite, np.nan)
+        share = {name: np.where(known, values[:, index] / finite, np.nan) for name, index in _SHARES}
+    columns: dict[str, Any] = {
+        "step": steps,
+        "site": pd.Categorical.from_codes(keys[:, 0], categories=range(len(names))).rename_categories(_unique(names)).astype("string"),
+        "call": keys[:, 1],
+        "order": np.where(keys[:, 3] >= 0, keys[:, 3], orders[keys[:, 0]] if len(keys) else keys[:, 3]),
+        "op": pd.Series(np.array([site.op for site in probe.sites.table], object)[keys[:, 0]], dtype="string"),
+        "kind": pd.Series(np.array(KINDS, object)[keys[:, 2]], dtype="string"),
+        "var": var,
+        "rms": np.sqrt(values[:, fields.MEAN] ** 2 + var),
+        **share,
+        **{name: values[:, index] for name, index in _MEASURED.items()},
+    }
+    frame = _typed(pd.DataFrame(columns, columns=schema.names(schema.FRAME)), schema.FRAME)
+    return frame.sort_values(["step", "kind", "order", "call"], kind="stable", ignore_index=True)
+
+
+_SHARES = (("zero_fraction", fields.ZEROS), ("saturated_fraction", fields.SATURATED))
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Category names must differ; two sites of one name (a module called like a functional's site) are told apart."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return result
+
+
+def _owner_orders(probe: Probe) -> np.ndarray:
+    """A parameter stands where its module first ran."""
+    first: dict[tuple[int, str], int] = {}
+    for site in probe.sites.table:
+        if site.kind == "output" and site.order >= 0:
+            key = (site.root, site.owner)
+            first[key] = min(first.get(key, site.order), site.order)
+    orders = [
+        site.order if site.kind == "output" else first.get((site.root, _owner(site.owner)), -1)
+        for site in probe.sites.table
+    ]
+    return np.array(orders, np.int64)
+
+
+def _owner(path: str) -> str:
+    """The module that a parameter belongs to: of a parametrized weight, the one that uses it."""
+    parts = path.split(".")
+    return ".".join(parts[: parts.index("parametrizations")]) if "parametrizations" in parts else path
+
+
+def _sites(probe: Probe, names: list[str]) -> pd.DataFrame:
+    optimized = probe.parameters.optimized()
+    for root in probe.sites.roots:
+        for parameter in root.model.parameters():
+            probe.parameters.site_of(parameter, optimized=id(parameter) in optimized)
+    names += [probe.sites.name(site) for site in probe.sites.table[len(names) :]]
+    held = probe.parameters.has_optimizer
+    orders = _owner_orders(probe)
+    several = len(probe.sites.roots) > 1
+    rows = [
+        {
+            "site": name,
+            "kind": site.kind,
+            "module": site.module,
+            "op": site.op,
+            "role": site.role,
+            "order": order,
+            "shape": site.shape,
+            "trainable": site.trainable,
+            "optimized": bool(site.optimized) if site.kind == "parameter" and held else None,
+            "owner": ".".join(filter(None, [probe.sites.roots[site.root].name if several else "", _owner(site.owner)])),
+        }
+        for name, site, order in zip(_unique(names), probe.sites.table, orders, strict=True)
+    ]
+    return _typed(pd.DataFrame(rows, columns=schema.names(schema.SITES)), schema.SITES)
+
+
+def _units(probe: Probe, names: list[str]) -> pd.DataFrame:
+    unique = _unique(names)
+    rows = [(step, unique[site], *rest) for step, site, *rest in probe.recorder.unit_rows]
+    return _typed(pd.DataFrame(rows, columns=schema.names(schema.UNITS)), schema.UNITS)
+
+
+def _typed(frame: pd.DataFrame, columns: tuple[schema.Column, ...]) -> pd.DataFrame:
+    return frame.astype(schema.dtypes(columns))
+
+
+def _coverage(probe: Probe) -> dict[str, Any]:
+    leaves, unseen = 0, []
+    for index, root in enumerate(probe.sites.roots):
+        for path, module in root.model.named_modules():
+            if any(name != "parametrizations" for name in module._modules) or ".parametrizations" in f".{path}":
+                continue
+            if isinstance(module, _CONTAINERS):
+                continue
+            leaves += 1
+            if (index, path) not in probe.forward.ran and not _inside_attention(root.model, path):
+                unseen.append(path or root.name)
+    recorder = probe.recorder
+    measured = {step for step, *_ in recorder._done}
+    notes = list(dict.fromkeys(probe.notes))
+    if recorder.stride > recorder.every:
+        notes.append(f"after step 30 only every {recorder.stride}th step was kept, to bound the trace")
+    if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
+        notes.append("code made by torch.compile ran eagerly while it was watched")
+    if probe.skipped_steps:
+        shown = ", ".join(map(str, probe.skipped_steps[:10])) + (", ..." if len(probe.skipped_steps) > 10 else "")
+        notes.append(f"the GradScaler left out {len(probe.skipped_steps)} optimizer steps for non-finite gradients: {shown}")
+    if probe.sites.roots and not probe.backward.gradients_seen:
+        notes.append("no gradient of an activation was seen: no backward pass ran while the model was watched")
+    if not probe.parameters.has_optimizer:
+        notes.append("no optimizer was seen: updates, and what training would do, were not observed")
+    return {
+        "steps": recorder.step,
+        "measured_steps": len(measured),
+        "training_passes": probe.forward.training_passes,
+        "evaluation_passes": probe.forward.evaluation_passes,
+        "models": [root.name for root in probe.sites.roots],
+        "sites": sum(site.kind == "output" for site in probe.sites.table),
+        "modules_total": leaves,
+        "modules_seen": leaves - len(unseen),
+        "not_seen": unseen,
+        "gradients": bool(probe.backward.gradients_seen),
+        "optimizer": probe.parameters.has_optimizer,
+        "skipped_steps": list(probe.skipped_steps),
+        "notes": notes,
+    }
+
+
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+"""They hold modules and parameters and are not called."""
+
+
+def _compiled(root: Root) -> bool:
+    return root.compiled or any(is_compiled(module) for module in root.model.modules())
+
+
+def _inside_attention(model: Any, path: str) -> bool:
+    """torch's attention uses its output projection's weight without calling the module."""
+    parent = path.rpartition(".")[0]
+    return path.endswith("out_proj") and type(model.get_submodule(parent)).__name__ == "MultiheadAttention"

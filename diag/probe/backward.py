@@ -1,0 +1,207 @@
+"""What happens in a backward pass: gradients of the loss with respect to what was seen, and the loss itself."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from diag.probe import patches
+from diag.probe.recorder import GRADIENT, Recorder
+from diag.probe.sites import Sites
+
+
+class _GradientHook:
+    """Measures one output's gradient when it arrives. Holds numbers only: no tensor and no graph."""
+
+    __slots__ = ("backward", "call", "order", "pending", "site")
+
+    def __init__(
+        self, backward: Backward, site: int, call: int, order: int, pending: _Recomputed | None = None
+    ) -> None:
+        self.backward = backward
+        self.site = site
+        self.call = call
+        self.order = order
+        self.pending = pending
+
+    def __call__(self, gradient: torch.Tensor | None) -> None:
+        # An output that does not reach the loss, beside one that does, is told of an undefined gradient.
+        if gradient is not None:
+            self.backward.see_gradient(self, gradient)
+
+
+class _Recomputed:
+    """The calls of one checkpointed segment that backward runs again, until the first gradient tells that it is complete."""
+
+    def __init__(self) -> None:
+        self.hooks: dict[int, list[_GradientHook]] = {}
+        self.resolved = False
+
+
+class Backward:
+    """Numbers the calls of a forward pass and takes in the gradients that answer them."""
+
+    def __init__(self, recorder: Recorder, sites: Sites) -> None:
+        self._recorder = recorder
+        self._sites = sites
+        self._calls: dict[int, int] = {}
+        self._order = 0
+        self._finished = False
+        self._waiting: dict[int, list[tuple[int, int]]] = {}
+        self._segment: _Recomputed | None = None
+        self._leaf_handles: list[RemovableHandle] = []
+        self._losses: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        self._before: tuple[int, list[tuple[int, int]]] = (0, [])
+        self._scaled: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
+        self._fresh_scale: torch.Tensor | None = None
+        self._scale: torch.Tensor | None = None
+        self.active = False
+        self.running = 0
+        self.gradients_seen = 0
+        self.stepped = False
+        self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
+
+    def install(self) -> None:
+        """Have backward passes and loss scales told."""
+        self.active = True
+        patches.listen(self)
+
+    def remove(self) -> None:
+        """Put everything back; hooks on graphs that are still alive do nothing from now on."""
+        self.active = False
+        patches.unlisten(self)
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Forget the calls and losses of the step and take hooks off tensors that outlive it."""
+        self._scaled.clear()
+        self._fresh_scale = None
+        self._begin_pass()
+
+    def begin_forward(self) -> None:
+        """A training pass begins. Calls are counted on until a backward pass has run: shared modules keep every call."""
+        if self._finished:
+            self._begin_pass()
+
+    def _begin_pass(self) -> None:
+        for handle in self._leaf_handles:
+            handle.remove()
+        self._leaf_handles.clear()
+        self._calls.clear()
+        self._waiting.clear()
+        self._order = 0
+        self._finished = False
+
+    def next_order(self) -> int:
+        """The next position in the forward pass."""
+        self._order += 1
+        return self._order - 1
+
+    def next_call(self, site: int, order: int | None) -> tuple[int, int]:
+        """Number a call of a site: which one it is, and its position in the pass."""
+        call = self._calls.get(site, 0)
+        self._calls[site] = call + 1
+        return call, self.next_order() if order is None else order
+
+    def was_seen(self, site: int) -> bool:
+        """Whether this pass has met the site, so that meeting it again in backward is a recomputation."""
+        return site in self._calls
+
+    def attach(self, site: int, call: int, order: int, tensor: torch.Tensor) -> None:
+        """Have the gradient of this tensor measured. Without a graph it may come in a recomputation: remember the call."""
+        if tensor.requires_grad:
+            self._hook(tensor, _GradientHook(self, site, call, order))
+        elif not torch.is_grad_enabled():
+            self._waiting.setdefault(site, []).append((call, order))
+
+    def attach_recomputed(self, site: int, tensor: torch.Tensor) -> None:
+        """A checkpointed call is run again with a graph: its gradient belongs to the call of the first run."""
+        if not self._waiting.get(site) or not tensor.requires_grad:
+            return
+        if self._segment is None or self._segment.resolved:
+            self._segment = _Recomputed()
+        hook = _GradientHook(self, site, -1, -1, self._segment)
+        self._segment.hooks.setdefault(site, []).append(hook)
+        self._hook(tensor, hook)
+
+    def _hook(self, tensor: torch.Tensor, hook: _GradientHook) -> None:
+        handle = tensor.register_hook(hook)
+        if tensor.is_leaf:
+            self._leaf_handles.append(handle)
+
+    def see_gradient(self, hook: _GradientHook, gradient: torch.Tensor) -> None:
+        """A gradient arrives. Only those of a real backward pass count, not those of `torch.autograd.grad`."""
+        if not self.active or not self.running:
+            return
+        if hook.pending is not None and not hook.pending.resolved:
+            self._resolve(hook.pending)
+        if hook.call < 0:
+            return
+        self.gradients_seen += 1
+        with torch._C.DisableTorchFunction():
+            self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient.detach(), scale=self._scale)
+
+    def _resolve(self, segment: _Recomputed) -> None:
+        """Segments are run again last first, but each in forward order: its calls are the last that still wait."""
+        segment.resolved = True
+        for site, hooks in segment.hooks.items():
+            waiting = self._waiting.get(site, [])
+            for hook, (call, order) in zip(reversed(hooks), reversed(waiting[-len(hooks) :]), strict=False):
+                hook.call, hook.order = call, order
+            del waiting[len(waiting) - min(len(hooks), len(waiting)) :]
+
+    def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
+        """A backward pass begins: note what is differentiated, and what would show that it reached the watched models."""
+        self.running += 1
+        if self.running > 1:
+            return
+        roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+        weights = [grad_tensors] * len(roots) if grad_tensors is None else grad_tensors
+        weights = [weights] if isinstance(weights, torch.Tensor) else list(weights)
+        self._scale = self._scale_of(roots)
+        scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
+        self._losses = list(zip(roots, weights, strict=True)) if scalar else []
+        self._before = (self.gradients_seen, self._versions())
+
+    def end_backward(self) -> None:
+        """The loss counts for this probe if its gradient came to the models that it watches."""
+        self.running -= 1
+        if self.running:
+            return
+        self._finished = True
+        losses, self._losses = self._losses, []
+        arrived, versions = self._before
+        if arrived != self.gradients_seen or versions != self._versions():
+            self._recorder.see_losses(losses, self._scale)
+        self._scale = None
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """For every watched parameter the identity and version of its gradient, which change when one is accumulated."""
+        gradients = (one.grad for root in self._sites.roots for one in root.model.parameters())
+        return [(id(one), one._version) for one in gradients if one is not None]
+
+    def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
+        """Remember which losses are scaled; what is computed from them before the next backward pass is too."""
+        for one in [outputs] if isinstance(outputs, torch.Tensor) else outputs if isinstance(outputs, list | tuple) else ():
+            self._scaled.append((weakref.ref(one), scale))
+        self._fresh_scale = scale
+
+    def _scale_of(self, tensors: list[Any]) -> torch.Tensor | None:
+        fresh, self._fresh_scale = self._fresh_scale, None
+        for reference, scale in self._scaled:
+            if any(reference() is one for one in tensors):
+                return scale
+        return fresh
+
+    def begin_scaled_step(self) -> None:
+        """See whether the optimizer will be let to step."""
+        self.stepped = False
+
+    def end_scaled_step(self, optimizer: Any) -> None:
+        """Non-finite gradients make the scaler leave out the step, which no hook of the optimizer sees."""
+        if not self.stepped:
+            self.on_skipped(optimizer)

@@ -1,0 +1,342 @@
+"""What happens in a forward pass: global module hooks for every module's output, a function mode for functional activations.
+
+Nothing is registered on the model itself, so that it pickles, copies and prints as if it were not watched.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as global_hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointFunction
+from torch.utils.hooks import RemovableHandle
+
+from diag.probe import ops
+from diag.probe.backward import Backward
+from diag.probe.eager import is_compiled
+from diag.probe.recorder import ACTIVATION, Recorder
+from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
+from diag.probe.tensors import find_tensors, is_measurable
+from diag.stats.saturation import Bounds, bounds_for
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What is known of a module that is called.
+
+    leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the one product
+    inside is its output.
+    """
+
+    module: nn.Module
+    root: int
+    path: str
+    leaf: bool
+    opaque: bool
+    single: bool
+    op: str
+    role: str
+    bounds: Bounds | None
+
+
+class Forward:
+    """Follows the modules that are being called and measures what they and the functions in them return."""
+
+    def __init__(self, sites: Sites, recorder: Recorder, backward: Backward, *, discover: bool = False) -> None:
+        self._sites = sites
+        self._recorder = recorder
+        self._backward = backward
+        self._discover = discover
+        self._stack: list[_Frame | None] = []
+        self._mode = _FunctionMode(self)
+        self._mode_depth = 0
+        self._thread = 0
+        self._handles: list[RemovableHandle] = []
+        self._trained: set[int] = set()
+        self._measures = False
+        self._layouts: dict[tuple[int, ...], int | None] = {}
+        self._frames: dict[int, _Frame] = {}
+        self._unknown: set[int] = set()
+        self._rescanned = False
+        self._input_order = -1
+        self.on_pass: Callable[[], None] = lambda: None
+        self.evaluation_passes = 0
+        self.training_passes = 0
+        self.ran: set[tuple[int, str]] = set()
+        self.ran_compiled = False
+
+    def install(self) -> None:
+        """Register the global module hooks."""
+        if not self._handles:
+            self._handles = [
+                global_hooks.register_module_forward_pre_hook(self._enter),
+                global_hooks.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
+            ]
+
+    def remove(self) -> None:
+        """Take every hook away; safe to call twice and in the middle of a pass."""
+        for handle in self._handles:
+            handle.remove()
+            # torch 2.13 forgets this entry, which would be one more for every step that is not measured.
+            global_hooks._global_forward_hooks_with_kwargs.pop(handle.id, None)
+        self._handles.clear()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
+        self._stack.clear()
+        while self._mode_depth:
+            self._mode_depth -= 1
+            self._mode.__exit__(None, None, None)
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return
+        if not self._stack:
+            self._enter_outermost(module, args)
+            return
+        if threading.get_ident() != self._thread:
+            return
+        top = self._stack[-1]
+        if top is None or top.opaque:
+            self._stack.append(top)
+            return
+        self._stack.append(self._frame_of(module, top.root) or top)
+
+    def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._sites.find_module(module) is None:
+            self.ran_compiled |= is_compiled(module)
+            if not self._discover or not any(p.requires_grad for p in module.parameters()):
+                return
+            self._sites.add_root(module)
+            self._frames.clear()
+            if self._sites.find_module(module) is None:
+                return
+        self._thread = threading.get_ident()
+        recomputing = self._backward.running
+        frame = self._frame_of(module, 0)
+        if frame is None or _is_parametrization(frame.path) or self._is_evaluation(module):
+            if frame is not None and not recomputing and not _is_parametrization(frame.path):
+                self.evaluation_passes += 1
+            self._stack.append(None)
+            return
+        self._input_order = -1
+        if not recomputing:
+            if module.training:
+                self._trained.add(id(module))
+            self.training_passes += 1
+            self.on_pass()
+            if not self._handles:
+                return
+            self._unknown.clear()
+            self._rescanned = False
+            self._backward.begin_forward()
+            self._input_order = self._backward.next_order()
+        self._measures = self._recorder.measures_step
+        self._stack.append(frame)
+        if self._measures and not recomputing:
+            # Before the forward pass, which may change its inputs in place.
+            with torch._C.DisableTorchFunction():
+                self._see_inputs(frame, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
+        self._mode.__enter__()
+        self._mode_depth += 1
+
+    def _is_evaluation(self, module: nn.Module) -> bool:
+        """No graph is built, or a module that has trained is called in evaluation mode."""
+        if torch.is_grad_enabled():
+            return id(module) in self._trained and not module.training
+        return not _in_reentrant_checkpoint()
+
+    def _frame_of(self, module: nn.Module, root: int) -> _Frame | None:
+        """What is known of a module; None for one that no watched model contains."""
+        frame = self._frames.get(id(module))
+        if frame is not None and frame.module is module:
+            return frame
+        if id(module) in self._unknown:
+            return None
+        found = self._sites.find_module(module)
+        if found is None and not self._rescanned:
+            # Once in a pass: modules made anew at every call would have the whole model searched each time.
+            self._rescanned = True
+            self._sites.rescan(root)
+            found = self._sites.find_module(module)
+        if found is None:
+            self._unknown.add(id(module))
+            return None
+        frame = self._frames[id(module)] = _describe(module, *found)
+        return frame
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        if not self._stack or threading.get_ident() != self._thread:
+            return
+        frame = self._stack.pop()
+        if not self._stack and self._mode_depth:
+            self._mode_depth -= 1
+            self._mode.__exit__(None, None, None)
+        if frame is None or frame.module is not module:
+            return
+        if len(rest) == 1:
+            return  # torch calls the hook without keywords where the module raised
+        kwargs, output = rest
+        self.ran.add((frame.root, frame.path))
+        if not self._measures:
+            return
+        with torch._C.DisableTorchFunction():
+            if not self._stack and self._input_order >= 0:
+                self._see_inputs(frame, list(kwargs.items()))
+            if frame.leaf:
+                self._see_output(frame, args, kwargs, output)
+
+    def _see_inputs(self, frame: _Frame, named: list[tuple[str, Any]]) -> None:
+        for name, value in named:
+            for where, tensor in find_tensors(value):
+                suffix = ":input" + (f".{name}" if name else "") + where
+                self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
+
+    def _see_output(self, frame: _Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        source = _source(args, kwargs)
+        for index, (where, tensor) in enumerate(find_tensors(output)):
+            suffix = where if index else ""
+            self._see(frame, suffix, frame.op, frame.role, tensor, bounds=frame.bounds, source=source)
+
+    def see_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A torch function was called while a watched module was running."""
+        op = ops.function_op(func)
+        frame = self._stack[-1] if self._stack else None
+        if op is None or frame is None or frame.opaque or not self._measures:
+            return
+        if (frame.single and op in ops.LAYERS) or not ops.is_recorded_call(op, args, kwargs):
+            return
+        if op in ops.DROPOUTS and not kwargs.get("training", True):
+            return
+        role = ops.role_of(op)
+        slope = ops.call_slope_parameters(op, args, kwargs) if role == "nonlinearity" else {}
+        bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
+        source = _source(args, kwargs)
+        with torch._C.DisableTorchFunction():
+            for index, (where, tensor) in enumerate(find_tensors(output)):
+                suffix = f":{op}" + (where if index else "")
+                self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
+
+    def _see(
+        self,
+        frame: _Frame,
+        suffix: str,
+        op: str,
+        role: str,
+        tensor: torch.Tensor,
+        *,
+        bounds: Bounds | None = None,
+        source: Any = None,
+        order: int | None = None,
+        gradient: bool = True,
+    ) -> None:
+        if not is_measurable(tensor):
+            return
+        site = self._sites.get(frame.root, frame.path, suffix)
+        if site is None:
+            site = self._new_site(frame, suffix, op, role, tensor)
+        if self._backward.running and self._backward.was_seen(site):
+            if gradient and torch.is_grad_enabled():
+                self._backward.attach_recomputed(site, tensor)
+            return
+        unit_dim = unit_dim_of(op, tensor, self._layouts)
+        if role in ("layer", "normalization", "recurrent", "embedding"):
+            self._layouts[tuple(tensor.shape)] = unit_dim
+        call, position = self._backward.next_call(site, order)
+        if self._sites.table[site].order < 0:
+            self._sites.table[site].order = position
+        self._recorder.measure(
+            site,
+            call,
+            position,
+            ACTIVATION,
+            tensor,
+            saturation=_saturation(bounds, tensor, source),
+            unit_dim=unit_dim,
+            sample_dim=_sample_dim(frame.module, suffix, tensor, unit_dim),
+        )
+        if gradient:
+            self._backward.attach(site, call, position, tensor)
+
+    def _new_site(self, frame: _Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
+        trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
+        module = type(frame.module).__name__
+        return self._sites.add(Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor)))
+
+
+def _describe(module: nn.Module, root: int, path: str) -> _Frame:
+    children = [name for name in module._modules if name != "parametrizations"]
+    leaf = not children or isinstance(module, nn.MultiheadAttention)
+    known = type(module).__module__.startswith("torch.nn") or "parametrizations" in module._modules
+    op = ops.module_op(module)
+    role = ops.module_role(module, op)
+    bounds = bounds_for(op, **ops.module_slope_parameters(module, op)) if role == "nonlinearity" else None
+    single = leaf and sum(p.ndim >= 2 for p in module._parameters.values() if p is not None) == 1
+    return _Frame(module, root, path, leaf, leaf and known, single, op, role, bounds)
+
+
+def _saturation(bounds: Bounds | None, output: torch.Tensor, source: Any) -> tuple[torch.Tensor, float, float] | None:
+    if bounds is None:
+        return None
+    if bounds.on == "output":
+        return output, bounds.low, bounds.high
+    if not isinstance(source, torch.Tensor) or source.shape != output.shape or not is_measurable(source):
+        return None
+    # An in-place operation has overwritten its input, so what it was cannot be known.
+    if source.data_ptr() == output.data_ptr():
+        return None
+    return source, bounds.low, bounds.high
+
+
+def _source(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else next(iter(kwargs.values()), None)
+
+
+def _sample_dim(module: nn.Module, suffix: str, tensor: torch.Tensor, unit_dim: int | None) -> int | None:
+    if tensor.ndim < 2 or (unit_dim is not None and unit_dim % tensor.ndim == 0):
+        return None
+    if tensor.ndim == 3 and isinstance(module, nn.RNNBase):
+        # The states that follow the output are (layers, batch, units) whatever batch_first says.
+        return 0 if module.batch_first and not suffix else 1
+    if tensor.ndim == 3 and isinstance(module, nn.MultiheadAttention):
+        return 0 if module.batch_first or suffix else 1
+    return 0
+
+
+def _is_parametrization(path: str) -> bool:
+    return "parametrizations" in path.split(".")
+
+
+def _in_reentrant_checkpoint() -> bool:
+    """Whether the caller is a checkpoint that runs without a graph now and with one in backward."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CHECKPOINT_CODE:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+_CHECKPOINT_CODE = CheckpointFunction.forward.__code__
+
+
+class _FunctionMode(TorchFunctionMode):
+    """Lets every torch function pass and shows it to the forward pass afterwards."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self._forward = forward
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        self._forward.see_call(func, args, kwargs, output)
+        return output

@@ -1,0 +1,194 @@
+"""What an optimizer step does: weights before it, the gradients it was given, and the change it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim import optimizer as global_hooks
+from torch.utils.hooks import RemovableHandle
+
+from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
+from diag.probe.sites import Site, Sites, shape_text
+from diag.stats import fields
+from diag.stats.torch_path import twin_rows
+
+_SAMPLE = 2**20
+"""Up to so many elements a parameter's change is measured whole, beyond on an even sample of about so many."""
+
+
+class Parameters:
+    """Follows optimizer steps by global hooks, so that optimizers pickle and copy as before."""
+
+    def __init__(self, sites: Sites, recorder: Recorder) -> None:
+        self._sites = sites
+        self._recorder = recorder
+        self._handles: list[RemovableHandle] = []
+        self._before: dict[int, torch.Tensor] = {}
+        self._optimizers: list[Optimizer] = []
+        self._watched: dict[int, bool] = {}
+        self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
+        self.before_step: Callable[[int, bool], None] = lambda index, closure: None
+        self._seen: set[tuple[int, int]] = set()
+
+    def install(self) -> None:
+        """Register the global optimizer hooks."""
+        self._handles = [
+            global_hooks.register_optimizer_step_pre_hook(self._pre),
+            global_hooks.register_optimizer_step_post_hook(self._post),
+        ]
+
+    def remove(self) -> None:
+        """Take the hooks away and drop what was copied."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._before.clear()
+
+    def end_step(self) -> None:
+        """Forget what was measured in the step."""
+        self._seen.clear()
+
+    def optimized(self) -> set[int]:
+        """The identities of all parameters that an optimizer seen so far holds."""
+        return {id(p) for one in self._optimizers for group in one.param_groups for p in group["params"]}
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether any optimizer has stepped or was announced."""
+        return bool(self._optimizers)
+
+    def announce(self, optimizer: Optimizer) -> int:
+        """Learn of an optimizer; returns its number."""
+        for index, known in enumerate(self._optimizers):
+            if known is optimizer:
+                return index
+        self._optimizers.append(optimizer)
+        return len(self._optimizers) - 1
+
+    def _holds_watched(self, optimizer: Optimizer) -> bool:
+        return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
+
+    def _pre(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        known = self.knows(optimizer)
+        if not known and not self._holds_watched(optimizer):
+            return
+        index = self.announce(optimizer)
+        closure = _has_closure(args, kwargs)
+        self.before_step(index, closure)
+        self._before.clear()
+        if not self._recorder.measures_step:
+            return
+        with torch.no_grad():
+            mine = list(self._parameters(optimizer))
+            if not known:
+                self._take_over({site for site, _ in mine})
+            # A fused optimizer unscales its gradients itself, within the step.
+            scale = getattr(optimizer, "grad_scale", None)
+            for site, parameter in mine:
+                self._see(site, parameter, WEIGHT)
+                if not closure:
+                    self._see(site, parameter.grad, WEIGHT_GRADIENT, scale)
+                self._before[site] = _sample(parameter).clone()
+            self._see_all(self._others())
+
+    def knows(self, optimizer: Optimizer) -> bool:
+        """Whether this optimizer has stepped or was announced."""
+        return any(known is optimizer for known in self._optimizers)
+
+    def _take_over(self, sites: set[int]) -> None:
+        """Gradients that were measured before their optimizer was known may not have been complete."""
+        self._recorder.forget(sites, WEIGHT_GRADIENT)
+        self._seen -= {(site, WEIGHT_GRADIENT) for site in sites}
+
+    def _post(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.knows(optimizer):
+            return
+        if self._recorder.measures_step:
+            with torch.no_grad():
+                for site, parameter in self._parameters(optimizer):
+                    if _has_closure(args, kwargs):
+                        self._see(site, parameter.grad, WEIGHT_GRADIENT)
+                    before = self._before.pop(site, None)
+                    if before is not None:
+                        self._recorder.measure(site, 0, -1, UPDATE, before.neg_().add_(_sample(parameter)))
+        self._before.clear()
+        self.on_step(self.announce(optimizer), optimizer)
+
+    def see_gradients(self) -> None:
+        """Measure weights and gradients at the end of a step that no optimizer takes."""
+        with torch.no_grad():
+            self._see_all(self._others())
+            for optimizer in self._optimizers:
+                self._see_all(self._parameters(optimizer))
+
+    def _see_all(self, parameters: Iterator[tuple[int, torch.Tensor]]) -> None:
+        for site, parameter in parameters:
+            self._see(site, parameter, WEIGHT)
+            self._see(site, parameter.grad, WEIGHT_GRADIENT)
+
+    def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[int, torch.Tensor]]:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.requires_grad and parameter.numel() and parameter.device.type != "meta":
+                    site = self.site_of(parameter, optimized=True)
+                    if site is not None:
+                        yield site, parameter
+
+    def _others(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Trainable parameters that no optimizer holds."""
+        held = self.optimized()
+        for root in self._sites.roots:
+            for parameter in root.model.parameters():
+                if parameter.requires_grad and id(parameter) not in held and parameter.numel() and parameter.device.type != "meta":
+                    site = self.site_of(parameter, optimized=False)
+                    if site is not None:
+                        yield site, parameter
+
+    def site_of(self, parameter: torch.Tensor, *, optimized: bool | None) -> int | None:
+        """The site of a watched parameter, new or known; None for a stranger's."""
+        found = self._sites.find_parameter(parameter)
+        if found is None:
+            return None
+        owner, _, name = found[1].rpartition(".")
+        site = self._sites.get(found[0], owner, name)
+        if site is None:
+            module = _owner_class(self._sites.roots[found[0]].model, owner)
+            op = next((kind for kind in ("bias", "weight") if name.startswith(kind) or name.endswith(kind)), name)
+            new = Site(found[0], owner, name, "parameter", module, op, "parameter", parameter.requires_grad, shape=shape_text(parameter))
+            site = self._sites.add(new)
+        known = self._sites.table[site]
+        known.optimized = optimized or known.optimized if optimized is not None else known.optimized
+        return site
+
+    def _see(self, site: int, tensor: torch.Tensor | None, kind: int, scale: torch.Tensor | None = None) -> None:
+        """Measure a weight or its gradient, once in a step."""
+        if tensor is None or (site, kind) in self._seen:
+            return
+        self._seen.add((site, kind))
+        tensor = tensor.detach()
+        row = self._recorder.measure(site, 0, -1, kind, tensor, scale=scale)
+        if tensor.ndim >= 2 and tensor.layout == torch.strided and (self._recorder.step < 3 or self._recorder.step % 10 == 0):
+            row[fields.TWIN_UNITS] = twin_rows(tensor)
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    given = args[1] if len(args) > 1 else kwargs.get("closure")
+    return given is not None
+
+
+def _sample(parameter: torch.Tensor) -> torch.Tensor:
+    flat = parameter.detach()
+    if flat.numel() <= _SAMPLE or flat.layout != torch.strided:
+        return flat
+    # An odd stride does not walk down one column of a matrix whose sides are powers of two.
+    return flat.reshape(-1)[:: -(-flat.numel() // _SAMPLE) | 1]
+
+
+def _owner_class(model: torch.nn.Module, path: str) -> str:
+    try:
+        return type(model.get_submodule(path)).__name__
+    except AttributeError:
+        return ""

@@ -1,0 +1,97 @@
+"""The functions of torch that are replaced while any probe watches: they say when backward runs, on what loss, and what scales it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+
+class Listener(Protocol):
+    """What a probe is told."""
+
+    def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
+        """A backward pass begins, perhaps within another."""
+
+    def end_backward(self) -> None:
+        """It has ended, perhaps by an exception."""
+
+    def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
+        """A loss was multiplied by the scale of a `GradScaler`."""
+
+    def begin_scaled_step(self) -> None:
+        """A `GradScaler` is about to let an optimizer step."""
+
+    def end_scaled_step(self, optimizer: Any) -> None:
+        """It has done so, or has left the step out."""
+
+
+_listeners: list[Listener] = []
+_replaced: list[tuple[Any, str, Any, Any]] = []
+
+
+def listen(listener: Listener) -> None:
+    """Tell this listener from now on. All probes share one replacement, so that they may end in any order."""
+    if not _replaced:
+        _replace(torch.autograd, "backward", _watched_backward)
+        _replace(torch.amp.GradScaler, "scale", _watched_scale)
+        _replace(torch.amp.GradScaler, "step", _watched_step)
+    _listeners.append(listener)
+
+
+def unlisten(listener: Listener) -> None:
+    """Tell this listener no more; after the last one everything is put back, except what someone else has replaced since."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+    while not _listeners and _replaced:
+        owner, name, original, ours = _replaced.pop()
+        if getattr(owner, name) is ours:
+            setattr(owner, name, original)
+
+
+def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    ours = functools.wraps(original)(wrap(original))
+    setattr(owner, name, ours)
+    _replaced.append((owner, name, original, ours))
+
+
+def _watched_backward(original: Any) -> Any:
+    def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> Any:
+        told = list(_listeners)
+        for one in told:
+            one.begin_backward(tensors, grad_tensors)
+        try:
+            return original(tensors, grad_tensors, *args, **kwargs)
+        finally:
+            for one in told:
+                one.end_backward()
+
+    return backward
+
+
+def _watched_scale(original: Any) -> Any:
+    def scale(scaler: Any, outputs: Any) -> Any:
+        scaled = original(scaler, outputs)
+        if scaler.is_enabled() and scaler._scale is not None:
+            factor = scaler._scale.detach().clone()
+            for one in _listeners:
+                one.see_scaled(scaled, factor)
+        return scaled
+
+    return scale
+
+
+def _watched_step(original: Any) -> Any:
+    def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        told = list(_listeners)
+        for one in told:
+            one.begin_scaled_step()
+        result = original(scaler, optimizer, *args, **kwargs)
+        for one in told:
+            one.end_scaled_step(optimizer)
+        return result
+
+    return step

@@ -1,0 +1,152 @@
+"""The instrument: watches models and optimizers between `start` and `stop`, and hands out the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from diag.probe.assemble import assemble
+from diag.probe.backward import Backward
+from diag.probe.eager import enter_eager, leave_eager
+from diag.probe.forward import Forward
+from diag.probe.parameters import Parameters
+from diag.probe.recorder import Recorder
+from diag.probe.sites import Sites
+from diag.trace import Trace
+
+
+class Probe:
+    """Measures every `every`-th step of the models it is given, or, with `discover`, of every model that trains.
+
+    A step ends with an optimizer's step; several optimizers stepping one after another share it. Without an optimizer,
+    `end_step` ends it. After `max_steps` steps it stops by itself.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module] = (),
+        optimizers: Sequence[Optimizer] = (),
+        *,
+        every: int = 1,
+        discover: bool = False,
+        window: int = 10,
+        max_steps: int | None = None,
+    ) -> None:
+        self.sites = Sites()
+        self.recorder = Recorder(window, every)
+        self.backward = Backward(self.recorder, self.sites)
+        self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
+        self.parameters = Parameters(self.sites, self.recorder)
+        self.notes: list[str] = []
+        for model in models:
+            self.sites.add_root(model)
+        for optimizer in optimizers:
+            self.parameters.announce(optimizer)
+        self.max_steps = max_steps
+        self._ended_by: int | None = None
+        self._ended_lr = float("nan")
+        self._stepped: set[int] = set()
+        self._loss: float | None = None
+        self._batch = -1
+        self._read = False
+        self.skipped_steps: list[int] = []
+        self.forward.on_pass = self._on_pass
+        self.parameters.before_step = self._before_step
+        self.parameters.on_step = self._on_step
+        self.backward.on_skipped = self._on_skipped
+        self.active = False
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.active = True
+        enter_eager()
+        self.backward.install()
+        self.parameters.install()
+        self.forward.install()
+
+    def stop(self) -> None:
+        """Stop watching and leave nothing behind. What was begun and not ended is kept as a last step."""
+        if not self.active:
+            return
+        self.active = False
+        self.forward.remove()
+        self.parameters.remove()
+        self._close_step()
+        if not self.recorder.is_empty:
+            self.notes.append(f"step {self.recorder.step} was not finished by an optimizer step")
+            self._ended_by = -1
+            self._close_step()
+        self.backward.remove()
+        leave_eager()
+
+    def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
+        """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
+        value = None if loss is None else float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
+        if self._read and self.recorder.is_empty:
+            # The step was closed early because its trace was read.
+            self._read = False
+            self.recorder.amend(loss=value, batch=batch)
+            return
+        self._loss = self._loss if value is None else value
+        self._batch = batch
+        if self._ended_by is None:
+            if self.recorder.measures_step:
+                self.parameters.see_gradients()
+            self._ended_by = -1
+        self._close_step()
+        if self.active:
+            self.forward.install()
+
+    def _before_step(self, index: int, closure: bool) -> None:
+        self.forward.reset()
+        # A closure runs passes of its own, which belong to this step and to none before it.
+        if index in self._stepped or (closure and self._ended_by is not None):
+            self._close_step()
+        self._read = False
+        self.recorder.first_loss_only |= closure
+
+    def _on_step(self, index: int, optimizer: Optimizer) -> None:
+        self.backward.stepped = True
+        self._stepped.add(index)
+        if self._ended_by is None:
+            self._ended_by = index
+            self._ended_lr = float(optimizer.param_groups[0].get("lr", float("nan")))
+        # In a step that is not measured the hooks are away; they must be back to see the next pass begin.
+        self.forward.install()
+
+    def _on_skipped(self, optimizer: Optimizer) -> None:
+        """A GradScaler left the optimizer's step out: the step is over, its gradients are not the next one's."""
+        if not self.parameters.knows(optimizer):
+            return
+        if self.recorder.measures_step:
+            self.parameters.see_gradients()
+        self.skipped_steps.append(self.recorder.step)
+        self._on_step(self.parameters.announce(optimizer), optimizer)
+
+    def _on_pass(self) -> None:
+        self._read = False
+        self._close_step()
+
+    def _close_step(self) -> None:
+        """Close a step that has been ended. It waits for the next pass, since another optimizer may belong to it."""
+        if self._ended_by is None:
+            return
+        self.recorder.end_step(lr=self._ended_lr, optimizer=self._ended_by, loss=self._loss, batch=self._batch)
+        self.backward.end_step()
+        self.parameters.end_step()
+        self._ended_by, self._ended_lr, self._loss, self._batch = None, float("nan"), None, -1
+        self._stepped.clear()
+        if self.active and self.max_steps is not None and self.recorder.step >= self.max_steps:
+            self.stop()
+        if self.active and not self.recorder.measures_step:
+            self.forward.remove()
+
+    def trace(self) -> Trace:
+        """What has been seen so far, as tables."""
+        self._read |= self._ended_by is not None
+        self._close_step()
+        return assemble(self)

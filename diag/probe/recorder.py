@@ -1,0 +1,189 @@
+"""The measurements of the open step, and the steps that are done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from diag.probe.buffer import Buffer
+from diag.probe.death import Death
+from diag.stats import fields
+from diag.stats.backend import measure_into
+from diag.stats.merge import merge_rows
+from diag.trace.schema import KINDS
+
+ACTIVATION, GRADIENT, WEIGHT, WEIGHT_GRADIENT, UPDATE = range(len(KINDS))
+_KEPT_STEPS = 30
+_MAX_ROWS = 1_000_000
+
+
+_Loss = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+
+
+class Recorder:
+    """Takes measurements without waiting for the device; merges them per (site, call, kind) when the step ends."""
+
+    def __init__(self, window: int = 10, every: int = 1) -> None:
+        self.step = 0
+        self.every = every
+        self.death = Death(window)
+        self.steps: list[dict[str, Any]] = []
+        self.unit_rows: list[tuple[int, ...]] = []
+        self.stride = 1
+        self._buffers: dict[torch.device, Buffer] = {}
+        self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
+        self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._stored = 0
+        self._losses: list[list[_Loss]] = []
+        self.backward_passes = 0
+        self.first_loss_only = False
+
+    def measure(
+        self,
+        site: int,
+        call: int,
+        order: int,
+        kind: int,
+        tensor: torch.Tensor,
+        *,
+        saturation: tuple[torch.Tensor, float, float] | None = None,
+        unit_dim: int | None = None,
+        sample_dim: int | None = None,
+        scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Measure one tensor; returns its row, still on the device. `scale`: the factor the loss was multiplied by."""
+        buffer = self._buffers.get(tensor.device)
+        if buffer is None:
+            buffer = self._buffers[tensor.device] = Buffer(tensor.device)
+        index = buffer.used
+        row = buffer.row()
+        mask = measure_into(row, tensor, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+        self._meta.append((tensor.device, index, site, call, order, kind, scale))
+        # An empty batch says nothing of its units.
+        if mask is not None and kind == ACTIVATION and tensor.numel():
+            self.death.see(site, call, mask)
+        return row
+
+    def forget(self, sites: set[int], kind: int) -> None:
+        """Drop what was measured of these sites in the open step."""
+        self._meta = [one for one in self._meta if not (one[2] in sites and one[5] == kind)]
+
+    def see_losses(
+        self, losses: list[tuple[torch.Tensor, torch.Tensor | None]], scale: torch.Tensor | None
+    ) -> None:
+        """The losses of one backward pass with their weights; they stay on their device until the step ends."""
+        self.backward_passes += 1
+        if losses:
+            kept = [(one.detach().clone(), None if w is None else w.detach().clone(), scale) for one, w in losses]
+            self._losses.append(kept)
+
+    def _loss(self) -> float | None:
+        """The sum over the step's backward passes; of a closure's, the first, since the later ones are at other weights."""
+        passes = self._losses[:1] if self.first_loss_only else self._losses
+        if not passes:
+            return None
+        factors = ((_number(loss), _number(weight), _number(scale)) for one in passes for loss, weight, scale in one)
+        return sum(loss * weight / scale for loss, weight, scale in factors)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the open step holds nothing."""
+        return not self._meta and not self._losses
+
+    def end_step(self, *, lr: float = float("nan"), optimizer: int = -1, loss: float | None = None, batch: int = -1) -> None:
+        """Close the open step and start the next."""
+        keys, values = self._merge()
+        if len(keys):
+            self._done.append((self.step, keys, values))
+            self._stored += len(keys)
+        rows, joint = self.death.end_step()
+        self.unit_rows += [(self.step, *row) for row in rows]
+        self._apply_joint_masks(keys, values, joint)
+        loss = self._loss() if loss is None else loss
+        self.steps.append(
+            {
+                "step": self.step,
+                "loss": float("nan") if loss is None else loss,
+                "lr": lr,
+                "optimizer": optimizer,
+                "backward_passes": self.backward_passes,
+                "batch": batch,
+            }
+        )
+        self._losses.clear()
+        self.backward_passes = 0
+        self.first_loss_only = False
+        self.step += 1
+        if self._stored > _MAX_ROWS:
+            self._thin()
+
+    def amend(self, *, loss: float | None, batch: int) -> None:
+        """Give the loss and batch number of the step that was closed last."""
+        last = self.steps[-1]
+        last["batch"] = batch
+        if loss is not None:
+            last["loss"] = loss
+
+    def _merge(self) -> tuple[np.ndarray, np.ndarray]:
+        """The step's rows, one per (site, call, kind): keys (site, call, kind, order) and values."""
+        if not self._meta:
+            return np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
+        drained = {device: buffer.drain() for device, buffer in self._buffers.items()}
+        raw = np.stack([drained[device][index] for device, index, *_ in self._meta])
+        scales = {id(scale): float(scale) for scale in {id(one[6]): one[6] for one in self._meta if one[6] is not None}.values()}
+        for position, meta in enumerate(self._meta):
+            if meta[6] is not None:
+                _unscale(raw[position], scales[id(meta[6])])
+        groups: dict[tuple[int, int, int], int] = {}
+        orders: list[int] = []
+        assigned = np.empty(len(self._meta), np.int64)
+        for position, (_, _, site, call, order, kind, _) in enumerate(self._meta):
+            key = (site, call, kind)
+            if key not in groups:
+                groups[key] = len(groups)
+                orders.append(order)
+            assigned[position] = groups[key]
+        self._meta.clear()
+        values = raw if len(groups) == len(raw) else merge_rows(raw, assigned, len(groups))
+        keys = np.array([(*key, order) for key, order in zip(groups, orders, strict=True)], np.int64)
+        return keys, values
+
+    def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
+        for (site, call), dead in joint.items():
+            rows = (keys[:, 0] == site) & (keys[:, 1] == call) & (keys[:, 2] == ACTIVATION)
+            values[rows, fields.DEAD_UNITS] = dead
+
+    def _thin(self) -> None:
+        """Keep the first steps and every `stride`-th of the rest, so that a long run's trace stays bounded."""
+        self.stride = max(self.stride, self.every) * 2
+        self._done = [one for one in self._done if one[0] < _KEPT_STEPS or one[0] % self.stride == 0]
+        self._stored = sum(len(keys) for _, keys, _ in self._done)
+        self.unit_rows = [row for row in self.unit_rows if row[0] < _KEPT_STEPS or row[0] % self.stride == 0]
+
+    @property
+    def measures_step(self) -> bool:
+        """Whether the open step is one that is asked for and will be kept."""
+        return self.step % self.every == 0 and (self.step < _KEPT_STEPS or self.step % self.stride == 0)
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All closed steps: step per row, keys (site, call, kind, order), values."""
+        if not self._done:
+            return np.empty(0, np.int64), np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
+        steps = np.concatenate([np.full(len(keys), step) for step, keys, _ in self._done])
+        return steps, np.concatenate([keys for _, keys, _ in self._done]), np.concatenate([values for *_, values in self._done])
+
+
+def _number(value: torch.Tensor | None) -> float:
+    if value is None:
+        return 1.0
+    return abs(complex(value.item())) if value.is_complex() else float(value)
+
+
+def _unscale(row: np.ndarray, scale: float) -> None:
+    """Undo a loss scale: gradients are linear in it, their squares quadratic."""
+    if scale == 1.0 or not scale > 0:
+        return
+    row[[fields.MEAN, fields.MIN, fields.MAX]] /= scale
+    row[[fields.M2, fields.SAMPLE_VAR]] /= scale**2

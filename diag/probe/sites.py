@@ -1,0 +1,128 @@
+"""Where tensors are met: the names of sites, and what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from diag.probe.eager import is_compiled
+
+
+@dataclass
+class Site:
+    """One place. root: which watched model. owner: module path within it. suffix: operation, or position in the output."""
+
+    root: int
+    owner: str
+    suffix: str
+    kind: str
+    module: str
+    op: str
+    role: str
+    trainable: bool
+    order: int = -1
+    shape: str = ""
+    optimized: bool | None = None
+    unit_dim: int | None = None
+
+
+@dataclass
+class Root:
+    """A watched model and the paths of its modules and parameters."""
+
+    model: nn.Module
+    name: str
+    paths: dict[int, str] = field(default_factory=dict)
+    parameters: dict[int, str] = field(default_factory=dict)
+    compiled: bool = False
+
+
+class Sites:
+    """The registry: models, their modules and parameters, and every site met so far."""
+
+    def __init__(self) -> None:
+        self.roots: list[Root] = []
+        self.table: list[Site] = []
+        self._ids: dict[tuple[int, str, str], int] = {}
+        self._modules: dict[int, tuple[int, str]] = {}
+        self._parameters: dict[int, tuple[int, str]] = {}
+
+    def add_root(self, model: nn.Module) -> int:
+        """Watch a model: every module in it gets its path. Of a compiled one, the module it was made from."""
+        compiled = is_compiled(model)
+        if compiled:
+            model = getattr(model, "_orig_mod", model)
+        same = sum(root.name.split("#")[0] == type(model).__name__ for root in self.roots)
+        name = type(model).__name__ + (f"#{same + 1}" if same else "")
+        self.roots.append(Root(model, name, compiled=compiled))
+        self.rescan(len(self.roots) - 1)
+        return len(self.roots) - 1
+
+    def rescan(self, index: int) -> None:
+        """Learn the modules and parameters a model has now; they may have been added since."""
+        root = self.roots[index]
+        for path, module in root.model.named_modules():
+            self._modules[id(module)] = (index, path)
+            root.paths[id(module)] = path
+        for name, parameter in root.model.named_parameters():
+            self._parameters[id(parameter)] = (index, name)
+            root.parameters[id(parameter)] = name
+
+    def find_module(self, module: nn.Module) -> tuple[int, str] | None:
+        """The model and path of a watched module."""
+        return self._modules.get(id(module))
+
+    def find_parameter(self, parameter: torch.Tensor) -> tuple[int, str] | None:
+        """The model and name of a watched parameter."""
+        return self._parameters.get(id(parameter))
+
+    def get(self, root: int, owner: str, suffix: str) -> int | None:
+        """The number of a site that was met before."""
+        return self._ids.get((root, owner, suffix))
+
+    def add(self, site: Site) -> int:
+        """Register a site and return its number."""
+        self.table.append(site)
+        self._ids[(site.root, site.owner, site.suffix)] = len(self.table) - 1
+        return len(self.table) - 1
+
+    def name(self, site: Site) -> str:
+        """What the site is called: its path, `Root:relu` for a functional of the root, with the model's name where there are several."""
+        root = self.roots[site.root]
+        path = site.owner
+        if len(self.roots) > 1:
+            path = f"{root.name}.{path}" if path else root.name
+        elif not path and site.kind == "output":
+            path = root.name
+        if site.kind == "parameter":
+            return f"{path}.{site.suffix}" if path else site.suffix
+        return path + site.suffix
+
+
+def shape_text(tensor: torch.Tensor) -> str:
+    """A shape as `64x128`; `scalar` for none."""
+    return "x".join(str(size) for size in tensor.shape) or "scalar"
+
+
+_SPATIAL = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1, 2, 3)}
+
+
+def unit_dim_of(op: str, tensor: torch.Tensor, layouts: dict[tuple[int, ...], int | None]) -> int | None:
+    """The dimension that holds the units: 1 for images and normalized channels, the last for features; None where there is none.
+
+    An elementwise operation keeps the layout of the layer whose output had the same shape: `layouts` remembers those.
+    """
+    ndim = tensor.ndim
+    if ndim < 2 or op in ("attention", "softmax", "log_softmax", "input", "div", "norm"):
+        return None
+    if op in _SPATIAL:
+        return ndim - 1 - _SPATIAL[op] if ndim > _SPATIAL[op] else None
+    if op in ("batch_norm", "group_norm", "instance_norm"):
+        return 1
+    if op in ("linear", "layer_norm", "rms_norm", "embedding", "embedding_bag", "lstm", "gru", "rnn", "matmul", "addmm"):
+        return ndim - 1
+    if tuple(tensor.shape) in layouts:
+        return layouts[tuple(tensor.shape)]
+    return 1 if ndim in (2, 4, 5) else ndim - 1

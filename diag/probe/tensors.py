@@ -1,0 +1,37 @@
+"""The tensors inside whatever a module returns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+_DEPTH = 6
+
+
+def find_tensors(value: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every floating or complex tensor in tensors, tuples, lists, mappings and dataclasses, with where it was: `[1][0]`, `[logits]`."""
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() or value.is_complex():
+            yield path, value
+    elif depth == 0 or value is None:
+        return
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from find_tensors(one, f"{path}[{key}]", depth - 1)
+    elif isinstance(value, (tuple, list)):
+        for index, one in enumerate(value):
+            yield from find_tensors(one, f"{path}[{index}]", depth - 1)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from find_tensors(getattr(value, field.name, None), f"{path}[{field.name}]", depth - 1)
+
+
+def is_measurable(tensor: torch.Tensor) -> bool:
+    """Whether the tensor holds numbers that can be read here: not a functorch wrapper, a fake, nested or meta tensor."""
+    if tensor.device.type == "meta" or tensor.is_nested or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    return type(tensor) is torch.Tensor or not isinstance(tensor, FakeTensor)

@@ -1,0 +1,1 @@
+"""For people: terminal, page, figures, Markdown. For machines: JSON, JUnit, SARIF, GitHub annotations."""

@@ -1,0 +1,64 @@
+"""The verdict on one watched training: findings, the trace they were read from, and what was not observed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diag.rules.finding import SEVERITIES, Finding, Severity
+from diag.rules.judge import judge
+from diag.trace import Trace
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a network, with the evidence.
+
+    findings: the gravest first. trace: what was measured. coverage: what was and was not observed.
+    title: what was judged, for people. command: the command that repeats it.
+    """
+
+    findings: list[Finding]
+    trace: Trace
+    coverage: dict[str, Any] = field(default_factory=dict)
+    title: str = "model"
+    command: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no error-level finding."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def at_least(self, severity: Severity) -> list[Finding]:
+        """The findings of this severity or graver."""
+        allowed = SEVERITIES[: SEVERITIES.index(severity) + 1]
+        return [finding for finding in self.findings if finding.severity in allowed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"schema": 1, "healthy", "findings", "coverage"}`, JSON-safe."""
+        return {
+            "schema": 1,
+            "healthy": self.healthy,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "coverage": self.coverage,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page and return its path.
+
+        Raises: DiagError if it cannot be written.
+        """
+        from diag.report.page import write_page
+
+        return write_page([self], Path(path), title=self.title)
+
+
+def diagnose(trace: Trace, *, title: str = "model", command: str = "") -> Diagnosis:
+    """Judge a trace by every rule."""
+    return Diagnosis(judge(trace), trace, dict(trace.coverage), title=title, command=command)

@@ -1,0 +1,183 @@
+"""Profiles over depth: the spread of activations and the size of gradients, from input to output."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from diag.report import measured
+from diag.report.figures import style, ticks
+from diag.report.figures.plot import Plot
+from diag.report.figures.svg import inline
+from diag.report.text import elide, number, plain
+from diag.trace import Trace
+
+SIGNAL = ("layer", "recurrent", "attention", "embedding", "normalization")
+"""Roles whose output is a new signal; a nonlinearity's is drawn apart, pooling and dropout not at all."""
+
+
+def activations(trace: Trace, name: str) -> Plot | None:
+    """Activation rms per site over depth: the last step as a line, the range over all steps as a band."""
+    table = measured.matrix(trace, "activation", "rms").map(_drawable)
+    groups = _groups(table, measured.roles(trace))
+    grouped = set().union(*groups.values())
+    shown, names = [site for site in table.index if site in grouped], measured.displays(trace)
+    table = table.loc[shown]
+    if not (table > 0).any(axis=None):
+        return None
+    figure, axes = style.blank()
+    for i, (label, sites) in enumerate(groups.items()):
+        _line_and_band(axes, table.loc[sites], shown, label, i)
+    ticks.log_scale(axes, table.to_numpy().ravel())
+    _marks(axes, trace, "activation", table)
+    ticks.sites_below(axes, [names.get(site, site) for site in shown])
+    axes.set_ylabel("activation rms")
+    _legend(axes)
+    return Plot(
+        name,
+        "Spread of activations over depth",
+        caption := _activation_caption(table.rename(index=names)),
+        inline(figure, name, caption),
+    )
+
+
+def gradients(trace: Trace, name: str) -> Plot | None:
+    """Gradient rms per layer on a log axis: light at the first step, darker later; a band spans all steps."""
+    table = layers(measured.matrix(trace, "gradient", "rms").map(_drawable), trace)
+    if not (table >= 0).any(axis=None):
+        return None
+    shown, names = list(table.index), measured.displays(trace)
+    figure, axes = style.blank()
+    steps = [table.columns[i] for i in ticks.thinned(table.shape[1], 4)]
+    colors = style.STEPS if len(steps) == 4 else style.STEPS[-len(steps) :]
+    _band(axes, table, shown, style.STEPS[1])
+    long = _long(table[steps], shown)
+    if len(long):
+        marker = "o" if len(shown) <= 30 else None
+        palette = dict(zip(steps, colors, strict=True))
+        sns.lineplot(
+            long, x="position", y="value", hue="step", palette=palette, ax=axes, estimator=None, marker=marker,
+            markeredgewidth=0, legend=False,
+        )  # fmt: skip
+    for step, color in zip(steps, colors, strict=True):
+        axes.plot([], [], color=color, label=f"step {step}")
+    ticks.log_scale(axes, table.to_numpy().ravel())
+    _marks(axes, trace, "gradient", table)
+    ticks.sites_below(axes, [names.get(site, site) for site in shown])
+    axes.set_ylabel("gradient rms (log)")
+    _legend(axes)
+    return Plot(
+        name,
+        "Gradient per layer over depth",
+        caption := _gradient_caption(table.rename(index=names)),
+        inline(figure, name, caption),
+    )
+
+
+def layers(table: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+    """The rows of layers alone, if there are two: a nonlinearity's own slope would make a saw of the profile."""
+    role = measured.roles(trace)
+    own = [site for site in table.index if role.get(site) in SIGNAL[:4]]
+    return table.loc[own] if len(own) >= 2 else table
+
+
+def _groups(table: pd.DataFrame, role: dict[str, str]) -> dict[str, list[str]]:
+    signal = [site for site in table.index if role.get(site) in SIGNAL]
+    bent = [site for site in table.index if role.get(site) == "nonlinearity"]
+    groups = {"layers": signal, "nonlinearities": bent}
+    groups = {label: sites for label, sites in groups.items() if sites}
+    return groups or ({"all sites": list(table.index)} if len(table) else {})
+
+
+def _line_and_band(axes: Axes, table: pd.DataFrame, shown: list[str], label: str, i: int) -> None:
+    _band(axes, table, shown, style.SERIES[i])
+    end = _long(measured.last(table).to_frame(table.columns[-1]), shown)
+    if end.empty:
+        return
+    marker = style.MARKERS[i] if len(shown) <= 40 else None
+    look = {"marker": marker, "markeredgewidth": 0, **style.stroke(i)}
+    sns.lineplot(end, x="position", y="value", ax=axes, estimator=None, label=label, **look)
+
+
+def _band(axes: Axes, table: pd.DataFrame, shown: list[str], color: str) -> None:
+    if table.shape[1] < 2:
+        return
+    positive = table.where(table > 0)
+    place = [shown.index(site) for site in table.index]
+    axes.fill_between(place, positive.min(axis=1), positive.max(axis=1), color=color, alpha=0.18, linewidth=0)
+
+
+def _long(table: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
+    place = {site: i for i, site in enumerate(shown)}
+    long = table.where(table > 0).rename_axis(index="site", columns="step").reset_index().melt("site", var_name="step")
+    return long.assign(position=long["site"].map(place)).dropna(subset=["value"])
+
+
+def _marks(axes: Axes, trace: Trace, kind: str, table: pd.DataFrame) -> None:
+    """Exact zeros at the floor of the log axis, sites that ever held NaN or infinity at its ceiling."""
+    across = axes.get_xaxis_transform()
+    end = measured.last(table)
+    zero = [i for i, site in enumerate(table.index) if end[site] == 0]
+    if zero:
+        axes.plot(
+            zero,
+            [0.02] * len(zero),
+            "v",
+            markersize=4.5,
+            color=style.BAD,
+            transform=across,
+            clip_on=False,
+            label="exactly 0",
+        )
+    broken = measured.matrix(trace, kind, "nonfinite").sum(axis=1)
+    bad = [i for i, site in enumerate(table.index) if broken.get(site, 0) > 0]
+    if bad:
+        axes.plot(bad, [0.98] * len(bad), "x", **style.CROSS, transform=across, label="NaN or infinite")
+
+
+def _legend(axes: Axes) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    own = axes.get_legend()
+    if own is not None:
+        own.remove()
+    if len(handles) > 1:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=min(len(handles), 4), columnspacing=1.2)
+
+
+def _drawable(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _activation_caption(table: pd.DataFrame) -> str:
+    end = measured.last(table).dropna()
+    low, high = str(end.idxmin()), str(end.idxmax())
+    band = f"; the band spans all {table.shape[1]} steps" if table.shape[1] > 1 else ""
+    return (
+        f"Rms of every output {measured.when(table)}: from {number(end[low])} at {_name(low)} "
+        f"to {number(end[high])} at {_name(high)}{band}."
+    )
+
+
+def _gradient_caption(table: pd.DataFrame) -> str:
+    end = measured.last(table).dropna()
+    head, tail = str(end.index[0]), str(end.index[-1])
+    low, high = float(end.iloc[0]), float(end.iloc[-1])
+    band = f" The band spans all {table.shape[1]} steps." if table.shape[1] > 1 else ""
+    text = (
+        f"{_sentence(measured.when(table))} the gradient of the loss has rms {number(high)} at {_name(tail)}, "
+        f"nearest the loss, and {number(low)} at {_name(head)}, nearest the input"
+    )
+    if low > 0 and high > 0:
+        text += f": a ratio of {number(low / high, 2)}"
+    return f"{text}.{band}"
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _name(site: object) -> str:
+    return elide(plain(site), 40)

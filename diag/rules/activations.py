@@ -1,0 +1,149 @@
+"""Activations that explode, fade or lose their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.registry import rule
+
+_HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
+_SPREAD_ROLES = ("layer", "recurrent", "nonlinearity", "normalization")
+
+
+@rule("exploding-activation")
+def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
+    """Activations grow over depth, or a hidden layer's are far beyond the input's, or they grow over the steps."""
+    limit = evidence.thresholds
+    for steps in (evidence.early, evidence.late):
+        trend = evidence.trend("activation", steps, "rms")
+        if trend is not None and 10**trend.total >= limit["exploding_activation_warning"]:
+            growth = 10**trend.total
+            yield Finding(
+                "exploding-activation",
+                "error" if growth >= limit["exploding_activation_error"] else "warning",
+                trend.sites[int(np.argmax(np.diff(trend.values))) + 1],
+                f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to {10 ** trend.values[-1]:.1e} at "
+                f"{trend.sites[-1]}: x{trend.factor:.2g} a layer over {len(trend.sites)} layers.",
+                {"step": steps[0], "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
+                "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or scale residual branches.",
+                _HE,
+            )
+            return
+    yield from _beyond_input(evidence)
+
+
+def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
+    """A hidden layer, not the last one, whose rms is a thousand times the input's and a thousand times 1."""
+    limit = evidence.thresholds["exploding_activation_error"]
+    # Steps in which the run breaks down tell of it too, as long as their numbers are finite.
+    steps = [step for step in evidence.measured if evidence.first_bad_step is None or step <= evidence.first_bad_step]
+    rows = evidence.rows("activation", steps, ("layer", "recurrent"))
+    hidden = rows[rows["order"] < rows["order"].max()]
+    if not len(hidden):
+        hidden = rows
+    scale = max(1.0, np.nan_to_num(evidence.input_rms(), nan=1.0))
+    wild = hidden[hidden["rms"] >= limit * scale].sort_values(["step", "order"])
+    if len(wild):
+        first = wild.iloc[0]
+        yield Finding(
+            "exploding-activation",
+            "error",
+            str(first["site"]),
+            f"Activations reach rms {first['rms']:.1e} at {first['site']} in step {first['step']}, {first['rms'] / scale:.0e} times the input's scale.",
+            {"step": int(first["step"]), "rms": float(first["rms"]), "input_rms": evidence.input_rms()},
+            "Scale the initialization or the learning rate down, or add normalization; in a recurrent net initialize the recurrent weights "
+            "orthogonally and clip gradients.",
+            _HE,
+        )
+
+
+@rule("collapsed-signal")
+def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
+    """Activations fade over depth, no longer differ between samples, or are dropped."""
+    found = _constant_input(evidence) or _dropped(evidence) or _faded(evidence) or _same_for_all(evidence)
+    if found is not None:
+        yield found
+
+
+def _constant_input(evidence: Evidence) -> Finding | None:
+    rows = evidence.rows("activation", evidence.clean, ("input",))
+    if not len(rows):
+        return None
+    first = rows[rows["site"] == rows.sort_values("order")["site"].iloc[0]]
+    spread = first["sample_var"].dropna()
+    if not len(spread) or spread.max() > 0:
+        return None
+    return Finding(
+        "collapsed-signal",
+        "error",
+        str(first["site"].iloc[0]),
+        f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} batches measured.",
+        {"step": int(first["step"].min()), "of": "input", "rms": float(first["rms"].median())},
+        "Look at what the data pipeline returns: a batch of one repeated sample, or a constant, teaches nothing.",
+        "DESIGN of this rule: Var over samples; FIELD practice (Karpathy 2019, 'become one with the data')",
+    )
+
+
+def _dropped(evidence: Evidence) -> Finding | None:
+    rows = evidence.rows("activation", evidence.clean, ("dropout",))
+    share = rows.groupby("site").agg(zero=("zero_fraction", "median"), order=("order", "min"), step=("step", "min"))
+    share = share[share["zero"] >= evidence.thresholds["dropped_share_error"]].sort_values("order")
+    if not len(share):
+        return None
+    first = share.iloc[0]
+    return Finding(
+        "collapsed-signal",
+        "error",
+        str(share.index[0]),
+        f"Dropout sets {first['zero']:.1%} of the signal to zero at {share.index[0]}: too little is left to learn from.",
+        {"step": int(first["step"]), "of": "dropout", "zero_fraction": float(first["zero"])},
+        "Lower the dropout probability: 0.1 to 0.5 are usual.",
+        "Srivastava et al. 2014, section A.4",
+    )
+
+
+def _faded(evidence: Evidence) -> Finding | None:
+    limit = evidence.thresholds["collapsed_scale_error"]
+    for steps in (evidence.early, evidence.late):
+        trend = evidence.trend("activation", steps, "rms")
+        if trend is not None and 10**trend.total <= limit:
+            return Finding(
+                "collapsed-signal",
+                "error",
+                trend.sites[int(np.argmin(np.diff(trend.values))) + 1],
+                f"Activations fade from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to {10 ** trend.values[-1]:.1e} at "
+                f"{trend.sites[-1]}: x{trend.factor:.2g} a layer over {len(trend.sites)} layers.",
+                {"step": steps[0], "of": "scale", "layers": len(trend.sites), "factor_per_layer": trend.factor, "ratio": 10**trend.total},
+                "Scale the initialization up: he_normal for ReLU, glorot_normal for tanh, lecun_normal for SELU or no activation; or add normalization.",
+                _HE,
+            )
+    return None
+
+
+def _same_for_all(evidence: Evidence) -> Finding | None:
+    """From some site to the output, samples differ by next to nothing."""
+    rows = evidence.rows("activation", evidence.late, _SPREAD_ROLES)
+    rows = rows[rows["rms"] > 0]
+    ratio = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).median()
+    table = pd.DataFrame({"ratio": ratio, "order": rows.groupby(["site", "call"])["order"].median()}).dropna().sort_values("order")
+    limit = evidence.thresholds
+    low = (table["ratio"] < limit["collapsed_spread_warning"]).to_numpy()
+    if len(table) < 3 or not low[-2:].all():
+        return None
+    start = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
+    run = table.iloc[start:]
+    site = str(run.index[0][0])
+    return Finding(
+        "collapsed-signal",
+        "error" if run["ratio"].max() < limit["collapsed_spread_error"] else "warning",
+        site,
+        f"From {site} to the output all samples look alike: their variance is {run['ratio'].max():.0e} of the mean square.",
+        {"step": evidence.late[0], "of": "spread", "spread": float(run["ratio"].max()), "sites": len(run)},
+        "Let the signal through: he_normal or glorot_normal initialization with zero biases, normalization, or residual connections.",
+        "Schoenholz et al. 2017, section 3 (correlations converge to 1)",
+    )

@@ -1,0 +1,183 @@
+"""A trace as rules read it: profiles over depth, windows of steps, the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from diag.trace import Trace
+
+EARLY, LATE = 3, 10
+SIGNAL_ROLES = ("layer", "recurrent")
+"""The sites that carry the signal from input to loss; what stands between them follows from them."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a quantity changes over depth, in powers of ten, by a Theil-Sen fit over the sites in forward order."""
+
+    sites: list[str]
+    values: np.ndarray
+    slope: float
+
+    @property
+    def total(self) -> float:
+        """Change from the first site to the last, log10."""
+        return self.slope * (len(self.sites) - 1)
+
+    @property
+    def factor(self) -> float:
+        """Factor per layer."""
+        return float(10**self.slope)
+
+
+class Evidence:
+    """What rules may ask of a trace. `thresholds`: name to value. Steps after the run broke down are left out of windows."""
+
+    def __init__(self, trace: Trace, thresholds: Mapping[str, float]) -> None:
+        self.trace = trace
+        self.thresholds = thresholds
+        sites = trace.sites.set_index("site")
+        frame = trace.frame.copy()
+        for column in ("role", "module", "trainable", "optimized", "owner", "shape"):
+            frame[column] = frame["site"].map(sites[column])
+        frame["norm"] = frame["rms"] * np.sqrt(frame["count"] - frame["nonfinite"])
+        self.frame = frame
+        self.sites = sites
+
+    @cached_property
+    def measured(self) -> list[int]:
+        """The measured steps."""
+        return sorted(int(step) for step in self.frame["step"].unique())
+
+    @cached_property
+    def losses(self) -> pd.Series:
+        """The loss by step, where it is known."""
+        return self.trace.steps.set_index("step")["loss"]
+
+    @cached_property
+    def first_bad_step(self) -> int | None:
+        """The first step with a non-finite loss or tensor."""
+        bad = set(self.frame.loc[self.frame["nonfinite"] > 0, "step"]) | set(self.losses[np.isinf(self.losses)].index)
+        seen = self.losses.notna()
+        if seen.any():
+            bad |= set(self.losses.index[~seen & (self.losses.index > seen.idxmax())])
+        return min(int(step) for step in bad) if bad else None
+
+    @cached_property
+    def diverged_at(self) -> int | None:
+        """The first step whose loss is far beyond the first ones', in the direction that is worse."""
+        return divergence_step(self.losses, self.thresholds["diverging_error"])
+
+    @cached_property
+    def clean(self) -> list[int]:
+        """Measured steps before the run broke down; the first one in any case."""
+        ends = [step for step in (self.first_bad_step, self.diverged_at) if step is not None]
+        end = min(ends) if ends else None
+        return [step for step in self.measured if end is None or step < end] or self.measured[:1]
+
+    @property
+    def early(self) -> list[int]:
+        """The first clean steps."""
+        return self.clean[:EARLY]
+
+    @property
+    def late(self) -> list[int]:
+        """The last clean steps."""
+        return self.clean[-LATE:]
+
+    def rows(self, kind: str, steps: list[int] | None = None, roles: tuple[str, ...] | None = None) -> pd.DataFrame:
+        """Rows of one kind, of some steps and roles, of tensors that are not empty."""
+        keep = (self.frame["kind"] == kind) & (self.frame["count"] > 0)
+        if steps is not None:
+            keep &= self.frame["step"].isin(steps)
+        if roles is not None:
+            keep &= self.frame["role"].isin(roles)
+        return self.frame[keep]
+
+    def profile(self, kind: str, steps: list[int], column: str, roles: tuple[str, ...] = SIGNAL_ROLES) -> pd.Series:
+        """The median over steps of a column, per (site, call) in forward order."""
+        rows = self.rows(kind, steps, roles)
+        grouped = rows.groupby(["site", "call"], sort=False)[[column, "order"]].median()
+        return grouped.sort_values("order", kind="stable")[column].dropna()
+
+    def trend(self, kind: str, steps: list[int], column: str) -> Trend | None:
+        """The trend of a positive quantity over the depth of the signal-carrying sites; None for fewer than three."""
+        profile = self.profile(kind, steps, column)
+        profile = profile[profile > 0]
+        if len(profile) < 3:
+            return None
+        values = np.log10(profile.to_numpy(dtype=float))
+        slope = float(stats.theilslopes(values, np.arange(len(values)))[0])
+        return Trend([site for site, _ in profile.index], values, slope)
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """Signal-carrying sites that are trained, in forward order."""
+        chosen = self.sites[self.sites["role"].isin(SIGNAL_ROLES) & (self.sites["order"] >= 0)]
+        return list(chosen.sort_values("order").index)
+
+    @cached_property
+    def parameters(self) -> pd.DataFrame:
+        """Per step and weight matrix: update_ratio and norms, in forward order of their modules."""
+        table = self.trace.parameters
+        for column in ("shape", "trainable", "optimized", "owner", "order"):
+            table[column] = table["site"].map(self.sites[column])
+        return table[table["shape"].str.contains("x", regex=False).fillna(False).astype(bool)]
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether an optimizer took steps."""
+        return bool((self.trace.steps["optimizer"] >= 0).any()) if len(self.trace.steps) else False
+
+    def fall(self) -> float:
+        """Relative fall of the loss from the first steps to the last, positive where it fell: medians of a third each."""
+        values = self.losses[[step for step in self.losses.index if step <= self.clean[-1]]].dropna() if self.clean else self.losses.dropna()
+        if len(values) < 6:
+            return float("nan")
+        third = len(values) // 3
+        before, after = float(values.iloc[:third].median()), float(values.iloc[-third:].median())
+        scale = max(abs(before), float(values.iloc[:third].std()), 1e-30)
+        return (before - after) / scale
+
+    def loss_falls(self) -> bool:
+        """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""
+        values = self.losses.dropna()
+        values = values[values.index <= self.clean[-1]] if self.clean else values
+        if len(values) < 6 or values.nunique() < 2:
+            return False
+        tau, p = stats.kendalltau(values.index, values.to_numpy())
+        return bool(tau < 0 and p < 0.01 and self.fall() > self.thresholds["loss_fall"])
+
+    def nonlinearity_near(self, site: str) -> str:
+        """The most frequent activation function of the network, for remedies that depend on it."""
+        ops = self.sites.loc[(self.sites["role"] == "nonlinearity") & ~self.sites["op"].isin(["softmax", "log_softmax"]), "op"]
+        return str(ops.mode().iloc[0]) if len(ops) else ""
+
+    def input_rms(self) -> float:
+        """The largest rms of an input in the first steps; NaN if none was seen."""
+        rows = self.rows("activation", self.early, ("input",))
+        return float(rows.groupby("site")["rms"].median().max()) if len(rows) else float("nan")
+
+
+def divergence_step(losses: pd.Series, factor: float) -> int | None:
+    """The first step whose loss exceeds `factor` times the largest of the first three.
+
+    A loss below zero may fall for good reasons (a likelihood); it counts only when it falls a thousand times further.
+    """
+    known = losses.dropna()
+    if len(known) < 2:
+        return None
+    head = known.iloc[:3]
+    scale = max(float(head.abs().iloc[0]), float(head.abs().median()) if np.isfinite(head).all() else 0.0, 1e-12)
+    if not np.isfinite(scale):
+        return None
+    spread = float((known.iloc[: max(3, len(known) // 3)]).abs().median())
+    worse = known > factor * max(scale, min(spread, scale * 10))
+    worse |= known < -1000 * factor * scale
+    return int(worse.idxmax()) if worse.any() else None

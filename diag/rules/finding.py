@@ -1,0 +1,55 @@
+"""What a rule says: one finding, with its evidence, its remedy and its source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""From the gravest to the least."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One pathology, judged.
+
+    rule: its name. severity: error | warning | note. site: where the trouble starts. message: what was seen, with the numbers.
+    evidence: the numbers, JSON-safe, `step` among them. remedy: what to change. source: paper and section, or tool.
+    consequences: what follows from it, so that one cause gives one error.
+    """
+
+    rule: str
+    severity: Severity
+    site: str
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    remedy: str = ""
+    source: str = ""
+    consequences: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON-safe values; a number that JSON cannot hold becomes a string ("nan", "inf")."""
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "site": self.site,
+            "message": self.message,
+            "evidence": _json_safe(self.evidence),
+            "remedy": self.remedy,
+            "source": self.source,
+            "consequences": [one.to_dict() for one in self.consequences],
+        }
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_safe(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_safe(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

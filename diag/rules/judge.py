@@ -1,0 +1,43 @@
+"""From a trace to findings: every rule asked, causes joined with their consequences."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from diag.errors import DiagError
+from diag.rules import activations, dead, gradients, loss, missing, nonfinite, saturation, symmetry, updates  # noqa: F401 (they register)
+from diag.rules.causes import join
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.registry import RULES
+from diag.rules.thresholds import resolve
+from diag.settings import load_settings
+from diag.trace import Trace
+
+
+def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[Finding]:
+    """The findings on a trace, the gravest first.
+
+    thresholds: instead of those of `[tool.diag.thresholds]` in the nearest pyproject.toml. Modules named in `[tool.diag] rules`
+    are imported first, for the rules they register.
+    Raises: DiagError for an unknown threshold, a module of rules that cannot be imported, or a user's rule that raises.
+    """
+    settings = load_settings()
+    for name in settings["rules"]:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise DiagError(f"[tool.diag] rules names '{name}', which cannot be imported: {error}") from error
+    if not len(trace.frame):
+        return []
+    evidence = Evidence(trace, resolve(settings["thresholds"] if thresholds is None else thresholds))
+    found: list[Finding] = []
+    for name, function in RULES.items():
+        try:
+            found.extend(function(evidence))
+        except Exception as error:
+            if function.__module__.startswith("diag.rules."):
+                raise
+            raise DiagError(f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}") from error
+    return join(found)

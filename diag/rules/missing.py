@@ -1,0 +1,78 @@
+"""Parameters that are to be trained and get no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.registry import rule
+
+
+@rule("missing-gradient")
+def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
+    """Trainable parameters without a gradient: an error where everything below some point gets none."""
+    table = _parameters(evidence)
+    if not len(table) or not table["reached"].any():
+        return
+    unused = table[(table["order"] < 0) & ~table["reached"]]
+    missing = table[(table["order"] >= 0) & ~table["reached"]]
+    if len(missing):
+        yield _cut(evidence, table, missing)
+    if len(unused):
+        names = list(unused.index)
+        yield Finding(
+            "missing-gradient",
+            "note",
+            names[0],
+            f"{len(names)} trainable parameters belong to modules that never ran: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+            {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
+            "Remove or freeze them if that is intended.",
+            "torch.autograd documentation",
+        )
+
+
+def _parameters(evidence: Evidence) -> pd.DataFrame:
+    """Trainable parameters that are meant to learn: whether a gradient that is not zero ever reached them."""
+    sites = evidence.sites
+    table = sites[(sites["kind"] == "parameter") & sites["trainable"].fillna(False).astype(bool)].copy()
+    if evidence.trains:
+        table = table[table["optimized"].fillna(False).astype(bool)]
+    rows = evidence.rows("weight_gradient")
+    reached = rows[(rows["rms"] > 0) | (rows["nonfinite"] > 0)]["site"].unique()
+    none = set(table.index) - set(rows["site"].unique())
+    table["reached"] = table.index.isin(reached)
+    table["none"] = table.index.isin(none)
+    return table
+
+
+def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Finding:
+    first_reached = int(table.loc[table["reached"] & (table["order"] >= 0), "order"].min()) if (table["reached"] & (table["order"] >= 0)).any() else -1
+    below = missing[missing["order"] < first_reached]
+    matrices = below[below["shape"].str.contains("x", regex=False)]
+    if len(below) and (len(matrices) or below["none"].any()):
+        last = below.sort_values("order").index[-1]
+        owner = str(table.loc[last, "owner"]) or last
+        kind = "none" if below["none"].all() else "none, or exactly zero,"
+        return Finding(
+            "missing-gradient",
+            "error",
+            owner,
+            f"Nothing up to {owner} gets a gradient: {len(below)} parameters meant to be trained get {kind} while those after it do.",
+            {"step": evidence.clean[0], "parameters": list(below.index)[:20], "count": len(below), "cut_after": owner},
+            "Look between this layer and the next for detach(), .data, no_grad(), a round trip through numpy, or a function without a slope "
+            "(round, sign, argmax, a comparison).",
+            "torch.autograd documentation, 'Locally disabling gradient computation'",
+        )
+    names = list(missing.sort_values("order").index)
+    return Finding(
+        "missing-gradient",
+        "warning" if missing["none"].any() else "note",
+        names[0],
+        f"{len(names)} trainable parameters get no gradient although their modules ran: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+        {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
+        "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
+        "torch.autograd documentation",
+    )

@@ -1,0 +1,119 @@
+"""Steps that are too small to matter or too large to help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.registry import rule
+
+_SMALL = 1e-3
+"""Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
+
+
+@rule("stalled-update")
+def stalled_update(evidence: Evidence) -> Iterator[Finding]:
+    """The weights hardly move, or some that are trained are in no optimizer."""
+    if not evidence.trains:
+        return
+    yield from _not_optimized(evidence)
+    ratios = _ratios(evidence)
+    if not len(ratios) or evidence.loss_falls():
+        return
+    recent = ratios[ratios["step"].isin(evidence.late)]
+    largest = recent.groupby("site")["update_ratio"].max()
+    if not len(largest):
+        return
+    typical = float(largest.median())
+    limit = evidence.thresholds
+    if typical >= limit["stalled_warning"]:
+        return
+    lr = evidence.trace.steps["lr"].dropna()
+    first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    yield Finding(
+        "stalled-update",
+        "error" if typical < limit["stalled_error"] else "warning",
+        str(first),
+        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss does not fall: nothing is learned.",
+        {
+            "step": evidence.late[0],
+            "update_ratio": typical,
+            "lr": float(lr.iloc[-1]) if len(lr) else None,
+            "matrices": len(largest),
+        },
+        "Raise the learning rate by factors of ten until updates are about 1e-3 of the weights; look for a schedule, a clipping norm, "
+        "an epsilon or a precision (bfloat16 weights) that swallows them.",
+        "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
+    )
+
+
+def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
+    """Parameters that require a gradient and get one, but that no optimizer holds."""
+    got = evidence.rows("weight_gradient")
+    idle = got[~got["optimized"].fillna(False).astype(bool) & (got["rms"] > 0)]
+    if not len(idle):
+        return
+    order = idle.sort_values(["order", "site"])
+    sites = list(dict.fromkeys(order["site"]))
+    yield Finding(
+        "stalled-update",
+        "error",
+        str(sites[0]),
+        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move: {', '.join(sites[:3])}"
+        f"{', ...' if len(sites) > 3 else ''}.",
+        {"step": int(order["step"].min()), "parameters": sites[:20], "count": len(sites)},
+        "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
+        "freeze what is not to be trained with requires_grad_(False).",
+        "torch.optim documentation, 'Constructing it'",
+    )
+
+
+@rule("oversized-update")
+def oversized_update(evidence: Evidence) -> Iterator[Finding]:
+    """A step changes the weights by as much as they are."""
+    ratios = _ratios(evidence)
+    if not len(ratios):
+        return
+    limit = evidence.thresholds
+    by_step = ratios.groupby("step")["update_ratio"]
+    median, largest = by_step.median(), by_step.max()
+    wild = median[median >= limit["oversized_error"]].index.union(largest[largest >= limit["oversized_single_error"]].index)
+    lasting = float(median.median()) >= limit["oversized_lasting_error"] and len(median) >= 5
+    if not len(wild) and not lasting:
+        return
+    step = int(wild.min() if len(wild) else median.index.min())
+    at = ratios[ratios["step"] == step].sort_values("update_ratio").iloc[-1]
+    input_rms = evidence.input_rms()
+    unscaled = f" The input's rms is {input_rms:.3g}: standardize it first." if input_rms > 10 else ""
+    lr = evidence.trace.steps.set_index("step")["lr"].get(step)
+    yield Finding(
+        "oversized-update",
+        "error",
+        str(at["site"]),
+        f"In step {step} the update of {at['site']} is {at['update_ratio']:.2g} times the weight itself (about 1e-3 is usual).",
+        {
+            "step": step,
+            "update_ratio": float(at["update_ratio"]),
+            "median_ratio": float(median.loc[step]),
+            "lr": float(lr) if lr is not None and pd.notna(lr) else None,
+            "input_rms": input_rms,
+        },
+        f"Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
+        f"check that zero_grad() is called every step.{unscaled}",
+        "SageMaker Debugger, rule UpdateTooLarge; Karpathy 2019",
+    )
+
+
+def _ratios(evidence: Evidence) -> pd.DataFrame:
+    """Update ratios of weight matrices that were not initialized to (nearly) nothing."""
+    table = evidence.parameters.dropna(subset=["update_ratio", "norm"])
+    first = table[table["step"] == table["step"].min()].copy()
+    if not len(first):
+        return table
+    elements = first["shape"].str.split("x").map(lambda sizes: float(pd.Series(sizes).astype(float).prod()))
+    rms = pd.Series((first["norm"] / elements**0.5).to_numpy(), index=first["site"])
+    known = rms[rms > _SMALL * rms.median()].index
+    return table[table["site"].isin(known)]

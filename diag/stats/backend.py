@@ -1,0 +1,73 @@
+"""Which implementation measures: the compiled one where numba is installed and the tensor suits it, else torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+
+from diag.errors import DiagError, nearest
+from diag.stats import torch_path
+from diag.stats.fields import WIDTH
+from diag.stats.tensor_stats import TensorStats
+from diag.stats.torch_path import Saturation
+
+VARIABLE = "DIAG_BACKEND"
+CHOICES = ("auto", "compiled", "torch")
+
+
+def backend_name() -> str:
+    """Name "compiled" or "torch": what measures the tensors that suit it; the first call may import numba.
+
+    Raises:
+        DiagError: DIAG_BACKEND is neither of auto, compiled, torch, or asks for numba where there is none.
+    """
+    return "torch" if _chosen() is torch_path.measure_into else "compiled"
+
+
+@lru_cache(maxsize=1)
+def _chosen() -> Callable[..., torch.Tensor | None]:
+    choice = os.environ.get(VARIABLE, "auto") or "auto"
+    if choice not in CHOICES:
+        raise DiagError(f"{VARIABLE} must be one of {', '.join(CHOICES)}; got {choice!r}{nearest(choice, CHOICES)}")
+    if choice == "torch":
+        return torch_path.measure_into
+    try:
+        from diag.stats import compiled
+    except ImportError as error:
+        if choice == "compiled":
+            raise DiagError(f"{VARIABLE}=compiled needs numba ({error}): pip install 'diag[fast]'") from error
+        return torch_path.measure_into
+    return compiled.measure_into
+
+
+def measure_into(
+    row: torch.Tensor,
+    x: torch.Tensor,
+    *,
+    saturation: Saturation | None = None,
+    unit_dim: int | None = None,
+    sample_dim: int | None = None,
+) -> torch.Tensor | None:
+    """Write the measurement of x into row with the fastest path that applies; see `torch_path.measure_into`.
+
+    Raises:
+        DiagError: as in `backend_name`.
+    """
+    return _chosen()(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+
+
+def measure(
+    x: torch.Tensor,
+    *,
+    saturation: Saturation | None = None,
+    unit_dim: int | None = None,
+    sample_dim: int | None = None,
+) -> TensorStats:
+    """The measurement of x as a value; waits for the device. Arguments as in `torch_path.measure_into`."""
+    device = torch.device("cpu") if x.is_meta else x.device
+    row = torch.empty(WIDTH, dtype=torch.float64, device=device)
+    measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+    return TensorStats.from_row(row.tolist())

@@ -1,0 +1,60 @@
+"""How a tensor lies in memory, and which of its elements stand for its samples."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+MAX_SAMPLES = 64
+MAX_FEATURES = 256
+
+
+def in_memory_order(x: torch.Tensor, unit_dim: int | None) -> tuple[torch.Tensor, list[int] | None]:
+    """View x as [outer, units, inner] in the order of its memory; copies only what is not dense.
+
+    Returns the contiguous view (units = 1 without unit_dim) and the permutation it took (None: none).
+    """
+    order: list[int] | None = None
+    if not x.is_contiguous():
+        strides = x.stride()
+        order = sorted(range(x.ndim), key=lambda dim: -strides[dim])
+        x = x.permute(order).contiguous()
+    if unit_dim is None or x.ndim == 0:
+        return x.reshape(1, 1, x.numel()), order
+    place = unit_dim % x.ndim
+    if order is not None:
+        place = order.index(place)
+    shape = x.shape
+    return x.reshape(math.prod(shape[:place]), shape[place], math.prod(shape[place + 1 :])), order
+
+
+@lru_cache(maxsize=4096)
+def sample_steps(samples: int, features: int) -> tuple[int, int]:
+    """Strides of the subsample: at most MAX_SAMPLES samples and MAX_FEATURES features of the flattened rest.
+
+    The feature stride is odd, so that it does not walk down one column of an image whose sides are powers of two.
+    """
+    feature_step = -(-features // MAX_FEATURES)
+    return max(1, -(-samples // MAX_SAMPLES)), max(1, feature_step | 1)
+
+
+def subsample(x: torch.Tensor, sample_dim: int) -> torch.Tensor | None:
+    """A bounded [samples, features] part of x; None where no variance over samples exists."""
+    if x.ndim == 0 or x.numel() == 0 or x.shape[sample_dim] < 2:
+        return None
+    x = x.movedim(sample_dim, 0) if sample_dim % x.ndim else x
+    samples = x.shape[0]
+    features = x.numel() // samples
+    sample_step, feature_step = sample_steps(samples, features)
+    if x.is_contiguous():
+        return x.view(samples, features)[::sample_step, ::feature_step]
+    x = x[::sample_step]
+    rest = torch.arange(0, features, feature_step, device=x.device)
+    index: list[slice | torch.Tensor] = []
+    for size in reversed(x.shape[1:]):
+        index.append(rest % size)
+        rest = rest // size
+    everything: list[slice | torch.Tensor] = [slice(None)]
+    return x[tuple(everything + index[::-1])] if index else x.unsqueeze(1)

@@ -1,0 +1,40 @@
+"""Units that start alike and stay alike: equal rows of a weight."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from diag.stats.plain import real, strided, without_autocast
+
+TWIN_LIMIT = 1 << 22  # elements of a weight that are looked at
+
+
+def twin_rows(w: torch.Tensor) -> torch.Tensor:
+    """How many rows of a weight exactly equal another row: units that start alike and stay alike.
+
+    Rows are sorted by a fixed pseudo-random projection, so that equal ones become neighbors, and neighbors are
+    compared element by element. Of more than TWIN_LIMIT elements only the first columns are looked at.
+
+    Returns:
+        float64, 0-dim, on the device of w; NaN for fewer than two dimensions and for empty weights.
+    """
+    with torch._C.DisableTorchFunction(), torch.no_grad(), without_autocast(w.device.type):
+        if w.is_meta or w.ndim < 2 or w.numel() == 0:
+            device = "cpu" if w.is_meta else w.device
+            return torch.full((), math.nan, dtype=torch.float64, device=device)
+        flat = strided(w.detach()).flatten(1)
+        flat = flat[:, : max(1, TWIN_LIMIT // flat.shape[0])]
+        flat = torch.view_as_real(flat.resolve_conj()).flatten(1) if flat.is_complex() else real(flat)
+        place = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64, device=w.device)
+        direction = torch.frac(torch.sin(place * 12.9898) * 43758.5453)
+        key, order = torch.sort(flat.double() @ direction)
+        # Equal rows may differ in the last digits of their projection: the sum's order depends on the row's place.
+        largest = torch.where(torch.isfinite(flat), flat, 0.0).abs().amax()
+        near = (key[1:] - key[:-1]) <= 1e-9 * largest * flat.shape[1]
+        if w.device.type == "cpu" and not near.any():
+            return torch.zeros((), dtype=torch.float64)
+        alike = near & (flat[order[1:]] == flat[order[:-1]]).all(1)
+        edge = torch.zeros(1, dtype=torch.bool, device=w.device)
+        return (torch.cat([edge, alike]) | torch.cat([alike, edge])).sum().double()

@@ -1,0 +1,128 @@
+"""The training loop that `diag check` runs: a few steps of a workload under a probe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from diag.errors import TargetError
+from diag.probe.probe import Probe
+from diag.train.workload import Workload
+
+Progress = Callable[[int, int, float | None], None]
+"""Called after each step with the steps done, the steps asked for and the loss."""
+
+STEPS_AT_INITIALIZATION = 5
+_STEPS_AFTER_NONFINITE_LOSS = 2
+
+
+def train(workload: Workload, probe: Probe, steps: int, progress: Progress | None = None) -> None:
+    """Train a workload for some steps, or, without an optimizer, only differentiate its loss on some batches.
+
+    It ends early when the batches are spent, or soon after the loss is no longer finite.
+    Raises: TargetError if the batches are empty or the loss is not a differentiable scalar, or with the cause if it raised.
+    """
+    total = steps if workload.optimizer is not None else min(steps, STEPS_AT_INITIALIZATION)
+    if not workload.model.training:
+        workload.model.train()
+    remaining = total
+    done = 0
+    for number, batch in _batches(workload.batches, total):
+        value = _step(workload, batch)
+        probe.end_step(value, batch=number)
+        done += 1
+        if progress is not None:
+            progress(done, total, value)
+        remaining = min(remaining - 1, _STEPS_AFTER_NONFINITE_LOSS) if not math.isfinite(value) else remaining - 1
+        if remaining <= 0:
+            break
+    if done == 0:
+        again = iter(workload.batches) is workload.batches
+        fix = "it is an iterator that is spent: give a list, a DataLoader or a fresh generator" if again else "give at least one batch"
+        raise TargetError(f"the workload's batches are empty: {fix}")
+    if done < total:
+        why = "the loss was no longer finite" if not math.isfinite(value) else "the batches were spent"
+        probe.notes.append(f"training ended after {done} of {total} steps: {why}")
+
+
+def _batches(batches: Any, total: int) -> Iterator[tuple[int, Any]]:
+    """At most `total` batches with their number in the data, from the start again when it is spent."""
+    try:
+        iterator = iter(batches)
+    except TypeError:
+        raise TargetError(f"the workload's batches must be iterable, got {type(batches).__name__}") from None
+    count = number = 0
+    while count < total:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            iterator = iter(batches)
+            if number == 0 or iterator is batches:
+                return
+            number = 0
+            continue
+        except Exception as error:
+            raise TargetError(f"reading batch {number} raised {type(error).__name__}: {_first_line(error)}") from error
+        yield number, batch
+        count, number = count + 1, number + 1
+
+
+def _step(workload: Workload, batch: Any) -> float:
+    model, optimizer = workload.model, workload.optimizer
+    if optimizer is None:
+        for parameter in model.parameters():
+            parameter.grad = None
+        loss = _loss(workload, batch)
+        _differentiate(loss)
+        return float(loss.detach())
+    values: list[float] = []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = _loss(workload, batch)
+        _differentiate(loss)
+        values.append(float(loss.detach()))
+        return loss
+
+    whole = isinstance(optimizer, torch.optim.LBFGS)
+    if not whole:
+        closure()
+    try:
+        optimizer.step(*([closure] if whole else []))
+    except TargetError:
+        raise
+    except Exception as error:
+        raise TargetError(f"the optimizer's step raised {type(error).__name__}: {_first_line(error)}") from error
+    return values[0]
+
+
+def _differentiate(loss: torch.Tensor) -> None:
+    try:
+        loss.backward()
+    except Exception as error:
+        raise TargetError(f"differentiating the loss raised {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _loss(workload: Workload, batch: Any) -> torch.Tensor:
+    try:
+        loss = workload.loss(workload.model, batch)
+    except TargetError:
+        raise
+    except Exception as error:
+        raise TargetError(f"the workload's loss raised {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(loss, torch.Tensor):
+        raise TargetError(f"the workload's loss must return a scalar tensor, got {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise TargetError(f"the workload's loss must return a scalar, got shape {tuple(loss.shape)}: take its mean or sum")
+    if not loss.requires_grad:
+        raise TargetError(
+            "the workload's loss has no gradient: it was computed under no_grad, detached, or from no trainable parameter"
+        )
+    return loss
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["(no message)"])[0]

@@ -1,0 +1,89 @@
+"""Watching a training loop that is the user's own."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from diag.errors import TargetError
+from diag.probe.probe import Probe
+from diag.report.diagnosis import Diagnosis, diagnose
+from diag.trace import Trace
+
+__all__ = ["Watch", "diagnose", "watch"]
+
+
+class Watch:
+    """Measures a model while it is trained: `with diag.watch(model) as watch: ...`.
+
+    A step ends with each optimizer step, or with `step(loss)` where no optimizer runs. The model is not changed: nothing
+    is registered on it, and it trains bit for bit as it would unwatched.
+    """
+
+    def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], every: int) -> None:
+        self._probe = Probe([model], optimizers, every=every)
+        self._title = type(model).__name__
+
+    def __enter__(self) -> Self:
+        if self._probe.active:
+            raise TargetError("this watch is already running: `diag.watch(model)` makes a new one for every `with`")
+        self._probe.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._probe.stop()
+
+    def step(self, loss: Any = None) -> None:
+        """End a step, or give the loss of the one that the optimizer has just ended. `loss`: a number or scalar tensor.
+
+        Raises: TargetError outside the `with` block, or for a loss that is no scalar.
+        """
+        if not self._probe.active:
+            raise TargetError("watch.step ends a step of a running watch: call it inside `with diag.watch(model) as watch:`")
+        if isinstance(loss, torch.Tensor) and (loss.numel() != 1 or loss.is_complex()):
+            raise TargetError(f"watch.step takes a scalar loss, got shape {tuple(loss.shape)}: take its mean or sum")
+        if not isinstance(loss, (torch.Tensor, numbers.Real, type(None))):
+            raise TargetError(f"watch.step takes a number or a scalar tensor, got {type(loss).__name__}")
+        self._probe.end_step(loss)
+
+    @property
+    def trace(self) -> Trace:
+        """What has been measured so far."""
+        return self._probe.trace()
+
+    def diagnose(self) -> Diagnosis:
+        """The verdict on what has been measured so far."""
+        return diagnose(self.trace, title=self._title)
+
+
+def watch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+    every: int = 1,
+) -> Watch:
+    """Watch a model in your own training loop.
+
+    Args: model, the module whose layers are measured. optimizer: its optimizer or optimizers; any that holds the model's
+        parameters is also found when it first steps. every: measure each `every`-th step, starting with the first.
+    Raises: TargetError for a model that is no module, or `every` below 1.
+    Example:
+        >>> with diag.watch(model) as watch:  # doctest: +SKIP
+        ...     train(model)
+        >>> watch.diagnose().healthy  # doctest: +SKIP
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TargetError(f"diag.watch takes a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise TargetError(f"every is a whole number of steps from 1, got {every!r}")
+    if optimizer is None:
+        optimizers: Sequence[torch.optim.Optimizer] = ()
+    else:
+        optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
+    for one in optimizers:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise TargetError(f"diag.watch takes a torch.optim.Optimizer or several, got {type(one).__name__}")
+    return Watch(model, optimizers, every)

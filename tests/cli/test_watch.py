@@ -1,0 +1,104 @@
+"""`diag watch`: the script's arguments, streams and exit code are its own."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from diag.trace import Trace
+from tests.cli.conftest import Script, diagnosis
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--help"],
+        ["-h", "--version"],
+        ["--steps", "3", "--lr=1e-3", "-x", "data file"],
+        ["--", "--a", "--"],
+        ["--format", "json", "--output"],
+    ],
+)
+def test_what_stands_after_the_script_is_the_scripts(run: Any, fake_watch: SimpleNamespace, argv: list[str]) -> None:
+    assert run("watch", "train.py", *argv).code == 0
+    assert fake_watch.calls[0] == {"script": "train.py", "argv": argv, "steps": None, "every": 1}
+
+
+def test_what_stands_before_the_script_is_ours(run: Any, fake_watch: SimpleNamespace) -> None:
+    run("watch", "--steps", "5", "--every", "2", "train.py", "--steps", "9", "a b")
+    assert fake_watch.calls[0] == {"script": "train.py", "argv": ["--steps", "9", "a b"], "steps": 5, "every": 2}
+    assert fake_watch.calls[1]["command"] == "diag watch --steps 5 --every 2 train.py --steps 9 'a b'"
+    assert fake_watch.calls[1]["title"] == "train.py"
+
+
+def test_help_before_the_script_is_ours(run: Any, fake_watch: SimpleNamespace) -> None:
+    result = run("watch", "--help")
+    assert "SCRIPT" in result.out
+    assert fake_watch.calls == []
+
+
+@pytest.mark.parametrize(
+    ("script", "severities", "code"),
+    [
+        ({}, (), 0),
+        ({}, ("error",), 1),
+        ({"exit_code": 3}, (), 3),
+        ({"exit_code": 3}, ("error",), 3),
+        ({"exit_code": 1, "error": "ValueError: x"}, (), 1),
+        ({"exit_code": 130, "error": "KeyboardInterrupt", "interrupted": True}, ("error",), 130),
+    ],
+)
+def test_exit_code(run: Any, fake_watch: SimpleNamespace, script: dict[str, Any], severities: Any, code: int) -> None:
+    fake_watch.outcome = Script(fake_watch.outcome.trace, **script)
+    fake_watch.diagnosis = diagnosis(*severities)
+    result = run("watch", "train.py")
+    assert result.code == code
+    assert ("diag: train.py failed: ValueError: x\n" in result.err) == (script.get("error") == "ValueError: x")
+    assert ("interrupted" in result.err) == ("interrupted" in script)
+
+
+def test_stdout_is_the_scripts(run: Any, fake_watch: SimpleNamespace) -> None:
+    fake_watch.during = lambda: print("epoch 1")
+    fake_watch.diagnosis = diagnosis("error")
+    result = run("watch", "train.py")
+    assert result.out == "epoch 1\n"
+    assert "vanishing-gradient" in result.err
+
+
+def test_json_follows_the_scripts_output(run: Any, fake_watch: SimpleNamespace, tmp_path: Any) -> None:
+    fake_watch.during = lambda: print("epoch 1")
+    shown = run("watch", "--format", "json", "train.py")
+    first, _, rest = shown.out.partition("\n")
+    assert first == "epoch 1"
+    assert json.loads(rest)["schema"] == 1
+    written = run("watch", "--format", "json", "--output", tmp_path / "r.json", "train.py")
+    assert written.out == "epoch 1\n"
+    assert json.loads((tmp_path / "r.json").read_text()) == json.loads(rest)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "last"),
+    [
+        ({}, 2, "diag: error: no training was seen in train.py: expected"),
+        ({"exit_code": 5}, 5, "diag: train.py ended itself with exit code 5 before it trained anything"),
+        ({"exit_code": 1, "error": "ValueError: x"}, 2, "diag: error: train.py raised before it trained anything"),
+        (
+            {"exit_code": 130, "error": "KeyboardInterrupt", "interrupted": True},
+            130,
+            "diag: interrupted before train.py",
+        ),
+    ],
+)
+def test_a_script_that_never_trains(
+    run: Any, fake_watch: SimpleNamespace, script: dict[str, Any], code: int, last: str
+) -> None:
+    fake_watch.outcome = Script(Trace(), **script)
+    result = run("watch", "train.py")
+    assert result.code == code
+    assert result.err.splitlines()[-1].startswith(last)
+    assert len(fake_watch.calls) == 1
+    assert result.out == ""

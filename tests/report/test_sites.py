@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diag.report import measured
+from diag.report.sites import log_share, selected, site_rows
+from diag.rules.finding import Finding
+from diag.trace import Trace
+from tests.report.synthetic import build_diagnosis, build_trace
+
+
+def test_calls_of_a_shared_site_merge_by_their_finite_elements() -> None:
+    trace = build_trace(1, 1)
+    second = trace.frame.assign(call=1, rms=3.0, count=100.0, nonfinite=50.0, mean=math.nan)
+    trace.frame = pd.concat([trace.frame.assign(rms=1.0, count=150.0, mean=0.5), second], ignore_index=True)
+    rms = measured.matrix(trace, "activation", "rms").iloc[0, 0]
+    assert rms == pytest.approx(math.sqrt((150 * 1 + 50 * 9) / 200))
+    assert measured.matrix(trace, "activation", "mean").iloc[0, 0] == pytest.approx(0.5), "a missing mean has no weight"
+    assert measured.matrix(trace, "activation", "nonfinite").iloc[0, 0] == 50
+
+
+def test_rows_come_in_forward_order_whatever_their_names() -> None:
+    rows = site_rows(build_diagnosis(5, 2, rename={0: "zzz", 4: "aaa"}))
+    assert [row.site for row in rows] == ["zzz", "layers.0:sigmoid", "layers.1", "layers.1:sigmoid", "aaa"]
+
+
+def test_saturation_is_told_of_sigmoid_and_not_of_relu() -> None:
+    sigmoid, relu = build_trace(5, 2), build_trace(5, 2, op="relu")
+    assert list(measured.saturation(sigmoid).index) == ["layers.0:sigmoid", "layers.1:sigmoid"]
+    assert measured.saturation(relu).empty
+    assert list(measured.zeros(relu).index) == ["layers.0:relu", "layers.1:relu"]
+
+
+def test_what_was_not_measured_stays_missing() -> None:
+    diagnosis = build_diagnosis(3, 2)
+    frame = diagnosis.trace.frame
+    diagnosis.trace.frame = frame[frame["kind"] != "gradient"]
+    row = site_rows(diagnosis)[0]
+    assert math.isnan(row.gradient_rms)
+    assert row.gradient_series == ()
+    assert math.isnan(row.saturated), "a linear layer has no slope to saturate"
+    assert site_rows(build_diagnosis(0, 0)) == []
+
+
+def test_the_last_measured_step_is_told_when_later_ones_are_missing() -> None:
+    diagnosis = build_diagnosis(3, 3)
+    frame = diagnosis.trace.frame
+    frame.loc[frame["step"] == 2, "rms"] = np.nan
+    frame.loc[(frame["step"] == 1) & (frame["site"] == "layers.0") & (frame["kind"] == "activation"), "rms"] = 7.0
+    assert site_rows(diagnosis)[0].activation_rms == pytest.approx(7.0)
+
+
+def test_sites_named_by_findings_and_by_their_parameters_are_kept() -> None:
+    diagnosis = build_diagnosis(300, 1, decay=0.9)
+    diagnosis.findings.append(Finding("stalled-update", "warning", "layers.77.weight", "m"))
+    shown = selected(site_rows(diagnosis), 24)
+    names = [row.site for row in shown]
+    assert len(shown) <= 24
+    assert {"layers.0", "layers.77", "layers.149:sigmoid"} <= set(names)
+    assert next(row.severity for row in shown if row.site == "layers.77") == "warning"
+
+
+def test_dead_units_fall_back_to_the_step_where_no_window_was_tracked() -> None:
+    trace = build_trace(3, 2, op="relu")
+    trace.units = Trace().units
+    trace.frame.loc[(trace.frame["site"] == "layers.0:relu") & (trace.frame["step"] == 1), "dead_units"] = 16.0
+    assert measured.dead(trace).loc["layers.0:relu", 1] == pytest.approx(16 / 64)
+
+
+def test_a_log_share_spans_at_least_two_decades() -> None:
+    assert log_share(1.0, [1.0, 1.1]) > 0.9
+    assert log_share(1e-8, [1e-8, 1.0]) == pytest.approx(0.05)
+    assert log_share(0.0, [1.0]) == 0
+    assert math.isnan(log_share(math.inf, [1.0]))
+    assert math.isnan(log_share(1.0, []))
