@@ -13,14 +13,22 @@ from diag.train.workload import Workload
 
 
 def check(
-    workload: Workload, steps: int = 30, *, progress: Progress | None = None, title: str | None = None, command: str = ""
+    workload: Workload,
+    steps: int = 30,
+    *,
+    progress: Progress | None = None,
+    title: str | None = None,
+    command: str = "",
 ) -> Diagnosis:
     """Train a workload for a few steps, watch every layer, and say what is wrong.
 
-    Model, optimizer and random states are afterwards what they were before. Without an optimizer no step is taken and the
+    Model, optimizer and random states are afterwards what they were before. Without an optimizer no step is taken
+    and the
     network is judged at initialization.
-    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. title, command: for the report.
-    Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar or has no gradient.
+    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. title, command:
+    for the report.
+    Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar
+    or has no gradient.
     """
     _validate(workload, steps)
     optimizers = [workload.optimizer] if workload.optimizer is not None else []
@@ -36,13 +44,20 @@ def check(
 
 def _validate(workload: Workload, steps: int) -> None:
     if not isinstance(workload, Workload):
-        raise TargetError(f"diag.check takes a diag.Workload, got {type(workload).__name__}: diag.Workload(model, batches, loss, optimizer)")
+        raise TargetError(
+            f"diag.check takes a diag.Workload, got {type(workload).__name__}: "
+            "diag.Workload(model, batches, loss, optimizer)"
+        )
     if not isinstance(workload.model, torch.nn.Module):
         raise TargetError(f"the workload's model must be a torch.nn.Module, got {type(workload.model).__name__}")
     if not callable(workload.loss):
-        raise TargetError(f"the workload's loss must be a function loss(model, batch), got {type(workload.loss).__name__}")
+        raise TargetError(
+            f"the workload's loss must be a function loss(model, batch), got {type(workload.loss).__name__}"
+        )
     if workload.optimizer is not None and not hasattr(workload.optimizer, "step"):
-        raise TargetError(f"the workload's optimizer must be a torch.optim.Optimizer, got {type(workload.optimizer).__name__}")
+        raise TargetError(
+            f"the workload's optimizer must be a torch.optim.Optimizer, got {type(workload.optimizer).__name__}"
+        )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise TargetError(f"steps is a whole number from 1, got {steps!r}")
     parameters = list(workload.model.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,10 +49,11 @@ def network(
 ) -> nn.Sequential:
     """64 pixels, ten hidden layers of 100 units, 10 classes; biases are zero."""
     widths = [64] + [WIDTH] * LAYERS
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in itertools.pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out), activation()]
-    model = nn.Sequential(*layers, nn.Linear(WIDTH, 10))
+    layers: dict[str, nn.Module] = {}
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths), start=1):
+        layers[f"layer{number}"] = nn.Linear(fan_in, fan_out)
+        layers[f"activation{number}"] = activation()
+    model = nn.Sequential(OrderedDict(layers, output=nn.Linear(WIDTH, 10)))
     for layer in model:
         if isinstance(layer, nn.Linear):
             init(layer.weight, generator)
@@ -89,7 +91,7 @@ def gradient_rms(diagnosis: Diagnosis) -> tuple[float, float]:
     """The rms of the loss gradient at the weights of the first and of the last layer, averaged over the steps."""
     rows = diagnosis.trace.kind("weight_gradient")
     means = rows.groupby("site")["rms"].mean()
-    return float(means["0.weight"]), float(means[f"{2 * LAYERS}.weight"])
+    return float(means["layer1.weight"]), float(means["output.weight"])
 
 
 @contextmanager

@@ -20,7 +20,8 @@ __all__ = ["Watch", "diagnose", "watch"]
 class Watch:
     """Measures a model while it is trained: `with diag.watch(model) as watch: ...`.
 
-    A step ends with each optimizer step, or with `step(loss)` where no optimizer runs. The model is not changed: nothing
+    A step ends with each optimizer step, or with `step(loss)` where no optimizer runs. The model is not changed:
+    nothing
     is registered on it, and it trains bit for bit as it would unwatched.
     """
 
@@ -34,7 +35,9 @@ class Watch:
         self._probe.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._probe.stop()
 
     def step(self, loss: Any = None) -> None:
@@ -43,7 +46,9 @@ class Watch:
         Raises: TargetError outside the `with` block, or for a loss that is no scalar.
         """
         if not self._probe.active:
-            raise TargetError("watch.step ends a step of a running watch: call it inside `with diag.watch(model) as watch:`")
+            raise TargetError(
+                "watch.step ends a step of a running watch: call it inside `with diag.watch(model) as watch:`"
+            )
         if isinstance(loss, torch.Tensor) and (loss.numel() != 1 or loss.is_complex()):
             raise TargetError(f"watch.step takes a scalar loss, got shape {tuple(loss.shape)}: take its mean or sum")
         if not isinstance(loss, (torch.Tensor, numbers.Real, type(None))):
@@ -67,7 +72,8 @@ def watch(
 ) -> Watch:
     """Watch a model in your own training loop.
 
-    Args: model, the module whose layers are measured. optimizer: its optimizer or optimizers; any that holds the model's
+    Args: model, the module whose layers are measured. optimizer: its optimizer or optimizers; any that holds the
+    model's
         parameters is also found when it first steps. every: measure each `every`-th step, starting with the first.
     Raises: TargetError for a model that is no module, or `every` below 1.
     Example:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +89,18 @@ def test_imports_run_one_way(path: Path) -> None:
 )
 def test_a_violation_is_found(part: str, source: str) -> None:
     assert len(violations(source, part)) == 1
+
+
+def test_every_foreign_package_is_declared() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {re.split(r"[<>=\[]", one)[0] for one in project["dependencies"] + extras["suites"] + extras["fast"]}
+    # What a package is called in an import where it is called otherwise in an index; markupsafe is a part of jinja2.
+    names = {"scikit-learn": "sklearn"}
+    allowed = {names.get(one, one) for one in declared} | {"markupsafe"} | set(sys.stdlib_module_names) | {"diag"}
+    found = {name.partition(".")[0] for path in FILES for name, _ in imported(ast.parse(path.read_text()))}
+    assert found - allowed == set()
+    assert {"torch", "typer", "seaborn"} <= found
 
 
 def hook_registrations(source: str) -> list[int]:

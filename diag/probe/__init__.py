@@ -1,0 +1,1 @@
+"""Where tensors are met: the only code that registers hooks."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from diag.probe.eager import is_compiled
 from diag.probe.environment import describe_environment
+from diag.probe.parameters import owner_class
 from diag.probe.sites import Root
 from diag.stats import fields
 from diag.trace import Trace, schema
@@ -54,7 +55,7 @@ def _frame(probe: Probe, names: list[str]) -> pd.DataFrame:
         share = {name: np.where(known, values[:, index] / finite, np.nan) for name, index in _SHARES}
     columns: dict[str, Any] = {
         "step": steps,
-        "site": pd.Categorical.from_codes(keys[:, 0], categories=range(len(names))).rename_categories(_unique(names)).astype("string"),
+        "site": pd.Series(np.array(_unique(names), object)[keys[:, 0]], dtype="string"),
         "call": keys[:, 1],
         "order": np.where(keys[:, 3] >= 0, keys[:, 3], orders[keys[:, 0]] if len(keys) else keys[:, 3]),
         "op": pd.Series(np.array([site.op for site in probe.sites.table], object)[keys[:, 0]], dtype="string"),
@@ -142,7 +143,9 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     leaves, unseen = 0, []
     for index, root in enumerate(probe.sites.roots):
         for path, module in root.model.named_modules():
-            if any(name != "parametrizations" for name in module._modules) or ".parametrizations" in f".{path}":
+            if {name for name, _ in module.named_children()} - {"parametrizations"}:
+                continue
+            if "parametrizations" in path.split("."):
                 continue
             if isinstance(module, _CONTAINERS):
                 continue
@@ -156,9 +159,14 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         notes.append(f"after step 30 only every {recorder.stride}th step was kept, to bound the trace")
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")
+    if probe.forward.unmeasurable:
+        where = ", ".join(path or "the model itself" for path in list(probe.forward.unmeasurable)[:5])
+        notes.append(f"outputs that could not be measured (nested, functorch, fake or meta tensors): {where}")
     if probe.skipped_steps:
         shown = ", ".join(map(str, probe.skipped_steps[:10])) + (", ..." if len(probe.skipped_steps) > 10 else "")
-        notes.append(f"the GradScaler left out {len(probe.skipped_steps)} optimizer steps for non-finite gradients: {shown}")
+        notes.append(
+            f"the GradScaler left out {len(probe.skipped_steps)} optimizer steps for non-finite gradients: {shown}"
+        )
     if probe.sites.roots and not probe.backward.gradients_seen:
         notes.append("no gradient of an activation was seen: no backward pass ran while the model was watched")
     if not probe.parameters.has_optimizer:
@@ -191,4 +199,4 @@ def _compiled(root: Root) -> bool:
 def _inside_attention(model: Any, path: str) -> bool:
     """torch's attention uses its output projection's weight without calling the module."""
     parent = path.rpartition(".")[0]
-    return path.endswith("out_proj") and type(model.get_submodule(parent)).__name__ == "MultiheadAttention"
+    return path.endswith("out_proj") and owner_class(model, parent) == "MultiheadAttention"

@@ -35,7 +35,9 @@ class _GradientHook:
 
 
 class _Recomputed:
-    """The calls of one checkpointed segment that backward runs again, until the first gradient tells that it is complete."""
+    """The calls of one checkpointed segment that backward runs again, until the first gradient tells that it is
+    complete.
+    """
 
     def __init__(self) -> None:
         self.hooks: dict[int, list[_GradientHook]] = {}
@@ -83,9 +85,15 @@ class Backward:
         self._begin_pass()
 
     def begin_forward(self) -> None:
-        """A training pass begins. Calls are counted on until a backward pass has run: shared modules keep every call."""
+        """A training pass begins. Calls are counted on until a backward pass has run: shared modules keep every
+        call.
+        """
         if self._finished:
             self._begin_pass()
+
+    def abandon_pass(self) -> None:
+        """The pass ended in an exception: the next one is numbered from the start."""
+        self._finished = True
 
     def _begin_pass(self) -> None:
         for handle in self._leaf_handles:
@@ -112,7 +120,9 @@ class Backward:
         return site in self._calls
 
     def attach(self, site: int, call: int, order: int, tensor: torch.Tensor) -> None:
-        """Have the gradient of this tensor measured. Without a graph it may come in a recomputation: remember the call."""
+        """Have the gradient of this tensor measured. Without a graph it may come in a recomputation: remember the
+        call.
+        """
         if tensor.requires_grad:
             self._hook(tensor, _GradientHook(self, site, call, order))
         elif not torch.is_grad_enabled():
@@ -155,7 +165,9 @@ class Backward:
             del waiting[len(waiting) - min(len(hooks), len(waiting)) :]
 
     def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
-        """A backward pass begins: note what is differentiated, and what would show that it reached the watched models."""
+        """A backward pass begins: note what is differentiated, and what would show that it reached the watched
+        models.
+        """
         self.running += 1
         if self.running > 1:
             return
@@ -180,13 +192,17 @@ class Backward:
         self._scale = None
 
     def _versions(self) -> list[tuple[int, int]]:
-        """For every watched parameter the identity and version of its gradient, which change when one is accumulated."""
+        """For every watched parameter the identity and version of its gradient, which change when one is
+        accumulated.
+        """
         gradients = (one.grad for root in self._sites.roots for one in root.model.parameters())
         return [(id(one), one._version) for one in gradients if one is not None]
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """Remember which losses are scaled; what is computed from them before the next backward pass is too."""
-        for one in [outputs] if isinstance(outputs, torch.Tensor) else outputs if isinstance(outputs, list | tuple) else ():
+        for one in (
+            [outputs] if isinstance(outputs, torch.Tensor) else outputs if isinstance(outputs, list | tuple) else ()
+        ):
             self._scaled.append((weakref.ref(one), scale))
         self._fresh_scale = scale
 

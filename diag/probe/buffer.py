@@ -31,12 +31,10 @@ class Buffer:
         return row
 
     def drain(self) -> np.ndarray:
-        """The rows in use as an array of shape (rows, WIDTH); afterwards all are free again. The one synchronization of a step."""
-        if not self._blocks:
-            return np.empty((0, WIDTH))
+        """The rows in use, shape (rows, WIDTH); then all are free again. The one synchronization of a step."""
         used = (self.used + _CHUNK - 1) // _CHUNK
-        rows = np.concatenate([block.cpu().double().numpy() for block in self._blocks[:used]]) if used else np.empty((0, WIDTH))
-        rows = rows[: self.used].copy()
+        parts = [block.cpu().double().numpy() for block in self._blocks[:used]]
+        rows = np.concatenate([np.empty((0, WIDTH)), *parts])[: self.used]
         for block in self._blocks[:used]:
             block.fill_(torch.nan)
         self.used = 0

@@ -29,7 +29,9 @@ class Death:
     _merged: set[tuple[int, int]] = field(default_factory=set)
 
     def see(self, site: int, call: int, mask: torch.Tensor) -> None:
-        """One measurement: `mask` is true for the units that were zero in it. Within a step a unit must be zero in all of them."""
+        """One measurement: `mask` is true for the units that were zero in it. Within a step a unit must be zero in
+        all of them.
+        """
         key = (site, call)
         before = self._masks.get(key)
         if before is None or before.shape != mask.shape:
@@ -41,7 +43,8 @@ class Death:
     def end_step(self) -> tuple[list[tuple[int, int, int, int, int, int]], dict[tuple[int, int], int]]:
         """Close the step.
 
-        Returns rows (site, call, units, dead, sleeping, revived), and the zero units of the sites that were measured several times.
+        Returns rows (site, call, units, dead, sleeping, revived), and the zero units of the sites that were
+        measured several times.
         """
         if not self._masks:
             return [], {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import torch
 
 _VARIABLE = "TORCH_COMPILE_DISABLE"
+_WARNING = r"Using `torch\.compile\(module\)` when there are global hooks"
 _watching = 0
 _undo: list[Callable[[], None]] = []
 
@@ -19,6 +21,10 @@ def enter_eager() -> None:
     _watching += 1
     if _watching > 1:
         return
+    # torch warns that global hooks fire once more for the wrapper of a compiled module; ours know.
+    warnings.filterwarnings("ignore", message=_WARNING, category=UserWarning)
+    ours = warnings.filters[0]
+    _undo.append(lambda: _remove_filter(ours))
     if "torch._dynamo" in sys.modules:
         stance = torch.compiler.set_stance("force_eager")
         _undo.append(lambda: stance.__exit__(None, None, None))
@@ -40,6 +46,12 @@ def leave_eager() -> None:
 def is_compiled(module: torch.nn.Module) -> bool:
     """Whether calling this module would run code that `torch.compile` made."""
     return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def _remove_filter(ours: object) -> None:
+    filters = warnings.filters
+    if isinstance(filters, list) and ours in filters:
+        filters.remove(ours)
 
 
 def _restore_variable(before: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What happens in a forward pass: global module hooks for every module's output, a function mode for functional activations.
+"""What happens in a forward pass: global module hooks see every output, a function mode the functional activations.
 
 Nothing is registered on the model itself, so that it pickles, copies and prints as if it were not watched.
 """
@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ from diag.stats.saturation import Bounds, bounds_for
 class _Frame:
     """What is known of a module that is called.
 
-    leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the one product
+    leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that
+    the one product
     inside is its output.
     """
 
@@ -44,6 +46,7 @@ class _Frame:
     op: str
     role: str
     bounds: Bounds | None
+    children: int
 
 
 class Forward:
@@ -71,6 +74,7 @@ class Forward:
         self.training_passes = 0
         self.ran: set[tuple[int, str]] = set()
         self.ran_compiled = False
+        self.unmeasurable: dict[str, None] = {}
 
     def install(self) -> None:
         """Register the global module hooks."""
@@ -97,7 +101,7 @@ class Forward:
             self._mode.__exit__(None, None, None)
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
             return
         if not self._stack:
             self._enter_outermost(module, args)
@@ -157,7 +161,7 @@ class Forward:
     def _frame_of(self, module: nn.Module, root: int) -> _Frame | None:
         """What is known of a module; None for one that no watched model contains."""
         frame = self._frames.get(id(module))
-        if frame is not None and frame.module is module:
+        if frame is not None and frame.module is module and frame.children == len(module._modules):
             return frame
         if id(module) in self._unknown:
             return None
@@ -183,7 +187,10 @@ class Forward:
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:
-            return  # torch calls the hook without keywords where the module raised
+            # torch calls the hook without keywords where the module raised.
+            if not self._stack and not self._backward.running:
+                self._backward.abandon_pass()
+            return
         kwargs, output = rest
         self.ran.add((frame.root, frame.path))
         if not self._measures:
@@ -239,6 +246,7 @@ class Forward:
         gradient: bool = True,
     ) -> None:
         if not is_measurable(tensor):
+            self.unmeasurable[frame.path] = None
             return
         site = self._sites.get(frame.root, frame.path, suffix)
         if site is None:
@@ -269,18 +277,22 @@ class Forward:
     def _new_site(self, frame: _Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
         module = type(frame.module).__name__
-        return self._sites.add(Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor)))
+        return self._sites.add(
+            Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor))
+        )
 
 
 def _describe(module: nn.Module, root: int, path: str) -> _Frame:
-    children = [name for name in module._modules if name != "parametrizations"]
-    leaf = not children or isinstance(module, nn.MultiheadAttention)
-    known = type(module).__module__.startswith("torch.nn") or "parametrizations" in module._modules
+    children = [name for name, _ in module.named_children()]
+    # Attention calls no child; the children of a scripted module run where no hook sees them.
+    closed = isinstance(module, (nn.MultiheadAttention, torch.jit.ScriptModule))
+    leaf = closed or not set(children) - {"parametrizations"}
+    known = closed or type(module).__module__.startswith("torch.nn") or "parametrizations" in children
     op = ops.module_op(module)
     role = ops.module_role(module, op)
     bounds = bounds_for(op, **ops.module_slope_parameters(module, op)) if role == "nonlinearity" else None
-    single = leaf and sum(p.ndim >= 2 for p in module._parameters.values() if p is not None) == 1
-    return _Frame(module, root, path, leaf, leaf and known, single, op, role, bounds)
+    single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1
+    return _Frame(module, root, path, leaf, leaf and known, single, op, role, bounds, len(module._modules))
 
 
 def _saturation(bounds: Bounds | None, output: torch.Tensor, source: Any) -> tuple[torch.Tensor, float, float] | None:
@@ -317,11 +329,11 @@ def _is_parametrization(path: str) -> bool:
 
 def _in_reentrant_checkpoint() -> bool:
     """Whether the caller is a checkpoint that runs without a graph now and with one in backward."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _CHECKPOINT_CODE:
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
 
 

@@ -8,20 +8,27 @@ import torch
 from torch import nn
 
 NONLINEARITIES = frozenset(
-    "relu relu6 sigmoid tanh softsign elu selu celu leaky_relu prelu rrelu gelu silu mish hardswish hardsigmoid hardtanh "
-    "softplus logsigmoid hardshrink softshrink tanhshrink threshold softmax log_softmax softmin glu clamp".split()
+    "relu relu6 sigmoid tanh softsign elu selu celu leaky_relu prelu rrelu gelu silu mish hardswish hardsigmoid "
+    "hardtanh softplus logsigmoid hardshrink softshrink tanhshrink threshold softmax log_softmax softmin glu "
+    "clamp".split()
 )
 LAYERS = frozenset(
-    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm addmm baddbmm einsum".split()
+    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+    "matmul mm bmm addmm baddbmm einsum".split()
 )
 PRODUCTS = frozenset("matmul mm bmm addmm baddbmm einsum".split())
 """Layers only where an operand is a parameter; otherwise they multiply two signals, as attention scores do."""
-NORMALIZATIONS = frozenset("batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize".split())
+NORMALIZATIONS = frozenset(
+    "batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize".split()
+)
 HAZARDS = frozenset(
-    "log log2 log10 log1p sqrt rsqrt reciprocal div exp pow norm std var asin acos atanh logit cosine_similarity".split()
+    "log log2 log10 log1p sqrt rsqrt reciprocal div exp pow norm std var asin acos "
+    "atanh logit cosine_similarity".split()
 )
 """Functions with a pole or an edge: where a non-finite value can be born."""
-POOLINGS = frozenset("max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d".split())
+POOLINGS = frozenset(
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d".split()
+)
 DROPOUTS = frozenset("dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split())
 
 _ALIASES = {
@@ -194,7 +201,9 @@ def call_slope_parameters(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def is_recorded_call(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether this call of a known function says something about training: a product only with a parameter, a clamp only at 0."""
+    """Whether this call of a known function says something about training: a product only with a parameter, a
+    clamp only at 0.
+    """
     if op in PRODUCTS:
         return any(_is_parameter(arg) for arg in args)
     if op == "clamp":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,7 +143,12 @@ class Parameters:
         held = self.optimized()
         for root in self._sites.roots:
             for parameter in root.model.parameters():
-                if parameter.requires_grad and id(parameter) not in held and parameter.numel() and parameter.device.type != "meta":
+                if (
+                    parameter.requires_grad
+                    and id(parameter) not in held
+                    and parameter.numel()
+                    and parameter.device.type != "meta"
+                ):
                     site = self.site_of(parameter, optimized=False)
                     if site is not None:
                         yield site, parameter
@@ -155,9 +161,19 @@ class Parameters:
         owner, _, name = found[1].rpartition(".")
         site = self._sites.get(found[0], owner, name)
         if site is None:
-            module = _owner_class(self._sites.roots[found[0]].model, owner)
+            module = owner_class(self._sites.roots[found[0]].model, owner)
             op = next((kind for kind in ("bias", "weight") if name.startswith(kind) or name.endswith(kind)), name)
-            new = Site(found[0], owner, name, "parameter", module, op, "parameter", parameter.requires_grad, shape=shape_text(parameter))
+            new = Site(
+                found[0],
+                owner,
+                name,
+                "parameter",
+                module,
+                op,
+                "parameter",
+                parameter.requires_grad,
+                shape=shape_text(parameter),
+            )
             site = self._sites.add(new)
         known = self._sites.table[site]
         known.optimized = optimized or known.optimized if optimized is not None else known.optimized
@@ -170,7 +186,11 @@ class Parameters:
         self._seen.add((site, kind))
         tensor = tensor.detach()
         row = self._recorder.measure(site, 0, -1, kind, tensor, scale=scale)
-        if tensor.ndim >= 2 and tensor.layout == torch.strided and (self._recorder.step < 3 or self._recorder.step % 10 == 0):
+        if (
+            tensor.ndim >= 2
+            and tensor.layout == torch.strided
+            and (self._recorder.step < 3 or self._recorder.step % 10 == 0)
+        ):
             row[fields.TWIN_UNITS] = twin_rows(tensor)
 
 
@@ -187,8 +207,10 @@ def _sample(parameter: torch.Tensor) -> torch.Tensor:
     return flat.reshape(-1)[:: -(-flat.numel() // _SAMPLE) | 1]
 
 
-def _owner_class(model: torch.nn.Module, path: str) -> str:
+def owner_class(model: torch.nn.Module, path: str) -> str:
+    """The class of the module at a path; empty where there is none."""
     try:
-        return type(model.get_submodule(path)).__name__
+        # Not `get_submodule`, which scripted modules refuse.
+        return type(functools.reduce(getattr, path.split("."), model) if path else model).__name__
     except AttributeError:
         return ""

@@ -1,4 +1,6 @@
-"""The functions of torch that are replaced while any probe watches: they say when backward runs, on what loss, and what scales it."""
+"""The functions of torch that are replaced while any probe watches: they say when backward runs, on what loss, and
+what scales it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def listen(listener: Listener) -> None:
 
 
 def unlisten(listener: Listener) -> None:
-    """Tell this listener no more; after the last one everything is put back, except what someone else has replaced since."""
+    """Tell this listener no more; after the last one everything is put back, except what someone else has replaced
+    since.
+    """
     if listener in _listeners:
         _listeners.remove(listener)
     while not _listeners and _replaced:

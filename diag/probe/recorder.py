@@ -70,9 +70,7 @@ class Recorder:
         """Drop what was measured of these sites in the open step."""
         self._meta = [one for one in self._meta if not (one[2] in sites and one[5] == kind)]
 
-    def see_losses(
-        self, losses: list[tuple[torch.Tensor, torch.Tensor | None]], scale: torch.Tensor | None
-    ) -> None:
+    def see_losses(self, losses: list[tuple[torch.Tensor, torch.Tensor | None]], scale: torch.Tensor | None) -> None:
         """The losses of one backward pass with their weights; they stay on their device until the step ends."""
         self.backward_passes += 1
         if losses:
@@ -80,7 +78,7 @@ class Recorder:
             self._losses.append(kept)
 
     def _loss(self) -> float | None:
-        """The sum over the step's backward passes; of a closure's, the first, since the later ones are at other weights."""
+        """The sum over the step's backward passes; of a closure's the first, since the others are at other weights."""
         passes = self._losses[:1] if self.first_loss_only else self._losses
         if not passes:
             return None
@@ -92,7 +90,9 @@ class Recorder:
         """Whether the open step holds nothing."""
         return not self._meta and not self._losses
 
-    def end_step(self, *, lr: float = float("nan"), optimizer: int = -1, loss: float | None = None, batch: int = -1) -> None:
+    def end_step(
+        self, *, lr: float = float("nan"), optimizer: int = -1, loss: float | None = None, batch: int = -1
+    ) -> None:
         """Close the open step and start the next."""
         keys, values = self._merge()
         if len(keys):
@@ -106,6 +106,7 @@ class Recorder:
             {
                 "step": self.step,
                 "loss": float("nan") if loss is None else loss,
+                "loss_known": loss is not None,
                 "lr": lr,
                 "optimizer": optimizer,
                 "backward_passes": self.backward_passes,
@@ -124,7 +125,7 @@ class Recorder:
         last = self.steps[-1]
         last["batch"] = batch
         if loss is not None:
-            last["loss"] = loss
+            last["loss"], last["loss_known"] = loss, True
 
     def _merge(self) -> tuple[np.ndarray, np.ndarray]:
         """The step's rows, one per (site, call, kind): keys (site, call, kind, order) and values."""
@@ -132,7 +133,10 @@ class Recorder:
             return np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
         drained = {device: buffer.drain() for device, buffer in self._buffers.items()}
         raw = np.stack([drained[device][index] for device, index, *_ in self._meta])
-        scales = {id(scale): float(scale) for scale in {id(one[6]): one[6] for one in self._meta if one[6] is not None}.values()}
+        scales = {
+            id(scale): float(scale)
+            for scale in {id(one[6]): one[6] for one in self._meta if one[6] is not None}.values()
+        }
         for position, meta in enumerate(self._meta):
             if meta[6] is not None:
                 _unscale(raw[position], scales[id(meta[6])])
@@ -172,7 +176,11 @@ class Recorder:
         if not self._done:
             return np.empty(0, np.int64), np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
         steps = np.concatenate([np.full(len(keys), step) for step, keys, _ in self._done])
-        return steps, np.concatenate([keys for _, keys, _ in self._done]), np.concatenate([values for *_, values in self._done])
+        return (
+            steps,
+            np.concatenate([keys for _, keys, _ in self._done]),
+            np.concatenate([values for *_, values in self._done]),
+        )
 
 
 def _number(value: torch.Tensor | None) -> float:

@@ -12,7 +12,7 @@ from diag.probe.eager import is_compiled
 
 @dataclass
 class Site:
-    """One place. root: which watched model. owner: module path within it. suffix: operation, or position in the output."""
+    """One place. root: which watched model. owner: module path in it. suffix: operation, or position in the output."""
 
     root: int
     owner: str
@@ -89,7 +89,10 @@ class Sites:
         return len(self.table) - 1
 
     def name(self, site: Site) -> str:
-        """What the site is called: its path, `Root:relu` for a functional of the root, with the model's name where there are several."""
+        """What the site is called: its path, `Root:relu` for a functional of the root.
+
+        Where several models are watched, each name begins with its model's.
+        """
         root = self.roots[site.root]
         path = site.owner
         if len(self.roots) > 1:
@@ -110,7 +113,7 @@ _SPATIAL = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1,
 
 
 def unit_dim_of(op: str, tensor: torch.Tensor, layouts: dict[tuple[int, ...], int | None]) -> int | None:
-    """The dimension that holds the units: 1 for images and normalized channels, the last for features; None where there is none.
+    """The dimension of the units: 1 for images and normalized channels, the last for features; None for no units.
 
     An elementwise operation keeps the layout of the layer whose output had the same shape: `layouts` remembers those.
     """
@@ -121,7 +124,18 @@ def unit_dim_of(op: str, tensor: torch.Tensor, layouts: dict[tuple[int, ...], in
         return ndim - 1 - _SPATIAL[op] if ndim > _SPATIAL[op] else None
     if op in ("batch_norm", "group_norm", "instance_norm"):
         return 1
-    if op in ("linear", "layer_norm", "rms_norm", "embedding", "embedding_bag", "lstm", "gru", "rnn", "matmul", "addmm"):
+    if op in (
+        "linear",
+        "layer_norm",
+        "rms_norm",
+        "embedding",
+        "embedding_bag",
+        "lstm",
+        "gru",
+        "rnn",
+        "matmul",
+        "addmm",
+    ):
         return ndim - 1
     if tuple(tensor.shape) in layouts:
         return layouts[tuple(tensor.shape)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -55,6 +58,18 @@ def display(site: str, op: str) -> str:
 def displays(trace: Trace) -> dict[str, str]:
     """`display` of every site that is an output."""
     return {site: display(site, op) for site, op in ops(trace).items()}
+
+
+def kinds(sites: list[str]) -> list[str]:
+    """To which repeated site of a block each belongs: its name without numbers (`layer.#.query`).
+
+    All belong to one kind unless at least two kinds repeat three times and most sites repeat: only then do blocks show.
+    """
+    patterns = [re.sub(r"\d+", "#", site) for site in sites]
+    counts = Counter(patterns)
+    repeated = sum(count for count in counts.values() if count > 1)
+    blocks = sum(count >= 3 for count in counts.values()) >= 2 and repeated >= 0.6 * len(sites)
+    return patterns if blocks else ["all"] * len(sites)
 
 
 def owners(trace: Trace) -> dict[str, str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import importlib.resources
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
 
 from diag.report import atomic
 from diag.report.diagnosis import Diagnosis
@@ -57,7 +60,9 @@ def render(diagnoses: Sequence[Diagnosis], title: str) -> str:
     from diag.report.figures import compare, overlay, style
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, percent=percent, plain=plain, value=value, label=label)
+    environment.filters.update(
+        number=number, percent=percent, plain=plain, value=value, label=label, breakable=_breakable
+    )
     folder = importlib.resources.files("diag.report") / "templates"
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     css = (folder / "page.css").read_text(encoding="utf-8")
@@ -91,6 +96,11 @@ def _section(diagnosis: Diagnosis, index: int) -> Section:
         unobserved=unobserved(diagnosis.coverage, longest=40),
         meta={label(key): value(item) for key, item in diagnosis.trace.meta.items()},
     )
+
+
+def _breakable(name: str) -> Markup:
+    """A site's name that may break its line after a dot or colon."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[.:])", plain(name)))
 
 
 def _bar(row: SiteRow, rows: list[SiteRow]) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from diag.report.measured import display
 from diag.report.sites import SiteRow, log_share, selected
-from diag.report.text import elide, number, percent, plain
+from diag.report.text import number, percent, plain, shorten
 
 ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "": ""}
@@ -83,7 +83,7 @@ class SiteTable:
 
     def _cells(self, row: SiteRow) -> list[Text]:
         style = STYLES[row.severity]
-        name = elide(self.names[row.site], self.name_width)
+        name = shorten(self.names[row.site], self.name_width)
         cells = [Text(FLAGS[row.severity], style), Text(name, style)]
         cells += [Text(cell(row)) for _, _, cell in self.columns]
         if self.bar_width >= 6:

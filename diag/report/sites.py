@@ -14,6 +14,7 @@ from diag.rules.finding import SEVERITIES, Finding
 from diag.trace import Trace
 
 NAN = float("nan")
+SIGNAL = ("input", "layer", "nonlinearity", "normalization", "attention", "embedding", "recurrent")
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,15 @@ def site_rows(diagnosis: Diagnosis) -> list[SiteRow]:
 
 
 def selected(rows: list[SiteRow], limit: int = 24) -> list[SiteRow]:
-    """At most `limit` rows: those that a finding names, the first and the last, and evenly spaced ones between."""
+    """At most `limit` rows: those that a finding names, the first and the last, and evenly spaced ones between.
+
+    Where there are plenty, those that make no signal of their own (dropout, pooling, ...) go first.
+    """
     if len(rows) <= limit:
         return rows
+    everything, rows = rows, [row for row in rows if row.severity or row.role in SIGNAL]
+    if len(rows) < limit:
+        rows = everything
     named = [i for i, row in enumerate(rows) if row.severity]
     keep = set(sorted(named, key=lambda i: SEVERITIES.index(rows[i].severity))[:limit])
     wanted = limit - len(keep)

@@ -39,6 +39,24 @@ def elide(text: str, width: int, mark: str = "..") -> str:
     return text[:head] + mark + text[len(text) - (keep - head) :]
 
 
+def shorten(name: str, width: int) -> str:
+    """A dotted name in at most `width` characters: which block it is in and its last parts stay, what is between goes.
+
+    >>> shorten("bert.encoder.layer.3.attention.self.query", 22)
+    'layer.3..self.query'
+    """
+    if len(name) <= width:
+        return name
+    parts = name.split(".")
+    block = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    head = ".".join(parts[max(block - 1, 0) : block + 1])
+    for start in range(block + 1, len(parts)):
+        short = f"{head}..{'.'.join(parts[start:])}"
+        if len(short) <= width:
+            return short
+    return elide(name, width)
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number in few characters: `0.0123`, `1.2e-07`; `-` where it is missing.
 

@@ -1,0 +1,1 @@
+"""What it means: from a trace to findings, one family of pathologies per file."""

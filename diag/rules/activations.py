@@ -12,6 +12,7 @@ from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
+_TINY_INPUT = 1e-3
 _SPREAD_ROLES = ("layer", "recurrent", "nonlinearity", "normalization")
 
 
@@ -27,10 +28,12 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
                 "exploding-activation",
                 "error" if growth >= limit["exploding_activation_error"] else "warning",
                 trend.sites[int(np.argmax(np.diff(trend.values))) + 1],
-                f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to {10 ** trend.values[-1]:.1e} at "
-                f"{trend.sites[-1]}: x{trend.factor:.2g} a layer over {len(trend.sites)} layers.",
+                f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
+                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: x{trend.factor:.2g} a layer over"
+                f" {len(trend.sites)} layers.",
                 {"step": steps[0], "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
-                "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or scale residual branches.",
+                "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or"
+                " scale residual branches.",
                 _HE,
             )
             return
@@ -54,10 +57,11 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
             "exploding-activation",
             "error",
             str(first["site"]),
-            f"Activations reach rms {first['rms']:.1e} at {first['site']} in step {first['step']}, {first['rms'] / scale:.0e} times the input's scale.",
+            f"Activations reach rms {first['rms']:.1e} at {first['site']} in step {first['step']},"
+            f" {first['rms'] / scale:.0e} times the input's scale.",
             {"step": int(first["step"]), "rms": float(first["rms"]), "input_rms": evidence.input_rms()},
-            "Scale the initialization or the learning rate down, or add normalization; in a recurrent net initialize the recurrent weights "
-            "orthogonally and clip gradients.",
+            "Scale the initialization or the learning rate down, or add normalization; in a recurrent net initialize"
+            " the recurrent weights orthogonally and clip gradients.",
             _HE,
         )
 
@@ -65,7 +69,13 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
 @rule("collapsed-signal")
 def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
     """Activations fade over depth, no longer differ between samples, or are dropped."""
-    found = _constant_input(evidence) or _dropped(evidence) or _faded(evidence) or _same_for_all(evidence)
+    found = (
+        _constant_input(evidence)
+        or _tiny_input(evidence)
+        or _dropped(evidence)
+        or _faded(evidence)
+        or _same_for_all(evidence)
+    )
     if found is not None:
         yield found
 
@@ -85,7 +95,25 @@ def _constant_input(evidence: Evidence) -> Finding | None:
         f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} batches measured.",
         {"step": int(first["step"].min()), "of": "input", "rms": float(first["rms"].median())},
         "Look at what the data pipeline returns: a batch of one repeated sample, or a constant, teaches nothing.",
-        "DESIGN of this rule: Var over samples; FIELD practice (Karpathy 2019, 'become one with the data')",
+        "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
+    )
+
+
+def _tiny_input(evidence: Evidence) -> Finding | None:
+    """The input is so small that biases drown it, and the loss does not fall."""
+    rms = evidence.input_rms()
+    if not 0 < rms < _TINY_INPUT or evidence.loss_falls():
+        return None
+    rows = evidence.rows("activation", evidence.early, ("input",))
+    return Finding(
+        "collapsed-signal",
+        "error" if evidence.trains else "warning",
+        str(rows.sort_values("order")["site"].iloc[0]),
+        f"The input's rms is {rms:.1e}: next to weights and biases of usual size it is nothing, and the loss does not"
+        " fall.",
+        {"step": int(rows["step"].min()), "of": "input", "rms": rms},
+        "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
+        "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )
 
 
@@ -100,7 +128,8 @@ def _dropped(evidence: Evidence) -> Finding | None:
         "collapsed-signal",
         "error",
         str(share.index[0]),
-        f"Dropout sets {first['zero']:.1%} of the signal to zero at {share.index[0]}: too little is left to learn from.",
+        f"Dropout sets {first['zero']:.1%} of the signal to zero at {share.index[0]}: too little is left to learn"
+        " from.",
         {"step": int(first["step"]), "of": "dropout", "zero_fraction": float(first["zero"])},
         "Lower the dropout probability: 0.1 to 0.5 are usual.",
         "Srivastava et al. 2014, section A.4",
@@ -116,10 +145,18 @@ def _faded(evidence: Evidence) -> Finding | None:
                 "collapsed-signal",
                 "error",
                 trend.sites[int(np.argmin(np.diff(trend.values))) + 1],
-                f"Activations fade from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to {10 ** trend.values[-1]:.1e} at "
-                f"{trend.sites[-1]}: x{trend.factor:.2g} a layer over {len(trend.sites)} layers.",
-                {"step": steps[0], "of": "scale", "layers": len(trend.sites), "factor_per_layer": trend.factor, "ratio": 10**trend.total},
-                "Scale the initialization up: he_normal for ReLU, glorot_normal for tanh, lecun_normal for SELU or no activation; or add normalization.",
+                f"Activations fade from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
+                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: x{trend.factor:.2g} a layer over"
+                f" {len(trend.sites)} layers.",
+                {
+                    "step": steps[0],
+                    "of": "scale",
+                    "layers": len(trend.sites),
+                    "factor_per_layer": trend.factor,
+                    "ratio": 10**trend.total,
+                },
+                "Scale the initialization up: he_normal for ReLU, glorot_normal for tanh, lecun_normal for SELU or no"
+                " activation; or add normalization.",
                 _HE,
             )
     return None
@@ -130,7 +167,11 @@ def _same_for_all(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", evidence.late, _SPREAD_ROLES)
     rows = rows[rows["rms"] > 0]
     ratio = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).median()
-    table = pd.DataFrame({"ratio": ratio, "order": rows.groupby(["site", "call"])["order"].median()}).dropna().sort_values("order")
+    table = (
+        pd.DataFrame({"ratio": ratio, "order": rows.groupby(["site", "call"])["order"].median()})
+        .dropna()
+        .sort_values("order")
+    )
     limit = evidence.thresholds
     low = (table["ratio"] < limit["collapsed_spread_warning"]).to_numpy()
     if len(table) < 3 or not low[-2:].all():
@@ -142,8 +183,10 @@ def _same_for_all(evidence: Evidence) -> Finding | None:
         "collapsed-signal",
         "error" if run["ratio"].max() < limit["collapsed_spread_error"] else "warning",
         site,
-        f"From {site} to the output all samples look alike: their variance is {run['ratio'].max():.0e} of the mean square.",
+        f"From {site} to the output all samples look alike: their variance is {run['ratio'].max():.0e} of the mean"
+        " square.",
         {"step": evidence.late[0], "of": "spread", "spread": float(run["ratio"].max()), "sites": len(run)},
-        "Let the signal through: he_normal or glorot_normal initialization with zero biases, normalization, or residual connections.",
+        "Let the signal through: he_normal or glorot_normal initialization with zero biases, normalization, or residual"
+        " connections.",
         "Schoenholz et al. 2017, section 3 (correlations converge to 1)",
     )

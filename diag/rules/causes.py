@@ -7,28 +7,24 @@ from dataclasses import replace
 
 from diag.rules.finding import SEVERITIES, Finding
 
-_BREAKDOWN = frozenset(
-    "exploding-gradient exploding-activation dead-units saturated-activation collapsed-signal vanishing-gradient oversized-update "
-    "diverging-loss non-finite loss-not-decreasing stalled-update symmetric-units missing-gradient".split()
-)
-EXPLAINS: dict[str, frozenset[str]] = {
-    "non-finite": _BREAKDOWN,
-    "missing-gradient": frozenset(["stalled-update", "loss-not-decreasing", "vanishing-gradient"]),
-    "symmetric-units": frozenset("collapsed-signal vanishing-gradient dead-units stalled-update loss-not-decreasing missing-gradient".split()),
-    "exploding-activation": _BREAKDOWN - {"collapsed-signal", "symmetric-units", "missing-gradient"},
-    "dead-units": frozenset("vanishing-gradient collapsed-signal stalled-update loss-not-decreasing missing-gradient symmetric-units".split()),
-    "saturated-activation": frozenset(
-        "vanishing-gradient exploding-gradient collapsed-signal stalled-update loss-not-decreasing dead-units missing-gradient".split()
-    ),
-    "oversized-update": _BREAKDOWN,
-    "exploding-gradient": frozenset(
-        "oversized-update diverging-loss dead-units non-finite saturated-activation loss-not-decreasing exploding-activation".split()
-    ),
-    "diverging-loss": _BREAKDOWN,
-    "vanishing-gradient": frozenset("collapsed-signal stalled-update loss-not-decreasing missing-gradient".split()),
-    "collapsed-signal": frozenset("vanishing-gradient stalled-update loss-not-decreasing dead-units symmetric-units missing-gradient saturated-activation".split()),
-    "stalled-update": frozenset(["loss-not-decreasing"]),
-    "loss-not-decreasing": frozenset(["stalled-update"]),
+_SLOW = ("stalled-update", "loss-not-decreasing")
+_FADES = ("vanishing-gradient", "collapsed-signal", "missing-gradient", "dead-units", "saturated-activation")
+_GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
+
+EXPLAINS: dict[str, tuple[str, ...]] = {
+    "non-finite": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
+    "missing-gradient": (*_SLOW, "vanishing-gradient"),
+    "symmetric-units": (*_SLOW, *_FADES),
+    "exploding-activation": (*_GROWS, *_SLOW, "vanishing-gradient", "dead-units", "saturated-activation"),
+    "dead-units": (*_SLOW, *_FADES, "symmetric-units"),
+    "saturated-activation": (*_SLOW, *_FADES, "exploding-gradient"),
+    "oversized-update": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
+    "exploding-gradient": (*_GROWS, *_SLOW, "dead-units", "saturated-activation"),
+    "diverging-loss": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
+    "vanishing-gradient": (*_SLOW, "collapsed-signal", "missing-gradient"),
+    "collapsed-signal": (*_SLOW, *_FADES, *_GROWS, "symmetric-units"),
+    "stalled-update": ("loss-not-decreasing",),
+    "loss-not-decreasing": ("stalled-update",),
 }
 """What each rule's pathology brings about. The order is that of precedence among those that begin in the same step."""
 
@@ -43,7 +39,7 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
     ordered = sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), _onset(one), _precedence(one)))
     roots: list[Finding] = []
     for finding in ordered:
-        cause = next((n for n, root in enumerate(roots) if _explains(root, finding)), None)
+        cause = next((number for number, root in enumerate(roots) if _explains(root, finding)), None)
         if cause is None:
             roots.append(finding)
         else:
@@ -54,7 +50,7 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.severity == "note" or cause.rule == effect.rule:
         return False
-    return effect.rule in EXPLAINS.get(cause.rule, frozenset()) and _onset(cause) <= _onset(effect)
+    return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 
 def _onset(finding: Finding) -> int:
@@ -63,7 +59,14 @@ def _onset(finding: Finding) -> int:
 
 
 def _precedence(finding: Finding) -> float:
-    # A signal whose scale fades is the cause of the gradient that fades with it; one whose samples merely look alike is its companion.
-    if finding.rule == "collapsed-signal" and finding.evidence.get("of") != "spread":
-        return _PRECEDENCE["symmetric-units"] + 0.5
+    kind = finding.evidence.get("of")
+    # A gradient that is there but zero has a cause above it.
+    if finding.rule == "missing-gradient" and kind == "zero":
+        return _PRECEDENCE["vanishing-gradient"] - 0.5
+    # A signal that never comes in, or whose scale fades, is the cause of what fades with it; samples that merely look
+    # alike are a companion.
+    if finding.rule == "collapsed-signal" and kind in ("input", "dropout"):
+        return _PRECEDENCE["symmetric-units"] - 0.5
+    if finding.rule == "collapsed-signal" and kind == "scale":
+        return _PRECEDENCE["saturated-activation"] + 0.5
     return _PRECEDENCE.get(finding.rule, len(_PRECEDENCE))

@@ -11,6 +11,8 @@ from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
 _FEWEST_UNITS = 4
+_FEWEST_SAMPLES = 64
+"""A unit that fires for half the samples is silent for this many with probability 5e-20."""
 
 
 @rule("dead-units")
@@ -20,33 +22,55 @@ def dead_units(evidence: Evidence) -> Iterator[Finding]:
     rows = rows[(rows["units"] >= _FEWEST_UNITS) & ~rows["op"].isin(["softmax", "log_softmax"])]
     if not len(rows):
         return
-    rows = rows.assign(share=rows["dead_units"] / rows["units"])
-    # A unit dead over the window is zero in each of its steps, so the smallest share bounds the dead ones where no window was completed.
-    late = rows[rows["step"].isin(evidence.late)].groupby(["site", "call"]).agg(share=("share", "min"), order=("order", "min"), units=("units", "max"))
-    late["share"] = _over_window(evidence).reindex(late.index).fillna(late["share"])
+    rows = rows.assign(share=rows["dead_units"] / rows["units"], samples=rows["count"] / rows["units"])
+    late = _shares(evidence, rows[rows["step"].isin(evidence.late)])
     limit = evidence.thresholds
     worst = late[late["share"] >= limit["dead_warning"]].sort_values("order")
     if not len(worst):
         return
-    grave = worst[worst["share"] >= limit["dead_error"]]
+    grave = worst[(worst["share"] >= limit["dead_error"]) & (worst["samples"] >= _FEWEST_SAMPLES)]
     chosen = grave if len(grave) else worst
-    site, _ = chosen.index[0]
     first = chosen.iloc[0]
+    site = first["site"]
     onset = rows[(rows["site"] == site) & (rows["share"] >= limit["dead_warning"])]["step"].min()
     yield Finding(
         "dead-units",
         "error" if len(grave) else "warning",
         str(site),
-        f"{first['share'] * first['units']:.0f} of {first['units']:.0f} units of {site} are zero for every sample over {len(evidence.late)} steps.",
+        f"{first['share'] * first['units']:.0f} of {first['units']:.0f} units of {site} are zero for every sample over"
+        f" {len(evidence.late)} steps.",
         {
             "step": int(onset) if pd.notna(onset) else evidence.late[0],
             "dead_units": float(first["share"] * first["units"]),
             "units": float(first["units"]),
-            "sites": [str(s) for s, _ in worst.index][:20],
+            "sites": list(dict.fromkeys(worst["site"]))[:20],
         },
-        "Set the biases before it to zero, initialize with he_normal, lower the learning rate, or use leaky_relu, ELU or GELU, which keep a gradient there.",
+        "Set the biases before it to zero, initialize with he_normal, lower the learning rate, or use leaky_relu, ELU"
+        " or GELU, which keep a gradient there.",
         "Lu et al. 2019, 'Dying ReLU and Initialization'; Maas et al. 2013",
     )
+
+
+def _shares(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
+    """Per site and call: the share of units dead over the window, and how many samples and positions that rests on.
+
+    Where no window was completed the smallest share of a step bounds it: a unit dead throughout is dead in each.
+    Calls that saw too
+    few samples, as in a loop over single samples, are judged together: a unit dead throughout is dead in each of
+    them too.
+    """
+    calls = rows.groupby(["site", "call"]).agg(
+        share=("share", "min"), order=("order", "min"), units=("units", "max"), samples=("samples", "sum")
+    )
+    calls["share"] = _over_window(evidence).reindex(calls.index).fillna(calls["share"])
+    calls = calls.reset_index()
+    few = calls["samples"] < _FEWEST_SAMPLES
+    together = (
+        calls[few]
+        .groupby("site", as_index=False)
+        .agg({"share": "min", "order": "min", "units": "max", "samples": "sum"})
+    )
+    return pd.concat([calls[~few], together], ignore_index=True)
 
 
 def _over_window(evidence: Evidence) -> pd.Series:

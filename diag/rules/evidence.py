@@ -19,25 +19,50 @@ SIGNAL_ROLES = ("layer", "recurrent")
 
 @dataclass(frozen=True)
 class Trend:
-    """How a quantity changes over depth, in powers of ten, by a Theil-Sen fit over the sites in forward order."""
+    """How a positive quantity changes over depth. values: its log10 per site, in forward order; at least three."""
 
     sites: list[str]
     values: np.ndarray
-    slope: float
 
-    @property
+    @cached_property
     def total(self) -> float:
-        """Change from the first site to the last, log10."""
-        return self.slope * (len(self.sites) - 1)
+        """Change from the first site to the last, log10: what two robust measures agree on, or one step if that is
+        more.
+
+        One is the Theil-Sen slope over the sites. The other compares the largest value in the bottom third with
+        that in the top
+        third: in a residual network the stream carries the signal, and the branches, which are far below it, do not
+        count. The last layer is left out of it, since the loss alone sets its scale.
+        """
+        count = len(self.values)
+        slope = float(stats.theilslopes(self.values, np.arange(count))[0]) * (count - 1)
+        inner = self.values[:-1] if count > 4 else self.values
+        third = max(1, len(inner) // 3)
+        ends = float(inner[-third:].max() - inner[:third].max()) * (count - 1) / (len(inner) - third)
+        agreed = 0.0 if slope * ends < 0 else min(slope, ends, key=abs)
+        return max(agreed, self.step, key=abs)
+
+    @cached_property
+    def step(self) -> float:
+        """The largest gap that parts all sites below it from all above it, log10: a single bottleneck. Zero where
+        none does.
+        """
+        below, above = np.maximum.accumulate(self.values)[:-1], np.minimum.accumulate(self.values[::-1])[::-1][1:]
+        rise = float((above - below).max())
+        below, above = np.minimum.accumulate(self.values)[:-1], np.maximum.accumulate(self.values[::-1])[::-1][1:]
+        fall = float((below - above).max())
+        return max(rise, 0.0) if rise >= fall else -max(fall, 0.0)
 
     @property
     def factor(self) -> float:
-        """Factor per layer."""
-        return float(10**self.slope)
+        """Factor per layer, were the change even."""
+        return float(10 ** (self.total / (len(self.sites) - 1)))
 
 
 class Evidence:
-    """What rules may ask of a trace. `thresholds`: name to value. Steps after the run broke down are left out of windows."""
+    """What rules may ask of a trace. `thresholds`: name to value. Steps after the run broke down are left out of
+    windows.
+    """
 
     def __init__(self, trace: Trace, thresholds: Mapping[str, float]) -> None:
         self.trace = trace
@@ -56,18 +81,36 @@ class Evidence:
         return sorted(int(step) for step in self.frame["step"].unique())
 
     @cached_property
+    def _known_losses(self) -> pd.Series:
+        steps = self.trace.steps
+        return steps[steps["loss_known"].astype(bool)].set_index("step")["loss"]
+
+    @cached_property
+    def optimizers(self) -> int:
+        """How many optimizers ended steps."""
+        return int(self.trace.steps.loc[self.trace.steps["optimizer"] >= 0, "optimizer"].nunique())
+
+    @cached_property
     def losses(self) -> pd.Series:
-        """The loss by step, where it is known."""
-        return self.trace.steps.set_index("step")["loss"]
+        """The known losses by step, NaN where they were NaN; of the busiest optimizer, where several take turns
+        with losses of their own.
+        """
+        steps = self.trace.steps
+        if self.optimizers < 2:
+            return self._known_losses
+        busiest = steps.loc[steps["optimizer"] >= 0, "optimizer"].value_counts().sort_index().idxmax()
+        return self._known_losses[self._known_losses.index.isin(steps.loc[steps["optimizer"] == busiest, "step"])]
 
     @cached_property
     def first_bad_step(self) -> int | None:
         """The first step with a non-finite loss or tensor."""
-        bad = set(self.frame.loc[self.frame["nonfinite"] > 0, "step"]) | set(self.losses[np.isinf(self.losses)].index)
-        seen = self.losses.notna()
-        if seen.any():
-            bad |= set(self.losses.index[~seen & (self.losses.index > seen.idxmax())])
+        losses = self._known_losses
+        bad = set(self.frame.loc[self.frame["nonfinite"] > 0, "step"]) | set(losses[~np.isfinite(losses)].index)
         return min(int(step) for step in bad) if bad else None
+
+    def loss_at(self, step: int) -> float | None:
+        """The loss of a step; None if it is not known."""
+        return float(self._known_losses.loc[step]) if step in self._known_losses.index else None
 
     @cached_property
     def diverged_at(self) -> int | None:
@@ -112,9 +155,7 @@ class Evidence:
         profile = profile[profile > 0]
         if len(profile) < 3:
             return None
-        values = np.log10(profile.to_numpy(dtype=float))
-        slope = float(stats.theilslopes(values, np.arange(len(values)))[0])
-        return Trend([site for site, _ in profile.index], values, slope)
+        return Trend([site for site, _ in profile.index], np.log10(profile.to_numpy(dtype=float)))
 
     @cached_property
     def layers(self) -> list[str]:
@@ -135,9 +176,20 @@ class Evidence:
         """Whether an optimizer took steps."""
         return bool((self.trace.steps["optimizer"] >= 0).any()) if len(self.trace.steps) else False
 
+    @cached_property
+    def alternates(self) -> bool:
+        """Whether several optimizers take turns, as in a GAN: then no loss need fall."""
+        return self.optimizers > 1
+
     def fall(self) -> float:
-        """Relative fall of the loss from the first steps to the last, positive where it fell: medians of a third each."""
-        values = self.losses[[step for step in self.losses.index if step <= self.clean[-1]]].dropna() if self.clean else self.losses.dropna()
+        """Relative fall of the loss from the first steps to the last, positive where it fell: medians of a third
+        each.
+        """
+        values = (
+            self.losses[[step for step in self.losses.index if step <= self.clean[-1]]].dropna()
+            if self.clean
+            else self.losses.dropna()
+        )
         if len(values) < 6:
             return float("nan")
         third = len(values) // 3
@@ -156,7 +208,9 @@ class Evidence:
 
     def nonlinearity_near(self, site: str) -> str:
         """The most frequent activation function of the network, for remedies that depend on it."""
-        ops = self.sites.loc[(self.sites["role"] == "nonlinearity") & ~self.sites["op"].isin(["softmax", "log_softmax"]), "op"]
+        ops = self.sites.loc[
+            (self.sites["role"] == "nonlinearity") & ~self.sites["op"].isin(["softmax", "log_softmax"]), "op"
+        ]
         return str(ops.mode().iloc[0]) if len(ops) else ""
 
     def input_rms(self) -> float:
@@ -180,4 +234,4 @@ def divergence_step(losses: pd.Series, factor: float) -> int | None:
     spread = float((known.iloc[: max(3, len(known) // 3)]).abs().median())
     worse = known > factor * max(scale, min(spread, scale * 10))
     worse |= known < -1000 * factor * scale
-    return int(worse.idxmax()) if worse.any() else None
+    return int(known.index[int(np.argmax(worse.to_numpy()))]) if worse.any() else None

@@ -15,7 +15,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 class Finding:
     """One pathology, judged.
 
-    rule: its name. severity: error | warning | note. site: where the trouble starts. message: what was seen, with the numbers.
+    rule: its name. severity: error | warning | note. site: where the trouble starts. message: what was seen, with
+    the numbers.
     evidence: the numbers, JSON-safe, `step` among them. remedy: what to change. source: paper and section, or tool.
     consequences: what follows from it, so that one cause gives one error.
     """

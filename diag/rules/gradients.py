@@ -11,24 +11,26 @@ from diag.rules.finding import Finding, Severity
 from diag.rules.registry import rule
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
+_CLEAR_FALL = 0.1
 _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 
 
 @rule("vanishing-gradient")
 def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
-    """The gradient's norm falls over depth, by a robust fit over the signal-carrying layers, or is exactly zero in most of them."""
+    """The gradient's norm falls over depth, by a robust fit over the signal-carrying layers, or is exactly zero in
+    most of them.
+    """
     zero = _all_zero(evidence)
     if zero is not None:
         yield zero
         return
-    trend = evidence.trend("gradient", evidence.late, "norm")
+    steps, trend = _decay(evidence)
     if trend is None:
         return
     ratio = 10.0**-trend.total
-    limit = evidence.thresholds
-    if ratio > limit["vanishing_warning"]:
+    severity = _vanishing_severity(evidence, trend)
+    if severity is None:
         return
-    severity: Severity = "error" if ratio <= limit["vanishing_error"] else "warning"
     note = ""
     if severity == "error" and _bottom_learns(evidence):
         severity, note = "warning", " The optimizer rescales it and the loss falls, so it does no visible harm yet."
@@ -37,11 +39,12 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
         "vanishing-gradient",
         severity,
         site,
-        f"The gradient's norm falls from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to {10 ** trend.values[0]:.1e} at "
-        f"{trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)} layers.{note}",
+        f"The gradient's norm falls from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to"
+        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)}"
+        f" layers.{note}",
         {
             "step": evidence.clean[0],
-            "steps": [evidence.late[0], evidence.late[-1]],
+            "steps": [steps[0], steps[-1]],
             "layers": len(trend.sites),
             "factor_per_layer": trend.factor**-1,
             "ratio_bottom_to_top": ratio,
@@ -58,7 +61,11 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
 @rule("exploding-gradient")
 def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
     """The gradient's norm grows on its way down, by a robust fit over the signal-carrying layers."""
-    trends = [(steps[0], trend) for steps in (evidence.early, evidence.late) if (trend := evidence.trend("gradient", steps, "norm"))]
+    trends = [
+        (steps[0], trend)
+        for steps in (evidence.early, evidence.late)
+        if (trend := evidence.trend("gradient", steps, "norm"))
+    ]
     if not trends:
         return
     step, trend = min(trends, key=lambda pair: pair[1].total)
@@ -70,8 +77,9 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
         "exploding-gradient",
         "error" if growth >= limit["exploding_gradient_error"] else "warning",
         trend.sites[0],
-        f"The gradient's norm grows from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to {10 ** trend.values[0]:.1e} at "
-        f"{trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)} layers.",
+        f"The gradient's norm grows from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to"
+        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)}"
+        " layers.",
         {
             "step": step,
             "layers": len(trend.sites),
@@ -80,10 +88,29 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
             "top": trend.sites[-1],
             "bottom": trend.sites[0],
         },
-        "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh, orthogonal for recurrent weights), normalize, or clip: "
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
+        "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh, orthogonal for recurrent weights),"
+        " normalize, or clip: torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
         "Pascanu, Mikolov & Bengio 2013, section 2; Glorot & Bengio 2010, section 4.2",
     )
+
+
+def _decay(evidence: Evidence) -> tuple[list[int], Trend | None]:
+    """The decay in the last steps; the one at the start where that was worse and the loss has hardly fallen since."""
+    late, early = evidence.trend("gradient", evidence.late, "norm"), evidence.trend("gradient", evidence.early, "norm")
+    if early is None or (late is not None and late.total >= early.total) or evidence.fall() > _CLEAR_FALL:
+        return evidence.late, late
+    return evidence.early, early
+
+
+def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
+    """An error for a large decay in all, or a smaller one that is steep in each layer."""
+    limit = evidence.thresholds
+    ratio = 10.0**-trend.total
+    if ratio <= limit["vanishing_error"] or (
+        ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
+    ):
+        return "error"
+    return "warning" if ratio <= limit["vanishing_warning"] else None
 
 
 def _all_zero(evidence: Evidence) -> Finding | None:
@@ -102,16 +129,22 @@ def _all_zero(evidence: Evidence) -> Finding | None:
         site,
         f"The gradient is exactly zero from {site} down: {int(zero.sum())} of {len(rms)} layers get none.",
         {"step": evidence.clean[0], "layers": len(rms), "zero_layers": int(zero.sum())},
-        "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in half precision "
-        "(scale the loss: torch.amp.GradScaler, or use bfloat16).",
+        "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in half"
+        " precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
         "Micikevicius et al. 2018, section 3.2 (underflow); Glorot & Bengio 2010, section 4.2",
     )
 
 
 def _bottom_learns(evidence: Evidence) -> bool:
-    """Whether the lowest third of the matrices moves about as fast, relative to its size, as the highest, and the loss falls."""
+    """Whether the lowest third of the matrices moves about as fast, relative to its size, as the highest, and the
+    loss falls.
+    """
     table = evidence.parameters
-    moved = table[table["step"].isin(evidence.late)].groupby("site").agg(ratio=("update_ratio", "median"), order=("order", "first"))
+    moved = (
+        table[table["step"].isin(evidence.late)]
+        .groupby("site")
+        .agg(ratio=("update_ratio", "median"), order=("order", "first"))
+    )
     moved = moved.dropna().sort_values("order")
     if len(moved) < 3 or not evidence.loss_falls() or evidence.fall() < 0.05:
         return False
@@ -121,12 +154,12 @@ def _bottom_learns(evidence: Evidence) -> bool:
 
 
 def _start(trend: Trend) -> str:
-    """Where the decay starts, coming from the loss: below one bottleneck if that is most of it, else below the top layer."""
+    """Where the decay starts, coming from the loss: below one bottleneck if that is most of it, else below the top
+    layer.
+    """
     drops = np.diff(trend.values)
     worst = int(np.argmax(drops))
-    if drops[worst] > 0.5 * trend.total:
-        return trend.sites[worst]
-    return trend.sites[-2]
+    return trend.sites[worst] if drops[worst] > 0.5 * trend.total else trend.sites[-2]
 
 
 def _vanishing_remedy(evidence: Evidence, site: str) -> str:
@@ -135,5 +168,11 @@ def _vanishing_remedy(evidence: Evidence, site: str) -> str:
         fix = "glorot_normal for tanh" if op == "tanh" else "ReLU, GELU or SiLU with he_normal in place of " + op
         return f"Use {fix}; in a deep network add batch or layer normalization, or residual connections."
     if op == "":
-        return "Scale the initialization up (lecun_normal, or orthogonal with gain 1), add normalization, or residual connections."
-    return f"Initialize with he_normal (torch.nn.init.kaiming_normal_) for {op}; in a deep network add normalization or residual connections."
+        return (
+            "Scale the initialization up (lecun_normal, or orthogonal with gain 1), add normalization, or residual"
+            " connections."
+        )
+    return (
+        f"Initialize with he_normal (torch.nn.init.kaiming_normal_) for {op}; in a deep network add normalization or"
+        " residual connections."
+    )

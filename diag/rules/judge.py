@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Mapping
 
 from diag.errors import DiagError
-from diag.rules import activations, dead, gradients, loss, missing, nonfinite, saturation, symmetry, updates  # noqa: F401 (they register)
 from diag.rules.causes import join
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
@@ -15,12 +14,26 @@ from diag.rules.thresholds import resolve
 from diag.settings import load_settings
 from diag.trace import Trace
 
+# A rule registers itself when its file is imported.
+for _family in (
+    "activations",
+    "dead",
+    "gradients",
+    "loss",
+    "missing",
+    "nonfinite",
+    "saturation",
+    "symmetry",
+    "updates",
+):
+    importlib.import_module(f"diag.rules.{_family}")
+
 
 def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[Finding]:
     """The findings on a trace, the gravest first.
 
-    thresholds: instead of those of `[tool.diag.thresholds]` in the nearest pyproject.toml. Modules named in `[tool.diag] rules`
-    are imported first, for the rules they register.
+    thresholds: instead of those of `[tool.diag.thresholds]` in the nearest pyproject.toml. Modules named in
+    `[tool.diag] rules` are imported first, for the rules they register.
     Raises: DiagError for an unknown threshold, a module of rules that cannot be imported, or a user's rule that raises.
     """
     settings = load_settings()
@@ -39,5 +52,7 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
         except Exception as error:
             if function.__module__.startswith("diag.rules."):
                 raise
-            raise DiagError(f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}") from error
+            raise DiagError(
+                f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}"
+            ) from error
     return join(found)

@@ -27,7 +27,8 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "note",
             names[0],
-            f"{len(names)} trainable parameters belong to modules that never ran: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+            f"{len(names)} trainable parameters belong to modules that never ran:"
+            f" {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
             {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
             "Remove or freeze them if that is intended.",
             "torch.autograd documentation",
@@ -49,7 +50,11 @@ def _parameters(evidence: Evidence) -> pd.DataFrame:
 
 
 def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Finding:
-    first_reached = int(table.loc[table["reached"] & (table["order"] >= 0), "order"].min()) if (table["reached"] & (table["order"] >= 0)).any() else -1
+    first_reached = (
+        int(table.loc[table["reached"] & (table["order"] >= 0), "order"].min())
+        if (table["reached"] & (table["order"] >= 0)).any()
+        else -1
+    )
     below = missing[missing["order"] < first_reached]
     matrices = below[below["shape"].str.contains("x", regex=False)]
     if len(below) and (len(matrices) or below["none"].any()):
@@ -60,10 +65,17 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
             "missing-gradient",
             "error",
             owner,
-            f"Nothing up to {owner} gets a gradient: {len(below)} parameters meant to be trained get {kind} while those after it do.",
-            {"step": evidence.clean[0], "parameters": list(below.index)[:20], "count": len(below), "cut_after": owner},
-            "Look between this layer and the next for detach(), .data, no_grad(), a round trip through numpy, or a function without a slope "
-            "(round, sign, argmax, a comparison).",
+            f"Nothing up to {owner} gets a gradient: {len(below)} parameters meant to be trained get {kind} while those"
+            " after it do.",
+            {
+                "step": evidence.clean[0],
+                "of": "none" if below["none"].any() else "zero",
+                "parameters": list(below.index)[:20],
+                "count": len(below),
+                "cut_after": owner,
+            },
+            "Look between this layer and the next for detach(), .data, no_grad(), a round trip through numpy, or a"
+            " function without a slope (round, sign, argmax, a comparison).",
             "torch.autograd documentation, 'Locally disabling gradient computation'",
         )
     names = list(missing.sort_values("order").index)
@@ -71,7 +83,8 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
         "missing-gradient",
         "warning" if missing["none"].any() else "note",
         names[0],
-        f"{len(names)} trainable parameters get no gradient although their modules ran: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+        f"{len(names)} trainable parameters get no gradient although their modules ran:"
+        f" {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
         {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
         "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
         "torch.autograd documentation",

@@ -8,7 +8,18 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
-_ONE_SIDED = ("relu", "leaky_relu", "prelu", "rrelu", "clamp", "threshold", "softmax", "log_softmax", "hardshrink", "softshrink")
+_ONE_SIDED = (
+    "relu",
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "clamp",
+    "threshold",
+    "softmax",
+    "log_softmax",
+    "hardshrink",
+    "softshrink",
+)
 """Their flat part is what they are for: dead-units judges it."""
 
 
@@ -20,16 +31,21 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     hidden = rows[rows["order"] < _last_layer(evidence)]
     if not len(hidden):
         return
-    # A zero of relu6 is what a zero of relu is; of a tanh it is the steepest point.
-    share = (hidden["saturated_fraction"] - hidden["zero_fraction"].where(hidden["op"] == "relu6", 0.0)).clip(lower=0)
+    # A zero of relu6 is what a zero of relu is: only those that are not zero can be too large.
+    zeros = hidden["zero_fraction"].where(hidden["op"] == "relu6", 0.0)
+    share = ((hidden["saturated_fraction"] - zeros) / (1 - zeros)).clip(lower=0)
     hidden = hidden.assign(share=share)
-    late = hidden[hidden["step"].isin(evidence.late)].groupby(["site", "call"]).agg(share=("share", "median"), order=("order", "min"), op=("op", "first"))
+    late = (
+        hidden[hidden["step"].isin(evidence.late)]
+        .groupby(["site", "call"])
+        .agg(share=("share", "median"), order=("order", "min"), op=("op", "first"))
+    )
     limit = evidence.thresholds
     worst = late[late["share"] >= limit["saturated_warning"]].sort_values("order")
     if not len(worst):
         return
     grave = worst[worst["share"] >= limit["saturated_error"]]
-    site, call = (grave if len(grave) else worst).index[0]
+    site, _ = (grave if len(grave) else worst).index[0]
     first = (grave if len(grave) else worst).iloc[0]
     onset = hidden[(hidden["site"] == site) & (hidden["share"] >= limit["saturated_warning"])]["step"].min()
     input_rms = evidence.input_rms()
@@ -38,9 +54,17 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
         "saturated-activation",
         "error" if len(grave) else "warning",
         str(site),
-        f"{first['share']:.0%} of the outputs of {site} ({first['op']}) are saturated, in {len(worst)} of {len(late)} activations.{cause}",
-        {"step": int(onset), "saturated_fraction": float(first["share"]), "op": str(first["op"]), "sites": [str(s) for s, _ in worst.index][:20], "input_rms": input_rms},
-        "Standardize the input, scale the weights before it down (glorot_normal, biases zero), normalize before it, or use an activation that does not saturate.",
+        f"{first['share']:.0%} of the outputs of {site} ({first['op']}) are saturated, in {len(worst)} of {len(late)}"
+        f" activations.{cause}",
+        {
+            "step": int(onset),
+            "saturated_fraction": float(first["share"]),
+            "op": str(first["op"]),
+            "sites": [str(s) for s, _ in worst.index][:20],
+            "input_rms": input_rms,
+        },
+        "Standardize the input, scale the weights before it down (glorot_normal, biases zero), normalize before it, or"
+        " use an activation that does not saturate.",
         "Glorot & Bengio 2010, section 3; saturation: slope at most 1 % of the largest",
     )
 

@@ -12,7 +12,9 @@ from diag.rules.registry import rule
 @rule("symmetric-units")
 def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
     """Rows of a weight matrix equal each other, and so do those of its gradient."""
-    rows = evidence.frame[evidence.frame["kind"].isin(["weight", "weight_gradient"]) & evidence.frame["twin_units"].notna()]
+    rows = evidence.frame[
+        evidence.frame["kind"].isin(["weight", "weight_gradient"]) & evidence.frame["twin_units"].notna()
+    ]
     rows = rows[rows["step"].isin(evidence.clean)]
     if not len(rows):
         return
@@ -32,8 +34,14 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
         "symmetric-units",
         "error",
         str(site),
-        f"{twins.loc[site, 'median']:.0%} of the rows of {site} equal another row, and so do their gradients: these units will never differ.",
-        {"step": evidence.clean[0], "share": float(twins.loc[site, "median"]), "sites": [str(name) for name in twins.index][:20]},
-        "Initialize the weights at random (he_normal, glorot_normal); only biases and the last layer of a residual branch may be constant.",
+        f"{twins.loc[site, 'median']:.0%} of the rows of {site} equal another row, and so do their gradients: these"
+        " units will never differ.",
+        {
+            "step": evidence.clean[0],
+            "share": float(twins.loc[site, "median"]),
+            "sites": [str(name) for name in twins.index][:20],
+        },
+        "Initialize the weights at random (he_normal, glorot_normal); only biases and the last layer of a residual"
+        " branch may be constant.",
         "Goodfellow et al. 2016, section 8.4",
     )

@@ -20,28 +20,62 @@ class Threshold:
 
 
 THRESHOLDS: dict[str, Threshold] = {
-    "vanishing_error": Threshold(1e-3, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", "Zhang et al. 2021 (AUTOTRAINER); " + CORPUS),
+    "vanishing_error": Threshold(
+        3e-4, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", CORPUS
+    ),
+    "vanishing_steep_error": Threshold(
+        3e-3, "the same, where each layer loses much", "Zhang et al. 2021 (AUTOTRAINER) take 1e-3; " + CORPUS
+    ),
+    "vanishing_steep_factor": Threshold(
+        0.33,
+        "gradient norm of a layer over that of the next",
+        "Glorot & Bengio 2010: sigmoid passes at most 1/4; " + CORPUS,
+    ),
     "vanishing_warning": Threshold(1e-2, "the same, for a warning", CORPUS),
-    "exploding_gradient_error": Threshold(1e3, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", CORPUS),
+    "exploding_gradient_error": Threshold(
+        1e3, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", CORPUS
+    ),
     "exploding_gradient_warning": Threshold(1e2, "the same, for a warning", CORPUS),
-    "exploding_activation_error": Threshold(1e3, "activation rms of the top layer over the bottom one's, or of any over the input's", CORPUS),
+    "exploding_activation_error": Threshold(
+        1e3, "activation rms of the top layer over the bottom one's, or of any over the input's", CORPUS
+    ),
     "exploding_activation_warning": Threshold(1e2, "the same, for a warning", CORPUS),
-    "collapsed_scale_error": Threshold(1e-3, "activation rms of the top layer over the bottom one's, by a robust fit over depth", CORPUS),
-    "collapsed_spread_error": Threshold(1e-7, "variance over samples over mean square, from some layer to the output", CORPUS),
+    "collapsed_scale_error": Threshold(
+        1e-3, "activation rms of the top layer over the bottom one's, by a robust fit over depth", CORPUS
+    ),
+    "collapsed_spread_error": Threshold(
+        1e-7, "variance over samples over mean square, from some layer to the output", CORPUS
+    ),
     "collapsed_spread_warning": Threshold(1e-6, "the same, for a warning", CORPUS),
-    "dropped_share_error": Threshold(0.95, "share of the elements that a dropout sets to zero", "Srivastava et al. 2014, section A.4: 0.2 to 0.5 are usual"),
+    "dropped_share_error": Threshold(
+        0.95,
+        "share of the elements that a dropout sets to zero",
+        "Srivastava et al. 2014, section A.4: 0.2 to 0.5 are usual",
+    ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
     "saturated_warning": Threshold(0.5, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
     "dead_error": Threshold(0.85, "share of a layer's units that are zero for every sample of the window", CORPUS),
     "dead_warning": Threshold(0.5, "the same, for a warning", CORPUS),
-    "stalled_error": Threshold(1e-5, "largest update rms over weight rms of the median weight matrix, with a loss that does not fall", "Zhang et al. 2021 (AUTOTRAINER); " + CORPUS),
+    "stalled_error": Threshold(
+        1e-5,
+        "largest update rms over weight rms of the median weight matrix, with a loss that does not fall",
+        "Zhang et al. 2021 (AUTOTRAINER); " + CORPUS,
+    ),
     "stalled_warning": Threshold(1e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
-    "oversized_single_error": Threshold(10.0, "the same, of any one weight matrix", "SageMaker Debugger, rule UpdateTooLarge"),
-    "symmetric_error": Threshold(0.5, "share of a matrix's rows that equal another row, in the weight and in its gradient", "Goodfellow et al. 2016, section 8.4"),
+    "oversized_single_error": Threshold(
+        10.0, "the same, of any one weight matrix", "SageMaker Debugger, rule UpdateTooLarge"
+    ),
+    "symmetric_error": Threshold(
+        0.5,
+        "share of a matrix's rows that equal another row, in the weight and in its gradient",
+        "Goodfellow et al. 2016, section 8.4",
+    ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
-    "loss_fall": Threshold(0.01, "relative fall of the loss below which it counts as none", "Zhang et al. 2021 (AUTOTRAINER)"),
+    "loss_fall": Threshold(
+        0.01, "relative fall of the loss below which it counts as none", "Zhang et al. 2021 (AUTOTRAINER)"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -37,15 +38,16 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error" if typical < limit["stalled_error"] else "warning",
         str(first),
-        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss does not fall: nothing is learned.",
+        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss does not fall:"
+        " nothing is learned.",
         {
             "step": evidence.late[0],
             "update_ratio": typical,
             "lr": float(lr.iloc[-1]) if len(lr) else None,
             "matrices": len(largest),
         },
-        "Raise the learning rate by factors of ten until updates are about 1e-3 of the weights; look for a schedule, a clipping norm, "
-        "an epsilon or a precision (bfloat16 weights) that swallows them.",
+        "Raise the learning rate by factors of ten until updates are about 1e-3 of the weights; look for a schedule, a"
+        " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
 
@@ -62,8 +64,8 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error",
         str(sites[0]),
-        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move: {', '.join(sites[:3])}"
-        f"{', ...' if len(sites) > 3 else ''}.",
+        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move:"
+        f" {', '.join(sites[:3])}{', ...' if len(sites) > 3 else ''}.",
         {"step": int(order["step"].min()), "parameters": sites[:20], "count": len(sites)},
         "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
         "freeze what is not to be trained with requires_grad_(False).",
@@ -80,7 +82,9 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     limit = evidence.thresholds
     by_step = ratios.groupby("step")["update_ratio"]
     median, largest = by_step.median(), by_step.max()
-    wild = median[median >= limit["oversized_error"]].index.union(largest[largest >= limit["oversized_single_error"]].index)
+    wild = median[median >= limit["oversized_error"]].index.union(
+        largest[largest >= limit["oversized_single_error"]].index
+    )
     lasting = float(median.median()) >= limit["oversized_lasting_error"] and len(median) >= 5
     if not len(wild) and not lasting:
         return
@@ -93,7 +97,8 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
         "oversized-update",
         "error",
         str(at["site"]),
-        f"In step {step} the update of {at['site']} is {at['update_ratio']:.2g} times the weight itself (about 1e-3 is usual).",
+        f"In step {step} the update of {at['site']} is {at['update_ratio']:.2g} times the weight itself (about 1e-3 is"
+        " usual).",
         {
             "step": step,
             "update_ratio": float(at["update_ratio"]),
@@ -101,7 +106,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
             "lr": float(lr) if lr is not None and pd.notna(lr) else None,
             "input_rms": input_rms,
         },
-        f"Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
+        "Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
         f"check that zero_grad() is called every step.{unscaled}",
         "SageMaker Debugger, rule UpdateTooLarge; Karpathy 2019",
     )
@@ -113,7 +118,7 @@ def _ratios(evidence: Evidence) -> pd.DataFrame:
     first = table[table["step"] == table["step"].min()].copy()
     if not len(first):
         return table
-    elements = first["shape"].str.split("x").map(lambda sizes: float(pd.Series(sizes).astype(float).prod()))
+    elements = first["shape"].map(lambda shape: math.prod(int(size) for size in str(shape).split("x")))
     rms = pd.Series((first["norm"] / elements**0.5).to_numpy(), index=first["site"])
     known = rms[rms > _SMALL * rms.median()].index
     return table[table["site"].isin(known)]

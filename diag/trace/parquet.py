@@ -64,7 +64,8 @@ def load(path: str | Path) -> Trace:
         content = json.loads(header)
         if content["version"] > schema.SCHEMA_VERSION:
             raise TraceError(
-                f"{path} has trace version {content['version']}; this diag reads up to {schema.SCHEMA_VERSION}: upgrade diag"
+                f"{path} has trace version {content['version']}; "
+                f"this diag reads up to {schema.SCHEMA_VERSION}: upgrade diag"
             )
         tables = {name: _table(content[name], columns) for name, columns in _TABLES.items()}
         frame = table.to_pandas()[schema.names(schema.FRAME)].astype(schema.dtypes(schema.FRAME))
@@ -74,7 +75,7 @@ def load(path: str | Path) -> Trace:
 
 
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """Values by column; None for what is missing. Floats are written so that they read back bit for bit, infinities too."""
+    """Values by column; None for what is missing. Floats read back bit for bit, infinities too."""
     return {str(name): table[name].astype(object).where(table[name].notna(), None).tolist() for name in table}
 
 

@@ -23,7 +23,12 @@ class Column:
 
 FRAME = (
     Column("step", "int64", "optimizer steps", "the training step, from 0; an optimizer step ends it"),
-    Column("site", "string", "-", "module path (`encoder.0`), with the operation for a functional (`encoder.0:relu`), or parameter name"),
+    Column(
+        "site",
+        "string",
+        "-",
+        "module path (`encoder.0`), with the operation for a functional (`encoder.0:relu`), or parameter name",
+    ),
     Column("call", "int64", "calls", "which call of that site within one forward pass, from 0"),
     Column("order", "int64", "-", "position in the forward pass; a gradient has the position of its activation"),
     Column("op", "string", "-", "the operation: `linear`, `relu`, `lstm`, ...; `weight` or `bias` for a parameter"),
@@ -50,12 +55,28 @@ FRAME = (
         "the tensor's, squared",
         "variance over the samples of a batch, averaged over features (from at most 64 samples and 256 features); missing for one sample",
     ),
-    Column("twin_units", "float64", "units", "rows of a weight, or of its gradient, that equal another row; missing for other kinds"),
+    Column(
+        "twin_units",
+        "float64",
+        "units",
+        "rows of a weight, or of its gradient, that equal another row; missing for other kinds",
+    ),
 )
 
 STEPS = (
     Column("step", "int64", "optimizer steps", "the training step, from 0"),
-    Column("loss", "float64", "the loss's", "the loss that was differentiated, unscaled, summed over the step's backward passes; missing if unknown"),
+    Column(
+        "loss",
+        "float64",
+        "the loss's",
+        "the loss that was differentiated, unscaled, summed over the step's backward passes; missing if unknown",
+    ),
+    Column(
+        "loss_known",
+        "boolean",
+        "-",
+        "whether a loss was seen: a loss that is NaN is known, one that was not seen is missing",
+    ),
     Column("lr", "float64", "-", "learning rate of the optimizer's first group; missing without an optimizer"),
     Column("optimizer", "int64", "-", "which optimizer ended the step, from 0; -1 for none"),
     Column("backward_passes", "int64", "passes", "backward passes in the step"),
@@ -67,11 +88,26 @@ SITES = (
     Column("kind", "string", "-", "`output` for what a module or function returns, `parameter` for a parameter"),
     Column("module", "string", "-", "class of the module; empty where there is none"),
     Column("op", "string", "-", "as in the frame"),
-    Column("role", "string", "-", "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | elementwise | parameter | other"),
+    Column(
+        "role",
+        "string",
+        "-",
+        "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | elementwise | parameter | other",
+    ),
     Column("order", "int64", "-", "position of its first call in the forward pass; -1 if it never ran"),
     Column("shape", "string", "-", "shape of the first tensor seen there, e.g. `64x128`"),
-    Column("trainable", "boolean", "-", "a parameter's requires_grad; for an output: whether the module owns a trainable parameter"),
-    Column("optimized", "boolean", "-", "whether an optimizer holds the parameter; missing for outputs and without an optimizer"),
+    Column(
+        "trainable",
+        "boolean",
+        "-",
+        "a parameter's requires_grad; for an output: whether the module owns a trainable parameter",
+    ),
+    Column(
+        "optimized",
+        "boolean",
+        "-",
+        "whether an optimizer holds the parameter; missing for outputs and without an optimizer",
+    ),
     Column("owner", "string", "-", "the module path that owns the parameter; for an output, of the module it ran in"),
 )
 

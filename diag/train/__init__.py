@@ -1,0 +1,1 @@
+"""One trial: a workload, or a script, trained under a probe."""

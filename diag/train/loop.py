@@ -23,7 +23,8 @@ def train(workload: Workload, probe: Probe, steps: int, progress: Progress | Non
     """Train a workload for some steps, or, without an optimizer, only differentiate its loss on some batches.
 
     It ends early when the batches are spent, or soon after the loss is no longer finite.
-    Raises: TargetError if the batches are empty or the loss is not a differentiable scalar, or with the cause if it raised.
+    Raises: TargetError if the batches are empty or the loss is not a differentiable scalar, or with the cause if
+    it raised.
     """
     total = steps if workload.optimizer is not None else min(steps, STEPS_AT_INITIALIZATION)
     if not workload.model.training:
@@ -41,7 +42,11 @@ def train(workload: Workload, probe: Probe, steps: int, progress: Progress | Non
             break
     if done == 0:
         again = iter(workload.batches) is workload.batches
-        fix = "it is an iterator that is spent: give a list, a DataLoader or a fresh generator" if again else "give at least one batch"
+        fix = (
+            "it is an iterator that is spent: give a list, a DataLoader or a fresh generator"
+            if again
+            else "give at least one batch"
+        )
         raise TargetError(f"the workload's batches are empty: {fix}")
     if done < total:
         why = "the loss was no longer finite" if not math.isfinite(value) else "the batches were spent"
@@ -87,11 +92,12 @@ def _step(workload: Workload, batch: Any) -> float:
         values.append(float(loss.detach()))
         return loss
 
-    whole = isinstance(optimizer, torch.optim.LBFGS)
-    if not whole:
+    arguments: list[Any] = [closure]
+    if not isinstance(optimizer, torch.optim.LBFGS):
+        arguments.clear()
         closure()
     try:
-        optimizer.step(*([closure] if whole else []))
+        optimizer.step(*arguments)
     except TargetError:
         raise
     except Exception as error:
@@ -116,10 +122,13 @@ def _loss(workload: Workload, batch: Any) -> torch.Tensor:
     if not isinstance(loss, torch.Tensor):
         raise TargetError(f"the workload's loss must return a scalar tensor, got {type(loss).__name__}")
     if loss.numel() != 1:
-        raise TargetError(f"the workload's loss must return a scalar, got shape {tuple(loss.shape)}: take its mean or sum")
+        raise TargetError(
+            f"the workload's loss must return a scalar, got shape {tuple(loss.shape)}: take its mean or sum"
+        )
     if not loss.requires_grad:
         raise TargetError(
-            "the workload's loss has no gradient: it was computed under no_grad, detached, or from no trainable parameter"
+            "the workload's loss has no gradient: it was computed under no_grad, detached, or from no trainable "
+            "parameter"
         )
     return loss
 

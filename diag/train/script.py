@@ -20,7 +20,9 @@ from diag.trace import Trace
 
 @dataclass(frozen=True)
 class ScriptOutcome:
-    """How a watched script ended. exit_code: what it would have returned to the shell. error: what it raised, in one line."""
+    """How a watched script ended. exit_code: what it would have returned to the shell. error: what it raised, in
+    one line.
+    """
 
     trace: Trace
     exit_code: int
@@ -78,7 +80,7 @@ def _exit_code(stop: SystemExit) -> int:
         return 0
     if isinstance(stop.code, int):
         return stop.code
-    print(stop.code, file=sys.stderr)
+    sys.stderr.write(f"{stop.code}\n")
     return 1
 
 

@@ -17,7 +17,7 @@ from diag.train.workload import Workload
 
 @contextlib.contextmanager
 def restored(workload: Workload) -> Iterator[None]:
-    """Afterwards parameters, buffers, gradients, modes, the optimizer's state and all random states are what they were before.
+    """Afterwards parameters, buffers, gradients, modes, the optimizer and all random states are what they were before.
 
     What cannot be copied is not restored: a spent iterator, the shape of lazy modules, plain attributes of the model.
     """
@@ -59,15 +59,15 @@ class _Model:
     def restore(self) -> None:
         """Put everything back."""
         with torch.no_grad():
-            for tensors, name, tensor in self._places:
-                tensors[name] = tensor
-            for tensor, value in self._values.values():
-                _write(tensor, value)
-            for tensor, requires_grad, gradient, value in self._gradients:
+            for tensors, name, original in self._places:
+                tensors[name] = original
+            for kept, value in self._values.values():
+                _write(kept, value)
+            for tensor, requires_grad, gradient, held in self._gradients:
                 tensor.requires_grad_(requires_grad)
                 tensor.grad = gradient
-                if gradient is not None and value is not None:
-                    _write(gradient, value)
+                if gradient is not None and held is not None:
+                    _write(gradient, held)
         for module, training in self._modes.items():
             module.training = training
 
@@ -86,7 +86,9 @@ class _Optimizer:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
         self._state = {parameter: copy.deepcopy(state) for parameter, state in optimizer.state.items()}
-        self._groups = [(group, self._without_parameters(group), list(group["params"])) for group in optimizer.param_groups]
+        self._groups = [
+            (group, self._without_parameters(group), list(group["params"])) for group in optimizer.param_groups
+        ]
 
     @staticmethod
     def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +107,9 @@ class _Optimizer:
 def _generators(batches: Any) -> list[torch.Generator]:
     samplers = [getattr(batches, "sampler", None), getattr(getattr(batches, "batch_sampler", None), "sampler", None)]
     owners = [batches, getattr(batches, "dataset", None), *samplers]
-    found = {id(g): g for g in (getattr(owner, "generator", None) for owner in owners) if isinstance(g, torch.Generator)}
+    found = {
+        id(g): g for g in (getattr(owner, "generator", None) for owner in owners) if isinstance(g, torch.Generator)
+    }
     return list(found.values())
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Workload:
     """A model, its data, its loss and, if it is to be trained, its optimizer.
 
-    loss: `loss(model, batch) -> scalar tensor`. batches: any iterable; it is iterated again when it is spent, if it can be.
-    Without an optimizer the network is judged at initialization.
+    loss: `loss(model, batch) -> scalar tensor`. batches: any iterable; it is iterated again when it is spent, if it
+    can be. Without an optimizer the network is judged at initialization.
     """
 
     model: torch.nn.Module

@@ -1,4 +1,6 @@
-"""Where tensors are met: every module, function and call, named, in order, with the values and gradients found by hand."""
+"""Where tensors are met: every module, function and call, named, in order, with the values and gradients found by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -488,6 +490,35 @@ def test_functorch_models_are_let_through() -> None:
         watch.step()
     assert per_sample["0.weight"].shape == (8, 4, 6)
     assert only_row(watch.trace, "gradient", "1").count == 32
+
+
+def test_what_cannot_be_measured_is_said() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+    parts = [torch.ones(3, 6), torch.ones(2, 6)]
+    with diag.watch(model) as watch:
+        model(torch.nested.nested_tensor(parts, layout=torch.jagged)).values().sum().backward()
+        watch.step()
+    assert rows_of(watch.trace, "activation").empty
+    (note,) = [one for one in watch.trace.coverage["notes"] if "could not be measured" in one]
+    assert note.endswith("the model itself, 0, 1")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_scripted_model_is_one_site() -> None:
+    model = torch.jit.script(nn.Sequential(nn.Linear(6, 4), nn.ReLU()))
+    trace = watched(model, lambda m, note: m(X).sum())
+    assert set(rows_of(trace, "gradient")["site"]) == {"RecursiveScriptModule"}
+    assert trace.coverage["not_seen"] == ["0", "1"]
+
+
+def test_a_sequence_that_grows_from_nothing() -> None:
+    model = nn.ModuleDict({"body": nn.Sequential(), "head": nn.Linear(6, 2)})
+    with diag.watch(model) as watch:
+        for _ in range(2):
+            model["head"](model["body"](X)).sum().backward()
+            watch.step()
+            model["body"].append(nn.Linear(6, 6))
+    assert "body.0" in set(rows_of(watch.trace, "activation", step=1)["site"])
 
 
 def test_autocast_is_measured_in_its_own_precision() -> None:

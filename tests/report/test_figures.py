@@ -98,6 +98,21 @@ def test_names_are_words_and_neither_markup_nor_formulas() -> None:
     assert "層 \\x1b[2J" in drawn
 
 
+def test_lines_join_the_same_site_of_successive_blocks() -> None:
+    names = {i: f"block.{i // 4}.{('query', 'act', 'value', 'act2')[i % 4]}" for i in range(16)}
+    with style.styled():
+        plot = depth.gradients(build_trace(16, 2, rename=names), "figure")
+        chain = depth.gradients(build_trace(16, 2), "figure")
+    assert plot is not None
+    assert chain is not None
+    assert "Lines join the same site of successive blocks; the lowest is #.query" in plot.caption
+    assert "successive" not in chain.caption
+    with style.styled():
+        spread = depth.activations(build_trace(16, 2), "figure")
+    assert spread is not None
+    assert "successive" not in spread.caption, "layers and nonlinearities have a line each anyway"
+
+
 def test_captions_tell_the_numbers() -> None:
     trace = build_trace(5, 2)
     rows = (trace.frame["kind"] == "gradient") & (trace.frame["step"] == 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,19 @@ def test_dead_units_fall_back_to_the_step_where_no_window_was_tracked() -> None:
     trace.units = Trace().units
     trace.frame.loc[(trace.frame["site"] == "layers.0:relu") & (trace.frame["step"] == 1), "dead_units"] = 16.0
     assert measured.dead(trace).loc["layers.0:relu", 1] == pytest.approx(16 / 64)
+
+
+def test_sites_of_blocks_are_told_apart_and_plain_chains_are_not() -> None:
+    blocks = [f"encoder.{i}.{part}" for i in range(4) for part in ("query", "value")]
+    assert measured.kinds(["stem", *blocks]) == ["stem", *["encoder.#.query", "encoder.#.value"] * 4]
+    assert set(measured.kinds(["layers.0", "layers.1", "head"])) == {"all"}
+    assert set(measured.kinds(["conv", "norm", "fc", "head"])) == {"all"}
+
+
+def test_dropout_makes_room_for_layers_where_there_are_many_sites() -> None:
+    rows = site_rows(build_diagnosis(100, 1, decay=0.9))
+    rows = [replace(row, role="dropout") if i % 2 else row for i, row in enumerate(rows)]
+    assert {row.role for row in selected(rows, 20)} == {"layer"}
 
 
 def test_a_log_share_spans_at_least_two_decades() -> None:

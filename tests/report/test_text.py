@@ -45,6 +45,12 @@ def test_elision_keeps_both_ends_and_the_width() -> None:
     assert text.elide("fc1", 20) == "fc1"
 
 
+def test_a_shortened_name_keeps_its_block_and_its_last_parts() -> None:
+    assert text.shorten("bert.encoder.layer.11.attention.output.dense", 22) == "layer.11..output.dense"
+    assert text.shorten("encoder.fc1", 22) == "encoder.fc1"
+    assert len(text.shorten("a_module_with_one_very_long_name_without_any_dot", 22)) == 22
+
+
 def test_long_lists_say_how_much_is_left_out() -> None:
     assert text.value(list(range(10)), longest=3) == "0, 1, 2, and 7 more"
     assert text.value({"a_b": 0.5, "c": True}) == "a_b: 0.5, c: yes"

@@ -75,7 +75,8 @@ def updates(trace: Trace, name: str) -> Plot | None:
     for i, (label, rows) in enumerate(groups.items()):
         _ratio_line(axes, rows, label, i)
     axes.axhline(GUIDE, color=style.SOFT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1, label="guide 10⁻³")
-    ticks.log_scale(axes, [*table.to_numpy().ravel(), GUIDE])
+    drawn = [rows.quantile(share).to_numpy() for rows in groups.values() for share in (0.25, 0.75)]
+    ticks.log_scale(axes, [*np.concatenate(drawn), GUIDE])
     axes.set_ylabel("update norm / weight norm (log)")
     ticks.whole_steps(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3 if len(groups) != 3 else 4, columnspacing=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -39,7 +40,7 @@ def activations(trace: Trace, name: str) -> Plot | None:
     return Plot(
         name,
         "Spread of activations over depth",
-        caption := _activation_caption(table.rename(index=names)),
+        caption := _activation_caption(table.rename(index=names)) + _joined(table.loc[next(iter(groups.values()))]),
         inline(figure, name, caption),
     )
 
@@ -56,11 +57,10 @@ def gradients(trace: Trace, name: str) -> Plot | None:
     _band(axes, table, shown, style.STEPS[1])
     long = _long(table[steps], shown)
     if len(long):
-        marker = "o" if len(shown) <= 30 else None
         palette = dict(zip(steps, colors, strict=True))
         sns.lineplot(
-            long, x="position", y="value", hue="step", palette=palette, ax=axes, estimator=None, marker=marker,
-            markeredgewidth=0, legend=False,
+            long, x="position", y="value", hue="step", units="kind", palette=palette, ax=axes, estimator=None,
+            legend=False, **points(shown),
         )  # fmt: skip
     for step, color in zip(steps, colors, strict=True):
         axes.plot([], [], color=color, label=f"step {step}")
@@ -97,23 +97,39 @@ def _line_and_band(axes: Axes, table: pd.DataFrame, shown: list[str], label: str
     end = _long(measured.last(table).to_frame(table.columns[-1]), shown)
     if end.empty:
         return
-    marker = style.MARKERS[i] if len(shown) <= 40 else None
-    look = {"marker": marker, "markeredgewidth": 0, **style.stroke(i)}
-    sns.lineplot(end, x="position", y="value", ax=axes, estimator=None, label=label, **look)
+    look = {**points(list(table.index), i), **style.stroke(i)}
+    sns.lineplot(end, x="position", y="value", units="kind", ax=axes, estimator=None, legend=False, **look)
+    axes.plot([], [], label=label, **look)
+
+
+def points(sites: list[str], i: int = 0) -> dict[str, Any]:
+    """Marks on a line: for few sites, and for blocks, where a site that does not repeat would be no line at all."""
+    blocks = in_blocks(sites)
+    marker = style.MARKERS[i] if blocks or len(sites) <= 30 else None
+    return {"marker": marker, "markersize": 2.8 if blocks else 3.5, "markeredgewidth": 0}
+
+
+def in_blocks(sites: list[str]) -> bool:
+    """Whether the profile is drawn as one line per kind of site."""
+    return len(set(measured.kinds(sites))) > 1
 
 
 def _band(axes: Axes, table: pd.DataFrame, shown: list[str], color: str) -> None:
     if table.shape[1] < 2:
         return
     positive = table.where(table > 0)
-    place = [shown.index(site) for site in table.index]
-    axes.fill_between(place, positive.min(axis=1), positive.max(axis=1), color=color, alpha=0.18, linewidth=0)
+    kinds = pd.Series(measured.kinds(list(table.index)), index=table.index)
+    for kind in kinds.unique():
+        own = positive[kinds == kind]
+        place = [shown.index(site) for site in own.index]
+        axes.fill_between(place, own.min(axis=1), own.max(axis=1), color=color, alpha=0.18, linewidth=0)
 
 
 def _long(table: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
     place = {site: i for i, site in enumerate(shown)}
     long = table.where(table > 0).rename_axis(index="site", columns="step").reset_index().melt("site", var_name="step")
-    return long.assign(position=long["site"].map(place)).dropna(subset=["value"])
+    kind = dict(zip(table.index, measured.kinds(list(table.index)), strict=True))
+    return long.assign(position=long["site"].map(place), kind=long["site"].map(kind)).dropna(subset=["value"])
 
 
 def _marks(axes: Axes, trace: Trace, kind: str, table: pd.DataFrame) -> None:
@@ -172,7 +188,19 @@ def _gradient_caption(table: pd.DataFrame) -> str:
     )
     if low > 0 and high > 0:
         text += f": a ratio of {number(low / high, 2)}"
-    return f"{text}.{band}"
+    return f"{text}.{band}{_joined(table)}"
+
+
+def _joined(table: pd.DataFrame) -> str:
+    """In blocks, what the lines are, and which of them lies lowest."""
+    sites = [str(site) for site in table.index]
+    if not in_blocks(sites):
+        return ""
+    medians = measured.last(table).groupby(measured.kinds(sites)).median().dropna()
+    lowest = ".".join(str(medians.idxmin()).split(".")[-2:])
+    return (
+        f" Lines join the same site of successive blocks; the lowest is {plain(lowest)}, at {number(medians.min(), 2)}."
+    )
 
 
 def _sentence(words: str) -> str:

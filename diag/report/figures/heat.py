@@ -64,7 +64,7 @@ def _map(shares: pd.DataFrame, name: str, title: str, what: str) -> Plot | None:
                 hatch="////",
                 fill=False,
                 edgecolor=style.SOFT,
-                alpha=0.4,
+                alpha=0.7,
                 linewidth=0,
             )
         )

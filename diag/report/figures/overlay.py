@@ -14,7 +14,7 @@ from diag.report import measured
 from diag.report.diagnosis import Diagnosis
 from diag.report.figures import style, ticks
 from diag.report.figures.curves import draw_loss
-from diag.report.figures.depth import layers
+from diag.report.figures.depth import layers, points
 from diag.report.figures.plot import Plot
 from diag.report.figures.svg import inline
 from diag.report.text import elide, number, percent, plain
@@ -64,7 +64,7 @@ def shares(diagnoses: Sequence[Diagnosis], name: str, which: str) -> Plot | None
     figure, axes = style.blank()
     for i, end in enumerate(ends):
         if len(end):
-            _line(axes, np.arange(1, len(end) + 1), end.to_numpy(), i, _title(diagnoses[i]))
+            _line(axes, np.arange(1, len(end) + 1), end, i, _title(diagnoses[i]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: percent(v)))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("saturated elements" if which == "saturated" else "dead units")
@@ -97,10 +97,13 @@ def _profile(
             continue
         positive, at = table.where(table > 0), np.arange(1, len(table) + 1)
         end = measured.last(table)
-        axes.fill_between(
-            at, positive.min(axis=1), positive.max(axis=1), color=style.SERIES[i], alpha=0.15, linewidth=0
-        )
-        _line(axes, at, end.where(end > 0).to_numpy(), i, _title(diagnoses[i]))
+        kinds = np.array(measured.kinds([str(site) for site in table.index]))
+        for kind in dict.fromkeys(kinds):
+            own = positive[kinds == kind]
+            axes.fill_between(
+                at[kinds == kind], own.min(axis=1), own.max(axis=1), color=style.SERIES[i], alpha=0.15, lw=0
+            )
+        _line(axes, at, end.where(end > 0), i, _title(diagnoses[i]))
         zero = at[(end == 0).to_numpy()]
         axes.plot(
             zero, [0.02] * len(zero), "v", color=style.SERIES[i], transform=axes.get_xaxis_transform(), clip_on=False
@@ -115,9 +118,12 @@ def _profile(
     return Plot(name, f"{title} over depth", caption, inline(figure, name, caption))
 
 
-def _line(axes: Axes, at: np.ndarray, values: np.ndarray, i: int, label: str) -> None:
-    look = {"marker": style.MARKERS[i] if len(at) <= 40 else None, "markeredgewidth": 0, **style.stroke(i)}
-    sns.lineplot(x=at, y=values, ax=axes, estimator=None, label=label, **look)
+def _line(axes: Axes, at: np.ndarray, values: pd.Series, i: int, label: str) -> None:
+    sites = [str(site) for site in values.index]
+    look = {**points(sites, i), **style.stroke(i)}
+    long = pd.DataFrame({"at": at, "value": values.to_numpy(), "kind": measured.kinds(sites)}).dropna()
+    sns.lineplot(long, x="at", y="value", units="kind", ax=axes, estimator=None, legend=False, **look)
+    axes.plot([], [], label=label, **look)
 
 
 def _depth_axis(axes: Axes, label: str) -> None:
@@ -128,7 +134,7 @@ def _depth_axis(axes: Axes, label: str) -> None:
 
 def _legend(axes: Axes) -> None:
     _, labels = axes.get_legend_handles_labels()
-    columns = 2 if sum(map(len, labels)) <= 44 else 1
+    columns = 2 if sum(map(len, labels)) <= 50 else 1
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, columnspacing=1.2)
 
 

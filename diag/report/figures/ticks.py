@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from diag.report.text import elide, plain
+from diag.report.text import plain, shorten
 
-LONGEST_NAME = 20
+LONGEST_NAME = 22
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -30,7 +30,7 @@ def thinned(count: int, most: int) -> list[int]:
 def sites_below(axes: Axes, names: Sequence[str], most: int = 18) -> None:
     """Name the positions 0, 1, ... of the horizontal axis, from bottom to top; some of them if there are many."""
     picked = thinned(len(names), most)
-    short = [elide(plain(names[i]), LONGEST_NAME) for i in picked]
+    short = [shorten(plain(names[i]), LONGEST_NAME) for i in picked]
     flat = len(names) <= 6 and max(map(len, short), default=0) <= 9
     axes.set_xticks(picked, labels=short, rotation=0 if flat else 90)
     axes.set_xlim(-0.5, max(len(names) - 0.5, 0.5))
@@ -42,7 +42,7 @@ def sites_beside(axes: Axes, names: Sequence[str], most: int = 20) -> None:
     """Name the rows of a heat map."""
     picked = thinned(len(names), most)
     axes.set_yticks(
-        [i + 0.5 for i in picked], labels=[elide(plain(names[i]), LONGEST_NAME) for i in picked], rotation=0
+        [i + 0.5 for i in picked], labels=[shorten(plain(names[i]), LONGEST_NAME) for i in picked], rotation=0
     )
     axes.set_ylabel(_axis_name(len(names), len(picked)) if len(picked) < len(names) else "")
 
