@@ -211,6 +211,19 @@ def test_optimizers_that_step_one_after_the_other_share_a_step(announced: bool) 
         assert only_row(trace, "update", f"{i}.weight", 0).count == weight.size
 
 
+def test_a_gradient_is_the_one_its_own_optimizer_was_given() -> None:
+    """The first optimizer steps before the second, not yet known one has all of its gradient."""
+    model = network()
+    optimizers = [torch.optim.SGD(model[i].parameters(), 0.1) for i in (0, 2)]
+    with diag.watch(model) as watch:
+        F.cross_entropy(model(X), Y).backward()
+        optimizers[0].step()
+        model[2].weight.square().sum().backward()
+        gradient = as_double(model[2].weight.grad)
+        optimizers[1].step()
+    assert_row(only_row(watch.trace, "weight_gradient", "2.weight"), gradient)
+
+
 def test_passes_without_training_are_only_counted() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -343,6 +356,18 @@ def test_only_the_scaled_loss_is_unscaled() -> None:
     assert watch.trace.steps["loss"].tolist() == pytest.approx([value, 1.5 * value])
     expected = np.concatenate([notes.gradients[0] / 2, notes.gradients[0]])
     assert_row(only_row(watch.trace, "gradient", "0", 1), expected)
+
+
+def test_losses_that_were_scaled_before_either_backward() -> None:
+    model = network()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with diag.watch(model) as watch:
+        loss = F.cross_entropy(model(X), Y)
+        scaled = scaler.scale([loss, 2 * loss])
+        for one in scaled:
+            one.backward(retain_graph=True)
+        watch.step()
+    assert watch.trace.steps["loss"].item() == pytest.approx(3 * loss.item())
 
 
 def test_a_step_that_the_scaler_leaves_out_is_a_step_of_its_own() -> None:

@@ -170,6 +170,30 @@ def test_training_goes_on_after_an_exception_within_the_watch() -> None:
     assert torch.overrides._len_torch_function_stack() == 0
 
 
+def test_training_goes_on_after_an_interrupt_that_no_hook_sees() -> None:
+    class Interrupted(nn.Linear):
+        fails = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.fails:
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), Interrupted(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with diag.watch(model, optimizer) as watch:
+        with pytest.raises(KeyboardInterrupt):
+            model(X)
+        model[2].fails = False
+        for _ in range(3):
+            model(X).sum().backward()
+            optimizer.step()
+            assert torch.overrides._len_torch_function_stack() == 0
+    gradients = rows_of(watch.trace, "gradient", "0")
+    assert list(gradients["step"]) == [0, 1, 2]
+    assert list(gradients["call"])[1:] == [0, 0]
+
+
 def test_gradients_of_a_graph_that_outlives_its_watch_are_let_through() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
     with diag.watch(model) as watch:
