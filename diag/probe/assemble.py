@@ -164,9 +164,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         notes.append(f"outputs that could not be measured (nested, functorch, fake or meta tensors): {where}")
     if probe.skipped_steps:
         shown = ", ".join(map(str, probe.skipped_steps[:10])) + (", ..." if len(probe.skipped_steps) > 10 else "")
-        notes.append(
-            f"the GradScaler left out {len(probe.skipped_steps)} optimizer steps for non-finite gradients: {shown}"
-        )
+        notes.append(f"the GradScaler left out the optimizer step, for non-finite gradients, in step {shown}")
     if probe.sites.roots and not probe.backward.gradients_seen:
         notes.append("no gradient of an activation was seen: no backward pass ran while the model was watched")
     if not probe.parameters.has_optimizer:

@@ -114,7 +114,7 @@ class Parameters:
                         self._see(site, parameter.grad, WEIGHT_GRADIENT)
                     before = self._before.pop(site, None)
                     if before is not None:
-                        self._recorder.measure(site, 0, -1, UPDATE, before.neg_().add_(_sample(parameter)))
+                        self._recorder.measure(site, 0, -1, UPDATE, torch.sub(_sample(parameter), before, out=before))
         self._before.clear()
         self.on_step(self.announce(optimizer), optimizer)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diag.rules.finding import SEVERITIES, Finding, Severity
+from diag.rules.finding import SEVERITIES, Finding, Severity, json_safe
 from diag.rules.judge import judge
 from diag.trace import Trace
 
@@ -42,7 +42,7 @@ class Diagnosis:
             "schema": 1,
             "healthy": self.healthy,
             "findings": [finding.to_dict() for finding in self.findings],
-            "coverage": self.coverage,
+            "coverage": json_safe(self.coverage),
         }
 
     def to_json(self) -> str:

@@ -37,18 +37,19 @@ class Finding:
             "severity": self.severity,
             "site": self.site,
             "message": self.message,
-            "evidence": _json_safe(self.evidence),
+            "evidence": json_safe(self.evidence),
             "remedy": self.remedy,
             "source": self.source,
             "consequences": [one.to_dict() for one in self.consequences],
         }
 
 
-def _json_safe(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
+    """The value with what JSON cannot hold as text, and numbers of numpy and torch as Python's own."""
     if isinstance(value, dict):
-        return {str(key): _json_safe(one) for key, one in value.items()}
+        return {str(key): json_safe(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_safe(one) for one in value]
+        return [json_safe(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -10,6 +10,7 @@ import torch
 
 from diag.errors import TargetError
 from diag.probe.probe import Probe
+from diag.train.user_code import user_code
 from diag.train.workload import Workload
 
 Progress = Callable[[int, int, float | None], None]
@@ -62,15 +63,14 @@ def _batches(batches: Any, total: int) -> Iterator[tuple[int, Any]]:
     count = number = 0
     while count < total:
         try:
-            batch = next(iterator)
+            with user_code(f"reading batch {number}"):
+                batch = next(iterator)
         except StopIteration:
             iterator = iter(batches)
             if number == 0 or iterator is batches:
                 return
             number = 0
             continue
-        except Exception as error:
-            raise TargetError(f"reading batch {number} raised {type(error).__name__}: {_first_line(error)}") from error
         yield number, batch
         count, number = count + 1, number + 1
 
@@ -96,29 +96,19 @@ def _step(workload: Workload, batch: Any) -> float:
     if not isinstance(optimizer, torch.optim.LBFGS):
         arguments.clear()
         closure()
-    try:
+    with user_code("the optimizer's step"):
         optimizer.step(*arguments)
-    except TargetError:
-        raise
-    except Exception as error:
-        raise TargetError(f"the optimizer's step raised {type(error).__name__}: {_first_line(error)}") from error
     return values[0]
 
 
 def _differentiate(loss: torch.Tensor) -> None:
-    try:
+    with user_code("differentiating the loss"):
         loss.backward()
-    except Exception as error:
-        raise TargetError(f"differentiating the loss raised {type(error).__name__}: {_first_line(error)}") from error
 
 
 def _loss(workload: Workload, batch: Any) -> torch.Tensor:
-    try:
+    with user_code("the workload's loss"):
         loss = workload.loss(workload.model, batch)
-    except TargetError:
-        raise
-    except Exception as error:
-        raise TargetError(f"the workload's loss raised {type(error).__name__}: {_first_line(error)}") from error
     if not isinstance(loss, torch.Tensor):
         raise TargetError(f"the workload's loss must return a scalar tensor, got {type(loss).__name__}")
     if loss.numel() != 1:
@@ -131,7 +121,3 @@ def _loss(workload: Workload, batch: Any) -> torch.Tensor:
             "parameter"
         )
     return loss
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["(no message)"])[0]

@@ -30,7 +30,7 @@ def user_code(doing: str, file: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except DiagError:
+    except (DiagError, StopIteration):
         raise
     except SystemExit as error:
         raise TargetError(

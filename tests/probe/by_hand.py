@@ -69,20 +69,16 @@ def watched(model: nn.Module, loss: Callable[[nn.Module, Callable[..., Any]], to
     return watch.trace
 
 
-def check_against_hand(
-    model: nn.Module, loss: Callable[[nn.Module, Callable[..., Any]], torch.Tensor], inputs: bool = False
-) -> diag.Trace:
+def check_against_hand(model: nn.Module, loss: Callable[[nn.Module, Callable[..., Any]], torch.Tensor]) -> diag.Trace:
     """Watch one pass and hold every row of it to the notes: no site too many or too few, in order, every number."""
     notes = noted(model, loss)
     trace = watched(model, loss)
-    assert_agrees(trace, notes, inputs=inputs)
+    assert_agrees(trace, notes)
     return trace
 
 
-def assert_agrees(trace: diag.Trace, notes: Notes, step: int = 0, inputs: bool = False) -> None:
-    frame = trace.frame[trace.frame["step"] == step]
-    if not inputs:
-        frame = frame[frame["op"] != "input"]
+def assert_agrees(trace: diag.Trace, notes: Notes, step: int = 0) -> None:
+    frame = trace.frame[(trace.frame["step"] == step) & (trace.frame["op"] != "input")]
     activations = frame[frame["kind"] == "activation"]
     gradients = frame[frame["kind"] == "gradient"]
     assert list(zip(activations["site"], activations["call"], strict=True)) == notes.keys

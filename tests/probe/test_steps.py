@@ -379,7 +379,7 @@ def test_a_step_that_the_scaler_leaves_out_is_a_step_of_its_own() -> None:
     trace = watch.trace
     assert trace.steps["loss"].tolist() == pytest.approx(losses)
     assert trace.coverage["skipped_steps"] == [1]
-    assert any("GradScaler left out 1 optimizer steps" in note for note in trace.coverage["notes"])
+    assert any(note.endswith("in step 1") for note in trace.coverage["notes"])
     assert set(rows_of(trace, "update")["step"]) == {0, 2}
     assert only_row(trace, "weight_gradient", "0.weight", 1).nonfinite == 30
     assert only_row(trace, "weight_gradient", "0.weight", 2).nonfinite == 0

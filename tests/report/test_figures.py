@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -185,6 +186,15 @@ def test_drawing_changes_no_setting_of_the_user() -> None:
         "from diag.report.figures import draw; draw(build_diagnosis(5, 2)); assert not p.get_fignums()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_thinning_keeps_both_ends_and_its_bound() -> None:
+    assert doctest.testmod(ticks).failed == 0
+    for count in range(1, 400):
+        picked = ticks.thinned(count, 18)
+        assert len(picked) <= 18
+        assert (picked[0], picked[-1]) == (0, count - 1)
+        assert len(set(np.diff(picked)[:-1])) <= 1
 
 
 @pytest.mark.parametrize(

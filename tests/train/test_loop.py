@@ -104,18 +104,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "empty list": ({"batches": []}, "batches are empty: give at least one batch"),
     "spent iterator": ({"batches": iter(())}, "it is an iterator that is spent: give a list"),
     "not iterable": ({"batches": 3}, "must be iterable, got int"),
-    "failing batches": ({"batches": failing_batches()}, "reading batch 1 raised OSError: disk gone"),
-    "loss raises": ({"loss": raising}, "the workload's loss raised RuntimeError: first line"),
+    "failing batches": ({"batches": failing_batches()}, "reading batch 1 failed: OSError: disk gone"),
+    "loss raises": ({"loss": raising}, "the workload's loss failed: RuntimeError: first line"),
     "loss is a float": ({"loss": lambda m, b: 1.0}, "must return a scalar tensor, got float"),
     "loss is none": ({"loss": lambda m, b: None}, "must return a scalar tensor, got NoneType"),
     "loss is a vector": ({"loss": lambda m, b: m(b[0])[:, 0]}, r"got shape \(4,\): take its mean or sum"),
     "loss is detached": ({"loss": lambda m, b: loss(m, b).detach()}, "has no gradient"),
     "backward raises": (
         {"loss": lambda m, b: _Bad.apply(loss(m, b))},
-        "differentiating the loss raised RuntimeError: bad",
+        "differentiating the loss failed: RuntimeError: bad",
     ),
-    "shapes do not fit": ({"model": nn.Linear(7, 2)}, "loss raised RuntimeError: mat1 and mat2"),
-    "step raises": ({"make": FailingStep}, "the optimizer's step raised RuntimeError: no step"),
+    "shapes do not fit": ({"model": nn.Linear(7, 2)}, "loss failed: RuntimeError: mat1 and mat2"),
+    "step raises": ({"make": FailingStep}, "the optimizer's step failed: RuntimeError: no step"),
     "closure raises": ({"make": torch.optim.LBFGS, "loss": lambda m, b: 1.0}, "must return a scalar tensor"),
 }
 

@@ -17,14 +17,17 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def thinned(count: int, most: int) -> list[int]:
-    """At most `most` of the positions 0 .. count-1: evenly spaced, the first and the last among them.
+    """At most `most` of the positions 0 .. count-1, evenly spaced, the first and the last among them.
 
-    >>> thinned(5, 10), thinned(300, 4)
-    ([0, 1, 2, 3, 4], [0, 100, 199, 299])
+    >>> thinned(5, 10), thinned(300, 4), thinned(19, 18)
+    ([0, 1, 2, 3, 4], [0, 100, 200, 299], [0, 2, 4, 6, 8, 10, 12, 14, 16, 18])
     """
-    if count <= most:
-        return list(range(count))
-    return [round(k * (count - 1) / (most - 1)) for k in range(most)]
+    stride = max(math.ceil((count - 1) / (most - 1)), 1)
+    picked = list(range(0, count, stride))
+    if picked and picked[-1] != count - 1:
+        # The last belongs there, and takes the place of a neighbor whose name would touch its own.
+        picked = (picked if count - 1 - picked[-1] >= 0.9 * stride else picked[:-1]) + [count - 1]
+    return picked
 
 
 def sites_below(axes: Axes, names: Sequence[str], most: int = 18) -> None:
