@@ -5,9 +5,10 @@ Nothing is registered on the model itself, so that it pickles, copies and prints
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
+from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.hooks import RemovableHandle
@@ -62,6 +64,7 @@ class Forward:
         self._mode_depth = 0
         self._thread = 0
         self._handles: list[RemovableHandle] = []
+        self._loss_frame: _Frame | None = None
         self._trained: set[int] = set()
         self._measures = False
         self._layouts: dict[tuple[int, ...], int | None] = {}
@@ -96,9 +99,34 @@ class Forward:
     def reset(self) -> None:
         """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
         self._stack.clear()
+        self._loss_frame = None
         while self._mode_depth:
-            self._mode_depth -= 1
-            self._mode.__exit__(None, None, None)
+            self._leave_mode()
+
+    def _enter_mode(self) -> None:
+        self._mode.__enter__()
+        self._mode_depth += 1
+
+    def _leave_mode(self) -> None:
+        self._mode_depth -= 1
+        self._mode.__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def loss_scope(self) -> Iterator[None]:
+        """A loss function runs: what it computes outside of the model is recorded too, as `loss:log`."""
+        if not self._handles or self._stack:
+            yield
+            return
+        self._thread = threading.get_ident()
+        self._measures = self._recorder.measures_step
+        self._loss_frame = _loss_frame(nn.Module())
+        self._enter_mode()
+        try:
+            yield
+        finally:
+            if self._loss_frame is not None:
+                self._loss_frame = None
+                self._leave_mode()
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
@@ -117,6 +145,9 @@ class Forward:
     def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if self._sites.find_module(module) is None:
             self.ran_compiled |= is_compiled(module)
+            if isinstance(module, _Loss) and self._sites.roots:
+                self._enter_loss(module)
+                return
             if not self._discover or not any(p.requires_grad for p in module.parameters()):
                 return
             self._sites.add_root(module)
@@ -149,8 +180,18 @@ class Forward:
             # Before the forward pass, which may change its inputs in place.
             with torch._C.DisableTorchFunction():
                 self._see_inputs(frame, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
-        self._mode.__enter__()
-        self._mode_depth += 1
+        if not self._mode_depth:
+            self._enter_mode()
+
+    def _enter_loss(self, module: nn.Module) -> None:
+        """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
+        self._thread = threading.get_ident()
+        measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
+        self._input_order = -1
+        self._stack.append(_loss_frame(module) if measured else None)
+        if measured and not self._mode_depth:
+            self._measures = True
+            self._enter_mode()
 
     def _is_evaluation(self, module: nn.Module) -> bool:
         """No graph is built, or a module that has trained is called in evaluation mode."""
@@ -181,9 +222,8 @@ class Forward:
         if not self._stack or threading.get_ident() != self._thread:
             return
         frame = self._stack.pop()
-        if not self._stack and self._mode_depth:
-            self._mode_depth -= 1
-            self._mode.__exit__(None, None, None)
+        if not self._stack and self._mode_depth and self._loss_frame is None:
+            self._leave_mode()
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:
@@ -216,7 +256,7 @@ class Forward:
     def see_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A torch function was called while a watched module was running."""
         op = ops.function_op(func)
-        frame = self._stack[-1] if self._stack else None
+        frame = self._stack[-1] if self._stack else self._loss_frame
         if op is None or frame is None or frame.opaque or not self._measures:
             return
         if (frame.single and op in ops.LAYERS) or not ops.is_recorded_call(op, args, kwargs):
@@ -230,6 +270,8 @@ class Forward:
         with torch._C.DisableTorchFunction():
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
+                if role == "loss" and isinstance(source, torch.Tensor):
+                    self._loss_site(frame, suffix, op, source)
                 self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
 
     def _see(
@@ -274,12 +316,21 @@ class Forward:
         if gradient:
             self._backward.attach(site, call, position, tensor)
 
+    def _loss_site(self, frame: _Frame, suffix: str, op: str, source: torch.Tensor) -> None:
+        """A loss is a scalar; what tells of it is the shape of what it judges."""
+        if self._sites.get(frame.root, frame.path, suffix) is None:
+            self._new_site(frame, suffix, op, "loss", source)
+
     def _new_site(self, frame: _Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
         module = type(frame.module).__name__
         return self._sites.add(
             Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor))
         )
+
+
+def _loss_frame(module: nn.Module) -> _Frame:
+    return _Frame(module, 0, "loss", False, False, False, "", "other", None, 0)
 
 
 def _describe(module: nn.Module, root: int, path: str) -> _Frame:

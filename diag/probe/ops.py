@@ -29,6 +29,11 @@ HAZARDS = frozenset(
 POOLINGS = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d".split()
 )
+LOSSES = frozenset(
+    "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss "
+    "huber_loss kl_div poisson_nll_loss gaussian_nll_loss hinge_embedding_loss margin_ranking_loss "
+    "triplet_margin_loss cosine_embedding_loss ctc_loss".split()
+)
 DROPOUTS = frozenset("dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split())
 
 _ALIASES = {
@@ -73,6 +78,7 @@ _ROLES: dict[str, str] = {
     **dict.fromkeys(HAZARDS, "elementwise"),
     **dict.fromkeys(POOLINGS, "pooling"),
     **dict.fromkeys(DROPOUTS, "dropout"),
+    **dict.fromkeys(LOSSES, "loss"),
     "embedding": "embedding",
     "embedding_bag": "embedding",
     "attention": "attention",

@@ -12,6 +12,8 @@ from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
 _FEWEST_STEPS = 12
+_SQUASHES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
+"""What these losses apply to their input themselves."""
 
 
 @rule("diverging-loss")
@@ -46,12 +48,12 @@ def _farthest(values: np.ndarray) -> float:
 
 @rule("loss-not-decreasing")
 def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
-    """The loss does not fall beyond its noise; an error where its floor explains it."""
+    """The loss does not fall beyond its noise; an error where it is squashed twice."""
     if not evidence.trains:
         return
-    capped = _softmax_twice(evidence)
-    if capped is not None:
-        yield capped
+    squashed = _squashed_twice(evidence)
+    if squashed is not None:
+        yield squashed
         return
     losses = evidence.losses.dropna()
     losses = losses[losses.index <= evidence.clean[-1]]
@@ -75,43 +77,30 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _softmax_twice(evidence: Evidence) -> Finding | None:
-    """Cross-entropy of probabilities instead of logits: its gradient with respect to a final softmax is dense and
-    sums to zero.
+def _squashed_twice(evidence: Evidence) -> Finding | None:
+    """The loss squashes its input itself, and is given what was squashed already.
 
-    With p in [0, 1] and C classes the loss cannot fall below log(e + C - 1) - 1, nor rise above log(e + C - 1).
+    With p in [0, 1] and C classes a cross-entropy of p cannot fall below log(e + C - 1) - 1; with one class and logits
+    p in [0, 1] a binary one not below log(1 + 1/e).
     """
-    rows = evidence.rows("activation", evidence.clean)
-    rows = rows[~rows["role"].isin(["input"])]
-    if not len(rows):
-        return None
-    last = rows.sort_values("order").iloc[-1]
-    classes = last["shape"].split("x")[-1] if isinstance(last["shape"], str) else ""
-    if last["op"] != "softmax" or not classes.isdigit() or int(classes) < 3:
-        return None
-    gradient = evidence.rows("gradient", evidence.clean)
-    gradient = gradient[gradient["site"] == last["site"]]
-    ceiling = math.log(math.e + int(classes) - 1)
-    losses = evidence.losses.reindex(evidence.clean).dropna()
-    if not len(gradient) or not len(losses) or not losses.between(ceiling - 1 - 1e-6, ceiling + 1e-6).all():
-        return None
-    dense = (gradient["zero_fraction"] < 0.5) & (gradient["mean"].abs() < 1e-3 * gradient["rms"])
-    # Near uniform probabilities cross-entropy's gradient is 1/C - 1 at one class against 1/C at the others.
-    if not dense.all() or not (gradient["min"].abs() > 2 * gradient["max"].abs()).all():
-        return None
-    return Finding(
-        "loss-not-decreasing",
-        "error",
-        str(last["site"]),
-        f"The cross-entropy is taken of probabilities: {last['site']} is a softmax, and cross_entropy applies another. "
-        f"The loss cannot fall below {ceiling - 1:.3f}; it goes from {losses.iloc[0]:.3f} to {losses.iloc[-1]:.3f}.",
-        {
-            "step": int(losses.index[0]),
-            "classes": int(classes),
-            "floor": ceiling - 1,
-            "first": float(losses.iloc[0]),
-            "last": float(losses.iloc[-1]),
-        },
-        "Remove the softmax and give torch.nn.functional.cross_entropy the logits.",
-        "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
-    )
+    sites = evidence.sites[(evidence.sites["kind"] == "output") & (evidence.sites["order"] >= 0)]
+    for name, site in sites[sites["op"].isin(list(_SQUASHES))].iterrows():
+        before = sites[(sites["order"] == site["order"] - 1) & (sites["op"] == _SQUASHES[site["op"]])]
+        if not len(before) or before["shape"].iloc[0] != site["shape"]:
+            continue
+        squash, losses = str(before.index[0]), evidence.losses.dropna()
+        classes = int(str(site["shape"]).split("x")[-1])
+        floor = math.log(math.e + classes - 1) - 1 if site["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
+        start, end = float(losses.iloc[0]), float(losses.iloc[-1])
+        op = str(before["op"].iloc[0])
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            squash,
+            f"The output is squashed twice: {squash} ({op}) goes straight into {name}, which applies its own. "
+            f"The loss cannot fall below {floor:.3f}; it goes from {start:.3f} to {end:.3f}.",
+            {"step": evidence.clean[0], "loss": str(name), "floor": floor, "first": start, "last": end},
+            f"Remove the {op} and give {site['op']} the logits.",
+            "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
+        )
+    return None

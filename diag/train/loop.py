@@ -33,7 +33,7 @@ def train(workload: Workload, probe: Probe, steps: int, progress: Progress | Non
     remaining = total
     done = 0
     for number, batch in _batches(workload.batches, total):
-        value = _step(workload, batch)
+        value = _step(workload, probe, batch)
         probe.end_step(value, batch=number)
         done += 1
         if progress is not None:
@@ -75,19 +75,19 @@ def _batches(batches: Any, total: int) -> Iterator[tuple[int, Any]]:
         count, number = count + 1, number + 1
 
 
-def _step(workload: Workload, batch: Any) -> float:
+def _step(workload: Workload, probe: Probe, batch: Any) -> float:
     model, optimizer = workload.model, workload.optimizer
     if optimizer is None:
         for parameter in model.parameters():
             parameter.grad = None
-        loss = _loss(workload, batch)
+        loss = _loss(workload, probe, batch)
         _differentiate(loss)
         return float(loss.detach())
     values: list[float] = []
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = _loss(workload, batch)
+        loss = _loss(workload, probe, batch)
         _differentiate(loss)
         values.append(float(loss.detach()))
         return loss
@@ -106,8 +106,8 @@ def _differentiate(loss: torch.Tensor) -> None:
         loss.backward()
 
 
-def _loss(workload: Workload, batch: Any) -> torch.Tensor:
-    with user_code("the workload's loss"):
+def _loss(workload: Workload, probe: Probe, batch: Any) -> torch.Tensor:
+    with user_code("the workload's loss"), probe.forward.loss_scope():
         loss = workload.loss(workload.model, batch)
     if not isinstance(loss, torch.Tensor):
         raise TargetError(f"the workload's loss must return a scalar tensor, got {type(loss).__name__}")
