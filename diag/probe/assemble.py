@@ -122,6 +122,7 @@ def _sites(probe: Probe, names: list[str]) -> pd.DataFrame:
             "shape": site.shape,
             "trainable": site.trainable,
             "optimized": bool(site.optimized) if site.kind == "parameter" and held else None,
+            "model": probe.sites.roots[site.root].name,
             "owner": ".".join(filter(None, [probe.sites.roots[site.root].name if several else "", _owner(site.owner)])),
         }
         for name, site, order in zip(_unique(names), probe.sites.table, orders, strict=True)
@@ -174,6 +175,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "measured_steps": len(measured),
         "training_passes": probe.forward.training_passes,
         "evaluation_passes": probe.forward.evaluation_passes,
+        "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
         "sites": sum(site.kind == "output" for site in probe.sites.table),
         "modules_total": leaves,
@@ -198,3 +200,12 @@ def _inside_attention(model: Any, path: str) -> bool:
     """torch's attention uses its output projection's weight without calling the module."""
     parent = path.rpartition(".")[0]
     return path.endswith("out_proj") and owner_class(model, parent) == "MultiheadAttention"
+
+
+def _without_gradient(probe: Probe) -> list[str]:
+    """Parts of models that were called, but never in a pass that builds a graph."""
+    several = len(probe.sites.roots) > 1
+    paths = sorted(probe.forward.evaluated - probe.forward.ran)
+    return [
+        ".".join(filter(None, [probe.sites.roots[root].name if several else "", path])) for root, path in paths if path
+    ]

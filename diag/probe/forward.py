@@ -76,6 +76,7 @@ class Forward:
         self.evaluation_passes = 0
         self.training_passes = 0
         self.ran: set[tuple[int, str]] = set()
+        self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
         self.unmeasurable: dict[str, None] = {}
 
@@ -160,6 +161,7 @@ class Forward:
         if frame is None or _is_parametrization(frame.path) or self._is_evaluation(module):
             if frame is not None and not recomputing and not _is_parametrization(frame.path):
                 self.evaluation_passes += 1
+                self.evaluated.add((frame.root, frame.path))
             self._stack.append(None)
             return
         self._input_order = -1

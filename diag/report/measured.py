@@ -31,6 +31,9 @@ def matrix(trace: Trace, kind: str, column: str) -> pd.DataFrame:
             merged = _weighted(values**2 if column == "rms" else values, rows, keys)
             merged = merged**0.5 if column == "rms" else merged
     order = rows.groupby(keys[0])["order"].min().sort_values(kind="stable")
+    if trace.sites["model"].nunique() > 1:
+        model = _column(trace, "model")
+        order = order.sort_index(key=lambda sites: sites.map(model), kind="stable")
     return merged.unstack().reindex(order.index)
 
 

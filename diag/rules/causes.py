@@ -48,7 +48,7 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
-    if cause.severity == "note" or cause.rule == effect.rule:
+    if cause.severity == "note" or (cause.rule == effect.rule and cause.rule != "non-finite"):
         return False
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 

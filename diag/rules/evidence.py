@@ -60,15 +60,18 @@ class Trend:
 
 
 class Evidence:
-    """What rules may ask of a trace. `thresholds`: name to value. Steps after the run broke down are left out of
-    windows.
+    """What rules may ask of a trace, or of one of several models in it. thresholds: name to value.
+
+    Steps after the run broke down are left out of windows; those that a GradScaler skipped are forgiven.
     """
 
-    def __init__(self, trace: Trace, thresholds: Mapping[str, float]) -> None:
+    def __init__(self, trace: Trace, thresholds: Mapping[str, float], model: str | None = None) -> None:
         self.trace = trace
         self.thresholds = thresholds
         sites = trace.sites.set_index("site")
-        frame = trace.frame.copy()
+        if model is not None:
+            sites = sites[sites["model"] == model]
+        frame = trace.frame[trace.frame["site"].isin(sites.index)].copy()
         for column in ("role", "module", "trainable", "optimized", "owner", "shape"):
             frame[column] = frame["site"].map(sites[column])
         frame["norm"] = frame["rms"] * np.sqrt(frame["count"] - frame["nonfinite"])
@@ -105,8 +108,9 @@ class Evidence:
     def first_bad_step(self) -> int | None:
         """The first step with a non-finite loss or tensor."""
         losses = self._known_losses
+        forgiven = set(self.trace.coverage.get("skipped_steps", ()))
         bad = set(self.frame.loc[self.frame["nonfinite"] > 0, "step"]) | set(losses[~np.isfinite(losses)].index)
-        return min(int(step) for step in bad) if bad else None
+        return min((int(step) for step in bad - forgiven), default=None)
 
     def loss_at(self, step: int) -> float | None:
         """The loss of a step; None if it is not known."""
@@ -167,6 +171,7 @@ class Evidence:
     def parameters(self) -> pd.DataFrame:
         """Per step and weight matrix: update_ratio and norms, in forward order of their modules."""
         table = self.trace.parameters
+        table = table[table["site"].isin(self.sites.index)]
         for column in ("shape", "trainable", "optimized", "owner", "order"):
             table[column] = table["site"].map(self.sites[column])
         return table[table["shape"].str.contains("x", regex=False).fillna(False).astype(bool)]

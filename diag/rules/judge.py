@@ -44,8 +44,21 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
             raise DiagError(f"[tool.diag] rules names '{name}', which cannot be imported: {error}") from error
     if not len(trace.frame):
         return []
-    evidence = Evidence(trace, resolve(settings["thresholds"] if thresholds is None else thresholds))
+    values = resolve(settings["thresholds"] if thresholds is None else thresholds)
+    models = list(trace.sites.sort_values("order", kind="stable")["model"].unique())
     found: list[Finding] = []
+    for evidence in (
+        [Evidence(trace, values, model) for model in models] if len(models) > 1 else [Evidence(trace, values)]
+    ):
+        found += [one for one in _ask(evidence) if one not in found]
+    return join(found)
+
+
+def _ask(evidence: Evidence) -> list[Finding]:
+    """What every rule says of one model."""
+    found: list[Finding] = []
+    if not len(evidence.frame):
+        return found
     for name, function in RULES.items():
         try:
             found.extend(function(evidence))
@@ -55,4 +68,4 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
             raise DiagError(
                 f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}"
             ) from error
-    return join(found)
+    return found

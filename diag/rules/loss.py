@@ -91,6 +91,8 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
         squash, losses = str(before.index[0]), evidence.losses.dropna()
         classes = int(str(site["shape"]).split("x")[-1])
         floor = math.log(math.e + classes - 1) - 1 if site["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
+        if not len(losses):
+            continue
         start, end = float(losses.iloc[0]), float(losses.iloc[-1])
         op = str(before["op"].iloc[0])
         return Finding(

@@ -21,18 +21,41 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     missing = table[(table["order"] >= 0) & ~table["reached"]]
     if len(missing):
         yield _cut(evidence, table, missing)
+    idle = _without_graph(evidence, unused)
+    if len(idle):
+        names = list(idle.index)
+        yield Finding(
+            "missing-gradient",
+            "error",
+            str(idle["owner"].iloc[0]),
+            f"{len(names)} parameters that the optimizer is to train ran only where no graph is built: {_listed(names)}.",
+            {"step": evidence.clean[0], "of": "none", "parameters": names[:20], "count": len(names)},
+            "Call this part outside of no_grad(), or take its parameters from the optimizer if it is not to be trained.",
+            "torch.autograd documentation, 'Locally disabling gradient computation'",
+        )
+        unused = unused.drop(idle.index)
     if len(unused):
         names = list(unused.index)
         yield Finding(
             "missing-gradient",
             "note",
             names[0],
-            f"{len(names)} trainable parameters belong to modules that never ran:"
-            f" {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+            f"{len(names)} trainable parameters belong to modules that never ran: {_listed(names)}.",
             {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
             "Remove or freeze them if that is intended.",
             "torch.autograd documentation",
         )
+
+
+def _without_graph(evidence: Evidence, unused: pd.DataFrame) -> pd.DataFrame:
+    """Of the parameters that never ran in a training pass, those that an optimizer holds and that ran under no_grad."""
+    parts = tuple(evidence.trace.coverage.get("ran_without_gradient", ()))
+    if not parts or not evidence.trains:
+        return unused.iloc[:0]
+    inside = unused["owner"].map(
+        lambda owner: any(owner == part or str(owner).startswith(f"{part}.") for part in parts)
+    )
+    return unused[inside.astype(bool)]
 
 
 def _parameters(evidence: Evidence) -> pd.DataFrame:
@@ -83,9 +106,12 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
         "missing-gradient",
         "warning" if missing["none"].any() else "note",
         names[0],
-        f"{len(names)} trainable parameters get no gradient although their modules ran:"
-        f" {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}.",
+        f"{len(names)} trainable parameters get no gradient although their modules ran: {_listed(names)}.",
         {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
         "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
         "torch.autograd documentation",
     )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

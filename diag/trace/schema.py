@@ -108,6 +108,7 @@ SITES = (
         "-",
         "whether an optimizer holds the parameter; missing for outputs and without an optimizer",
     ),
+    Column("model", "string", "-", "class of the watched model it belongs to, numbered where two are of one class"),
     Column("owner", "string", "-", "the module path that owns the parameter; for an output, of the module it ran in"),
 )
 

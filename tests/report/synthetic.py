@@ -144,7 +144,15 @@ def _parameter_rows(name: str, i: int, step: int, decay: float, sites: int) -> l
 
 def _step_row(step: int, decay: float) -> dict[str, Any]:
     loss = 2.303 - (0.002 if decay < 0.5 else 0.06) * step
-    return {"step": step, "loss": loss, "lr": 0.1, "optimizer": 0, "backward_passes": 1, "batch": step}
+    return {
+        "step": step,
+        "loss": loss,
+        "loss_known": True,
+        "lr": 0.1,
+        "optimizer": 0,
+        "backward_passes": 1,
+        "batch": step,
+    }
 
 
 def _site_rows(names: list[str], op: str) -> list[dict[str, Any]]:
@@ -159,7 +167,10 @@ def _site_rows(names: list[str], op: str) -> list[dict[str, Any]]:
             "order": i,
         }
         role = "layer" if linear else "nonlinearity"
-        rows.append(base | {"role": role, "shape": "128x64", "trainable": linear, "optimized": None, "owner": name})
+        rows.append(
+            base
+            | {"role": role, "shape": "128x64", "trainable": linear, "optimized": None, "model": "Net", "owner": name}
+        )
         if linear:
             own = {
                 "site": f"{name}.weight",
@@ -169,7 +180,7 @@ def _site_rows(names: list[str], op: str) -> list[dict[str, Any]]:
                 "role": "parameter",
                 "order": i,
             }
-            rows.append(own | {"shape": "64x64", "trainable": True, "optimized": True, "owner": name})
+            rows.append(own | {"shape": "64x64", "trainable": True, "optimized": True, "model": "Net", "owner": name})
     return rows
 
 

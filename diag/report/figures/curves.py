@@ -24,13 +24,19 @@ GUIDE = 1e-3
 
 def loss(trace: Trace, name: str) -> Plot | None:
     """The loss per step; steps whose loss is NaN or infinite are marked at the top."""
-    steps = trace.steps.dropna(subset=["loss"]) if _all_missing(trace) else trace.steps
+    steps = trace.steps[trace.steps["loss_known"].astype(bool)]
     values = steps["loss"].astype("float64")
     drawn = ticks.finite(values)
     if not np.isfinite(drawn).any():
         return None
     figure, axes = style.blank()
-    draw_loss(axes, steps, "", {"color": style.STEPS[2]})
+    turns = steps[steps["optimizer"] >= 0].groupby("optimizer")
+    if turns.ngroups > 1:
+        for place, (turn, own) in enumerate(turns):
+            draw_loss(axes, own, f"steps of optimizer {turn}", style.stroke(place))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, columnspacing=1.0)
+    else:
+        draw_loss(axes, steps, "", {"color": style.STEPS[2]})
     axes.set_ylabel("loss")
     ticks.whole_steps(axes)
     good = drawn[np.isfinite(drawn)]
@@ -52,10 +58,6 @@ def draw_loss(axes: Axes, steps: pd.DataFrame, label: str, look: dict[str, Any])
     bad = at[~np.isfinite(drawn)]
     if len(bad):
         axes.plot(bad, [0.98] * len(bad), "x", **style.CROSS, transform=axes.get_xaxis_transform())
-
-
-def _all_missing(trace: Trace) -> bool:
-    return bool(trace.steps["loss"].isna().all())
 
 
 def updates(trace: Trace, name: str) -> Plot | None:
