@@ -83,14 +83,14 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
     With p in [0, 1] and C classes a cross-entropy of p cannot fall below log(e + C - 1) - 1; with one class and logits
     p in [0, 1] a binary one not below log(1 + 1/e).
     """
-    sites = evidence.sites[(evidence.sites["kind"] == "output") & (evidence.sites["order"] >= 0)]
-    for name, site in sites[sites["op"].isin(list(_SQUASHES))].iterrows():
-        before = sites[(sites["order"] == site["order"] - 1) & (sites["op"] == _SQUASHES[site["op"]])]
-        if not len(before) or before["shape"].iloc[0] != site["shape"]:
+    rows = evidence.rows("activation", evidence.clean[:1])
+    for _, loss in rows[rows["op"].isin(list(_SQUASHES))].iterrows():
+        before = rows[(rows["order"] == loss["order"] - 1) & (rows["op"] == _SQUASHES[loss["op"]])]
+        if not len(before) or before["shape"].iloc[0] != loss["shape"]:
             continue
-        squash, losses = str(before.index[0]), evidence.losses.dropna()
-        classes = int(str(site["shape"]).split("x")[-1])
-        floor = math.log(math.e + classes - 1) - 1 if site["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
+        squash, losses = str(before["site"].iloc[0]), evidence.losses.dropna()
+        classes = int(str(loss["shape"]).split("x")[-1])
+        floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
         if not len(losses):
             continue
         start, end = float(losses.iloc[0]), float(losses.iloc[-1])
@@ -99,10 +99,10 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
             "loss-not-decreasing",
             "error",
             squash,
-            f"The output is squashed twice: {squash} ({op}) goes straight into {name}, which applies its own. "
+            f"The output is squashed twice: {squash} ({op}) goes straight into {loss['site']}, which applies its own. "
             f"The loss cannot fall below {floor:.3f}; it goes from {start:.3f} to {end:.3f}.",
-            {"step": evidence.clean[0], "loss": str(name), "floor": floor, "first": start, "last": end},
-            f"Remove the {op} and give {site['op']} the logits.",
+            {"step": evidence.clean[0], "loss": str(loss["site"]), "floor": floor, "first": start, "last": end},
+            f"Remove the {op} and give {loss['op']} the logits.",
             "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
         )
     return None

@@ -28,9 +28,9 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "error",
             str(idle["owner"].iloc[0]),
-            f"{len(names)} parameters that the optimizer is to train ran only where no graph is built: {_listed(names)}.",
+            f"{len(names)} parameters that the optimizer is to train ran only under no_grad: {_listed(names)}.",
             {"step": evidence.clean[0], "of": "none", "parameters": names[:20], "count": len(names)},
-            "Call this part outside of no_grad(), or take its parameters from the optimizer if it is not to be trained.",
+            "Call this part outside of no_grad(), or take its parameters from the optimizer if it is to stay.",
             "torch.autograd documentation, 'Locally disabling gradient computation'",
         )
         unused = unused.drop(idle.index)

@@ -1,0 +1,160 @@
+"""exploding-activation and collapsed-signal."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import DEFAULTS, Net, chain, even, flat, found, only
+
+EXPLODES, COLLAPSES = "exploding-activation", "collapsed-signal"
+FLAT_GRADIENT = (0.01,) * 8
+
+
+@pytest.mark.parametrize(
+    ("threshold", "just", "severity"),
+    [
+        ("exploding_activation_error", 1.1, "error"),
+        ("exploding_activation_error", 0.9, "warning"),
+        ("exploding_activation_warning", 1.1, "warning"),
+        ("exploding_activation_warning", 0.9, None),
+    ],
+)
+def test_thresholds_of_growth_over_depth(threshold: str, just: float, severity: str | None) -> None:
+    # Small ones: what is beyond the input's scale is another question.
+    net = chain(FLAT_GRADIENT, even(1e-3, 1e-3 * just * DEFAULTS[threshold]))
+    assert [one.severity for one in found(EXPLODES, net)] == ([severity] if severity else [])
+
+
+def test_growth_over_depth_and_its_numbers() -> None:
+    finding = only(EXPLODES, chain(FLAT_GRADIENT, [1.0, 1.0, 1.0, 1.0, 1e5, 1e5, 1e5, 1e5]))
+    assert (finding.severity, finding.site) == ("error", "8")
+    assert finding.evidence["growth"] == pytest.approx(1e5)
+    assert finding.evidence["layers"] == 8
+    assert "1.0e+00 at 0 to 1.0e+05 at 14" in finding.message
+
+
+def test_growth_in_the_last_steps_only() -> None:
+    net = Net()
+    for number in range(6):
+        net.output(f"{number}", rms=lambda step, number=number: 10.0 ** (number - 5) if step >= 20 else 0.1)
+    assert only(EXPLODES, net).evidence["step"] == 20
+
+
+@pytest.mark.parametrize(("rms", "count"), [(0.9, 0), (1.1, 1)])
+@pytest.mark.parametrize("scale", [0.1, 50.0])
+def test_a_hidden_layer_far_beyond_the_input(scale: float, rms: float, count: int) -> None:
+    limit = DEFAULTS["exploding_activation_error"] * max(1.0, scale)
+    net = Net().output("Net:input", "input", "input", rms=scale)
+    net.output("a", rms=lambda step: rms * limit if step >= 4 else scale).output("b")
+    findings = found(EXPLODES, net)
+    assert [one.severity for one in findings] == ["error"] * count
+    if findings:
+        assert (findings[0].site, findings[0].evidence["step"]) == ("a", 4)
+        assert findings[0].evidence["input_rms"] == scale
+
+
+def test_the_last_layer_may_have_the_targets_scale() -> None:
+    net = Net().output("Net:input", "input", "input").output("a").output("b", rms=1e4)
+    assert not found(EXPLODES, net)
+
+
+def test_what_does_not_explode() -> None:
+    assert not found(EXPLODES, chain(FLAT_GRADIENT))
+    assert not found(EXPLODES, chain(FLAT_GRADIENT, even(1.0, 1e-6)))
+    assert not found(EXPLODES, chain(FLAT_GRADIENT, [1.0, 1.0, 1.0, 100.0, 1.0, 1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize(("just", "count"), [(0.9, 1), (1.1, 0)])
+def test_a_signal_that_fades(just: float, count: int) -> None:
+    net = chain(FLAT_GRADIENT, even(1.0, just * DEFAULTS["collapsed_scale_error"]))
+    findings = found(COLLAPSES, net)
+    assert [(one.severity, one.evidence["of"]) for one in findings] == [("error", "scale")] * count
+    if findings:
+        assert findings[0].evidence["ratio"] == pytest.approx(just * DEFAULTS["collapsed_scale_error"])
+
+
+def test_a_bottleneck_is_where_it_fades() -> None:
+    assert only(COLLAPSES, chain(FLAT_GRADIENT, [1.0] * 4 + [1e-6] * 4)).site == "8"
+
+
+def test_a_zero_initialized_branch_does_not_fade() -> None:
+    net = Net().output("Net:input", "input", "input")
+    for number in range(6):
+        net.output(f"{number}.in", rms=1.0).output(f"{number}.out", rms=0.0)
+    assert not found(COLLAPSES, net)
+
+
+@pytest.mark.parametrize("branch", [1e-6, 1e-3])
+def test_branches_scaled_down_do_not_fade(branch: float) -> None:
+    net = Net().output("Net:input", "input", "input").output("stem")
+    for number in range(6):
+        net.output(f"{number}.in", rms=1.0).output(f"{number}.out", rms=branch)
+    net.output("head")
+    assert not found(COLLAPSES, net) + found(EXPLODES, net)
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.0, 1), (1e-12, 0), (0.5, 0)])
+def test_every_sample_the_same(spread: float, count: int) -> None:
+    net = chain(net=Net().output("data", "input", "input", gradient=None, spread=spread))
+    findings = [one for one in found(COLLAPSES, net) if one.evidence["of"] == "input"]
+    assert len(findings) == count
+    if findings:
+        assert (findings[0].site, findings[0].severity) == ("data", "error")
+        assert "in all 30 batches" in findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("rms", "options", "severity"),
+    [
+        (1e-4, {"loss": flat}, "error"),
+        (1e-4, {"loss": flat, "optimizer": None}, "warning"),
+        (1e-4, {}, None),
+        (1e-2, {"loss": flat}, None),
+        (0.0, {"loss": flat}, None),
+    ],
+)
+def test_a_tiny_input(rms: float, options: dict[str, object], severity: str | None) -> None:
+    net = Net(**options).output("data", "input", "input", rms=rms)  # type: ignore[arg-type]
+    net.output("0").output("1")
+    findings = found(COLLAPSES, net)
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    if findings:
+        assert (findings[0].site, findings[0].evidence["rms"]) == ("data", rms)
+
+
+@pytest.mark.parametrize(("just", "count"), [(1.01, 1), (0.99, 0)])
+def test_a_dropout_that_drops_nearly_all(just: float, count: int) -> None:
+    share = just * DEFAULTS["dropped_share_error"]
+    net = Net().output("0").output("drop", "dropout", "dropout", zero_fraction=share).output("2")
+    findings = found(COLLAPSES, net)
+    assert [one.evidence["of"] for one in findings] == ["dropout"] * count
+    if findings:
+        assert findings[0].site == "drop"
+        assert findings[0].evidence["zero_fraction"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("spread", "severity"),
+    [
+        (0.9 * DEFAULTS["collapsed_spread_error"], "error"),
+        (1.1 * DEFAULTS["collapsed_spread_error"], "warning"),
+        (1.1 * DEFAULTS["collapsed_spread_warning"], None),
+    ],
+)
+def test_samples_that_look_alike(spread: float, severity: str | None) -> None:
+    net = Net().output("data", "input", "input")
+    for number in range(6):
+        net.output(f"{number}", spread=spread if number >= 2 else 0.3)
+    findings = found(COLLAPSES, net)
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    if findings:
+        assert findings[0].site == "2"
+        assert findings[0].evidence["sites"] == 4
+        assert findings[0].evidence["spread"] == pytest.approx(spread)
+
+
+def test_a_side_branch_that_is_the_same_for_all_is_no_collapse() -> None:
+    net = Net().output("data", "input", "input")
+    for number in range(6):
+        net.output(f"{number}", spread=0.0 if number < 4 else 0.3)
+    assert not found(COLLAPSES, net)

@@ -1,0 +1,138 @@
+"""vanishing-gradient and exploding-gradient: by decay over depth, not by size."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import DEFAULTS, Net, chain, even, flat, found, only
+
+VANISHES, EXPLODES = "vanishing-gradient", "exploding-gradient"
+
+
+@pytest.mark.parametrize("top", [1e-6, 1e-2, 1e3])
+def test_an_even_decay_whatever_its_scale(top: float) -> None:
+    net = chain(even(top * 1e-7, top), op="sigmoid", loss=flat)
+    finding = only(VANISHES, net)
+    assert finding.severity == "error"
+    assert finding.site == "12"
+    assert finding.evidence["ratio_bottom_to_top"] == pytest.approx(1e-7)
+    assert finding.evidence["factor_per_layer"] == pytest.approx(0.1)
+    assert (finding.evidence["bottom"], finding.evidence["top"]) == ("0", "14")
+    assert finding.evidence["norm_top"] == pytest.approx(top * (64 * 32) ** 0.5)
+    assert "x0.1 a layer over 8 layers" in finding.message
+    assert "in place of sigmoid" in finding.remedy
+    assert not found(EXPLODES, net)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "just", "severity"),
+    [
+        ("vanishing_error", 0.9, "error"),
+        ("vanishing_error", 1.1, "warning"),
+        ("vanishing_warning", 0.9, "warning"),
+        ("vanishing_warning", 1.1, None),
+    ],
+)
+def test_thresholds_of_a_decay_over_many_layers(threshold: str, just: float, severity: str | None) -> None:
+    net = chain(even(just * DEFAULTS[threshold], 1.0, 20), loss=flat)
+    assert [one.severity for one in found(VANISHES, net)] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(("layers", "severity"), [(5, "error"), (20, "warning")])
+def test_a_smaller_decay_is_an_error_where_each_layer_loses_much(layers: int, severity: str) -> None:
+    net = chain(even(0.9 * DEFAULTS["vanishing_steep_error"], 1.0, layers), loss=flat)
+    assert only(VANISHES, net).severity == severity
+
+
+def test_one_bottleneck_is_where_it_starts() -> None:
+    finding = only(VANISHES, chain([1e-6] * 4 + [1.0] * 4, loss=flat))
+    assert finding.severity == "error"
+    assert finding.site == "6"
+    assert finding.evidence["ratio_bottom_to_top"] == pytest.approx(1e-6)
+
+
+def test_an_optimizer_that_rescales_while_the_loss_falls_makes_it_a_warning() -> None:
+    decay = even(1e-6, 1.0, 20)
+    finding = only(VANISHES, chain(decay, adaptive=True))
+    assert finding.severity == "warning"
+    assert "no visible harm" in finding.message
+    assert only(VANISHES, chain(decay, adaptive=True, loss=flat)).severity == "error"
+    assert only(VANISHES, chain(decay)).severity == "error"
+
+
+@pytest.mark.parametrize(("loss", "count"), [(flat, 1), (None, 1), (lambda step: 2.3 * 0.9**step, 0)])
+def test_a_decay_that_has_gone_is_forgiven_where_the_loss_has_fallen(loss: object, count: int) -> None:
+    net = Net(loss=loss)  # type: ignore[arg-type]
+    for number in range(6):
+        net.output(f"{number}", gradient=lambda step, number=number: 10.0 ** (number - 5) if step < 15 else 0.1)
+    assert len(found(VANISHES, net)) == count
+
+
+def test_gradients_that_are_exactly_zero() -> None:
+    finding = only(VANISHES, chain([0.0, 0.0, 0.0, 0.1], loss=flat))
+    assert finding.severity == "error"
+    assert finding.site == "4"
+    assert (finding.evidence["zero_layers"], finding.evidence["layers"]) == (3, 4)
+    assert not found(VANISHES, chain([0.0, 0.1, 0.1, 0.1], loss=flat))
+    assert not found(VANISHES, chain([0.0] * 4, loss=0.0))
+
+
+@pytest.mark.parametrize(
+    "gradients", [(0.01,) * 8, even(0.1, 1.0, 20), even(1.0, 0.1, 20), [1.0, 1e-8, 1.0, 1.0, 1.0, 1.0], [1e-8, 1.0]]
+)
+def test_what_is_no_decay(gradients: list[float]) -> None:
+    net = chain(gradients, loss=flat)
+    assert not found(VANISHES, net)
+    assert not found(EXPLODES, net)
+
+
+def test_normalization_and_nonlinearities_do_not_count() -> None:
+    net = chain([1.0] * 6, loss=flat)
+    for number in range(6):
+        net.output(f"norm{number}", "normalization", "layer_norm", gradient=10.0 ** (-2 * number))
+    assert not found(VANISHES, net) + found(EXPLODES, net)
+
+
+@pytest.mark.parametrize(
+    ("op", "words"), [("tanh", "glorot_normal for tanh"), ("relu", "for relu"), ("", "lecun_normal")]
+)
+def test_the_remedy_fits_the_activation(op: str, words: str) -> None:
+    assert words in only(VANISHES, chain(even(1e-8, 1.0), op=op, loss=flat)).remedy
+
+
+@pytest.mark.parametrize(
+    ("threshold", "just", "severity"),
+    [
+        ("exploding_gradient_error", 1.1, "error"),
+        ("exploding_gradient_error", 0.9, "warning"),
+        ("exploding_gradient_warning", 1.1, "warning"),
+        ("exploding_gradient_warning", 0.9, None),
+    ],
+)
+def test_thresholds_of_growth(threshold: str, just: float, severity: str | None) -> None:
+    net = chain(even(just * DEFAULTS[threshold], 1.0), loss=flat)
+    assert [one.severity for one in found(EXPLODES, net)] == ([severity] if severity else [])
+
+
+def test_growth_and_its_numbers() -> None:
+    finding = only(EXPLODES, chain(even(1e7, 1.0)))
+    assert finding.site == "0"
+    assert finding.evidence["growth"] == pytest.approx(1e7)
+    assert finding.evidence["factor_per_layer"] == pytest.approx(10)
+    assert finding.evidence["step"] == 0
+
+
+def test_growth_in_the_last_steps_only() -> None:
+    net = Net()
+    for number in range(6):
+        net.output(f"{number}", gradient=lambda step, number=number: 10.0 ** (5 - number) if step >= 20 else 0.1)
+    assert only(EXPLODES, net).evidence["step"] == 20
+
+
+def test_calls_of_a_recurrent_cell_are_its_depth() -> None:
+    net = Net()
+    for call in range(10):
+        net.output("cell", "recurrent", "rnn_cell", gradient=10.0 ** (9 - call), call=call)
+    finding = only(EXPLODES, net)
+    assert (finding.severity, finding.site) == ("error", "cell")
+    assert finding.evidence["growth"] == pytest.approx(1e9)

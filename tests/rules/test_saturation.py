@@ -1,0 +1,79 @@
+"""saturated-activation: by the slope of the activation that produced it, in hidden layers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import DEFAULTS, Net, Value, found, only
+
+RULE = "saturated-activation"
+
+
+def net(share: Value, op: str = "sigmoid", rms: float = 1.0, **columns: Value) -> Net:
+    """An input, a layer, an activation saturated to this share, a layer."""
+    started = Net().output("data", "input", "input", rms=rms).output("0")
+    return started.output("1", "nonlinearity", op, saturated_fraction=share, **columns).output("2")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "by", "severity"),
+    [
+        ("saturated_error", 0.01, "error"),
+        ("saturated_error", -0.01, "warning"),
+        ("saturated_warning", 0.01, "warning"),
+        ("saturated_warning", -0.01, None),
+    ],
+)
+@pytest.mark.parametrize("op", ["sigmoid", "tanh"])
+def test_thresholds(op: str, threshold: str, by: float, severity: str | None) -> None:
+    findings = found(RULE, net(DEFAULTS[threshold] + by, op))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+
+
+def test_the_numbers_and_the_step() -> None:
+    finding = only(RULE, net(lambda step: 0.9 if step >= 6 else 0.1))
+    assert (finding.site, finding.severity) == ("1", "error")
+    assert finding.evidence["saturated_fraction"] == pytest.approx(0.9)
+    assert (finding.evidence["step"], finding.evidence["op"]) == (6, "sigmoid")
+    assert "90% of the outputs of 1 (sigmoid)" in finding.message
+    assert "standardize" not in finding.message
+
+
+def test_a_large_input_is_named() -> None:
+    finding = only(RULE, net(0.9, rms=150.0))
+    assert "input's rms is 150: standardize it" in finding.message
+    assert finding.evidence["input_rms"] == 150.0
+
+
+def test_the_output_of_the_network_may_saturate() -> None:
+    decoder = Net().output("0").output("1", "nonlinearity", "sigmoid", saturated_fraction=0.99)
+    assert not found(RULE, decoder)
+
+
+@pytest.mark.parametrize("op", ["relu", "leaky_relu", "clamp", "threshold", "softmax", "hardshrink"])
+def test_a_flat_part_that_is_meant(op: str) -> None:
+    assert not found(RULE, net(0.95, op))
+
+
+def test_the_zeros_of_relu6_are_those_of_relu() -> None:
+    assert not found(RULE, net(0.9, "relu6", zero_fraction=0.9))
+    finding = only(RULE, net(0.9, "relu6", zero_fraction=0.1))
+    assert finding.evidence["saturated_fraction"] == pytest.approx(0.8 / 0.9)
+
+
+def test_where_no_slope_is_known_nothing_is_said() -> None:
+    assert not found(RULE, net(float("nan")))
+
+
+def test_a_moment_of_saturation_passes() -> None:
+    assert not found(RULE, net(lambda step: 0.95 if step < 12 else 0.2))
+
+
+def test_the_first_grave_site_is_named() -> None:
+    several = Net().output("0")
+    for number, share in enumerate([0.1, 0.6, 0.9, 0.8]):
+        several.output(f"tanh{number}", "nonlinearity", "tanh", saturated_fraction=share)
+    finding = only(RULE, several.output("last"))
+    assert (finding.site, finding.severity) == ("tanh2", "error")
+    assert finding.evidence["sites"] == ["tanh1", "tanh2", "tanh3"]
+    assert "in 3 of 4 activations" in finding.message
