@@ -113,9 +113,7 @@ class Net:
                 self._row(base, "update", _at(rms, step) * _at(ratio, step), bad)
         described = {"kind": "parameter", "module": "", "op": op, "role": "parameter", "shape": shape, "order": order}
         optimized = optimized if self._optimizer is not None else None
-        self._sites.append(
-            {"site": site, "trainable": trainable, "optimized": optimized, "owner": owner, **described}
-        )
+        self._sites.append({"site": site, "trainable": trainable, "optimized": optimized, "owner": owner, **described})
         return self
 
     def build(self) -> Trace:
@@ -139,9 +137,13 @@ class Net:
             _typed(self._units, schema.UNITS),
         )
 
-    def _row(self, base: dict[str, Any], kind: str, rms: float, bad: Mapping[tuple[str, int], int], **more: Any) -> None:
+    def _row(
+        self, base: dict[str, Any], kind: str, rms: float, bad: Mapping[tuple[str, int], int], **more: Any
+    ) -> None:
         known = {"mean": 0.0, "var": rms**2, "rms": rms, "min": -2 * rms, "max": 2 * rms, "zero_fraction": 0.0}
-        self._frame.append({**base, "kind": kind, **known, "nonfinite": float(bad.get((kind, base["step"]), 0)), **more})
+        self._frame.append(
+            {**base, "kind": kind, **known, "nonfinite": float(bad.get((kind, base["step"]), 0)), **more}
+        )
 
 
 def chain(

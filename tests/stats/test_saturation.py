@@ -51,7 +51,10 @@ def slopes(function: Function) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     return x.detach(), y.detach(), slope.abs() / slope.abs().max()
 
 
-@pytest.mark.parametrize(("op", "parameters", "function"), CASES, ids=[f"{op}-{number}" for number, (op, *_) in enumerate(CASES)])
+IDS = [f"{op}-{number}" for number, (op, *_) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("op", "parameters", "function"), CASES, ids=IDS)
 def test_bounds_are_where_the_slope_says(op: str, parameters: dict[str, float | str], function: Function) -> None:
     bounds = bounds_for(op, **parameters)
     assert bounds is not None

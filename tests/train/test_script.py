@@ -115,8 +115,12 @@ maker, judge = Maker(3, 3), Judge(3, 1)
 a = torch.optim.SGD(maker.parameters(), lr=0.1)
 b = torch.optim.SGD(judge.parameters(), lr=0.2)
 for _ in range(4):
-    b.zero_grad(); (judge(torch.randn(5, 3)).mean() - judge(maker(torch.randn(5, 3)).detach()).mean()).backward(); b.step()
-    a.zero_grad(); judge(maker(torch.randn(5, 3))).mean().backward(); a.step()
+    b.zero_grad()
+    (judge(torch.randn(5, 3)).mean() - judge(maker(torch.randn(5, 3)).detach()).mean()).backward()
+    b.step()
+    a.zero_grad()
+    judge(maker(torch.randn(5, 3))).mean().backward()
+    a.step()
 """
     outcome = run(tmp_path, text)
     assert set(outcome.trace.coverage["models"]) == {"Judge", "Maker"}

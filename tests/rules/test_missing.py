@@ -1,0 +1,81 @@
+"""missing-gradient: parameters meant to be trained that get none."""
+
+from __future__ import annotations
+
+from tests.rules.traces import Net, chain, found, only
+
+RULE = "missing-gradient"
+
+
+def net(*gradients: float | None) -> Net:
+    """Layers a, b, c ... whose weights and biases get these gradients."""
+    made = Net()
+    for name, gradient in zip("abcdefgh", gradients, strict=False):
+        made.output(name, gradient=gradient)
+        made.parameter(f"{name}.weight", gradient=gradient, ratio=None if gradient is None else 1e-3)
+        made.parameter(f"{name}.bias", "32", gradient=gradient, ratio=None if gradient is None else 1e-3)
+    return made
+
+
+def test_everything_below_a_cut() -> None:
+    finding = only(RULE, net(None, None, 0.1, 0.1))
+    assert (finding.severity, finding.site) == ("error", "b")
+    assert (finding.evidence["cut_after"], finding.evidence["of"], finding.evidence["count"]) == ("b", "none", 4)
+    assert finding.evidence["parameters"][0] == "a.weight"
+    assert "Nothing up to b gets a gradient: 4 parameters" in finding.message
+
+
+def test_gradients_that_are_there_but_zero() -> None:
+    finding = only(RULE, net(0.0, 0.0, 0.1))
+    assert (finding.severity, finding.evidence["of"]) == ("error", "zero")
+
+
+def test_all_is_well_or_all_is_lost() -> None:
+    assert not found(RULE, net(0.1, 0.1, 0.1))
+    assert not found(RULE, net(0.0, 0.0))  # vanishing-gradient says it
+
+
+def test_a_bias_alone_is_no_cut() -> None:
+    """Before batch normalization, or of a key under softmax: zero, or only rounding."""
+    quiet = Net().output("a").parameter("a.weight").parameter("a.bias", "32", gradient=0.0).output("b")
+    finding = only(RULE, quiet.parameter("b.weight").parameter("b.bias", "32"))
+    assert finding.severity == "note"
+    tiny = Net().output("a").parameter("a.weight").parameter("a.bias", "32", gradient=1e-12).output("b")
+    assert not found(RULE, tiny.parameter("b.weight"))
+
+
+def test_one_in_the_middle_is_a_warning() -> None:
+    finding = only(RULE, net(0.1, None, 0.1))
+    assert (finding.severity, finding.site, finding.evidence["count"]) == ("warning", "b.weight", 2)
+
+
+def test_frozen_parameters_are_meant_to_get_none() -> None:
+    frozen = Net().output("a").parameter("a.weight", gradient=None, ratio=None, trainable=False)
+    assert not found(RULE, frozen.output("b").parameter("b.weight"))
+
+
+def test_what_no_optimizer_holds_is_not_meant_to_learn() -> None:
+    headed = Net().output("a").parameter("a.weight", gradient=None, ratio=None, optimized=False)
+    assert not found(RULE, headed.output("b").parameter("b.weight"))
+
+
+def test_a_module_that_never_ran_is_noted() -> None:
+    spare = chain().parameter("spare.weight", gradient=None, ratio=None, order=-1)
+    finding = only(RULE, spare)
+    assert (finding.severity, finding.site, finding.evidence["count"]) == ("note", "spare.weight", 1)
+    assert "never ran" in finding.message
+
+
+def test_a_gradient_now_and_then_is_one() -> None:
+    now_and_then = Net().output("a").parameter("a.weight", gradient=lambda step: 0.1 if step == 20 else 0.0)
+    assert not found(RULE, now_and_then.output("b").parameter("b.weight"))
+
+
+def test_a_gradient_that_is_all_nan_is_one() -> None:
+    broken = Net().output("a").parameter("a.weight", gradient=0.0, bad={("weight_gradient", 0): 1024})
+    assert not found(RULE, broken.output("b").parameter("b.weight"))
+
+
+def test_without_an_optimizer_all_trainable_ones_are_meant() -> None:
+    bare = Net(optimizer=None).output("a").parameter("a.weight", gradient=None).output("b").parameter("b.weight")
+    assert only(RULE, bare).severity == "error"

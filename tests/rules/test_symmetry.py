@@ -1,0 +1,46 @@
+"""symmetric-units: equal rows whose gradients are equal too."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import DEFAULTS, UNITS, Net, found, only
+
+RULE = "symmetric-units"
+
+
+@pytest.mark.parametrize(
+    ("weight", "gradient", "count"),
+    [(1.0, 1.0, 1), (0.0, 1.0, 0), (1.0, 0.0, 0), (1.0, 0.4, 0), (DEFAULTS["symmetric_error"], 1.0, 1)],
+)
+def test_both_must_be_alike(weight: float, gradient: float, count: int) -> None:
+    net = Net().output("a").parameter("a.weight", twins=(weight * UNITS, gradient * UNITS))
+    findings = found(RULE, net)
+    assert len(findings) == count
+    if findings:
+        assert (findings[0].severity, findings[0].site) == ("error", "a.weight")
+        assert findings[0].evidence["share"] == pytest.approx(min(weight, gradient))
+
+
+@pytest.mark.parametrize(("by", "count"), [(1, 1), (-1, 0)])
+def test_threshold(by: int, count: int) -> None:
+    twins = DEFAULTS["symmetric_error"] * UNITS + by
+    assert len(found(RULE, Net().output("a").parameter("a.weight", twins=(twins, twins)))) == count
+
+
+def test_the_first_of_several_is_named() -> None:
+    net = Net()
+    for name, twins in (("a", 0), ("b", 32), ("c", 32)):
+        net.output(name).parameter(f"{name}.weight", twins=(twins, twins))
+    finding = only(RULE, net)
+    assert finding.site == "b.weight"
+    assert finding.evidence["sites"] == ["b.weight", "c.weight"]
+
+
+def test_a_frozen_weight_has_no_gradient_to_be_alike() -> None:
+    net = Net().output("a").parameter("a.weight", gradient=None, ratio=None, trainable=False, twins=(32, 0))
+    assert not found(RULE, net.output("b").parameter("b.weight", twins=(0, 0)))
+
+
+def test_biases_have_no_rows() -> None:
+    assert not found(RULE, Net().output("a").parameter("a.bias", "32"))

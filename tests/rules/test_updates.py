@@ -1,0 +1,122 @@
+"""stalled-update and oversized-update: the size of steps against that of the weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
+
+STALLED, OVERSIZED = "stalled-update", "oversized-update"
+
+
+def net(*ratios: Value, loss: Value | None = flat, optimizer: Value | None = 0.0) -> Net:
+    """Layers a, b, c ... whose weights move by these shares of themselves."""
+    made = Net(loss=loss, optimizer=optimizer)
+    for name, ratio in zip("abcdefgh", ratios, strict=False):
+        made.output(name).parameter(f"{name}.weight", ratio=ratio)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("threshold", "just", "severity"),
+    [
+        ("stalled_error", 0.9, "error"),
+        ("stalled_error", 1.1, "warning"),
+        ("stalled_warning", 0.9, "warning"),
+        ("stalled_warning", 1.1, None),
+    ],
+)
+def test_thresholds_of_stalling(threshold: str, just: float, severity: str | None) -> None:
+    findings = found(STALLED, net(*[just * DEFAULTS[threshold]] * 3))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+
+
+def test_stalling_and_its_numbers() -> None:
+    finding = only(STALLED, net(1e-9, 1e-8, 1e-7))
+    assert finding.site == "a.weight"
+    assert finding.evidence["update_ratio"] == pytest.approx(1e-8)
+    assert (finding.evidence["lr"], finding.evidence["matrices"]) == (0.1, 3)
+    assert "1e-08 of the weights" in finding.message
+
+
+def test_small_steps_that_lower_the_loss_are_fine() -> None:
+    assert not found(STALLED, net(1e-8, 1e-8, loss=falling))
+
+
+def test_most_matrices_must_stall() -> None:
+    assert not found(STALLED, net(1e-9, 1e-3, 1e-3))
+    assert found(STALLED, net(1e-9, 1e-9, 1e-3))
+
+
+def test_a_step_that_is_large_now_and_then_is_no_stall() -> None:
+    assert not found(STALLED, net(*[lambda step: 1e-3 if step % 5 == 4 else 1e-9] * 3))
+
+
+def test_without_steps_nothing_is_said() -> None:
+    assert not found(STALLED, net(1e-9, optimizer=None)) + found(OVERSIZED, net(1e3, optimizer=None))
+    unheld = Net(optimizer=None).output("a").parameter("a.weight", ratio=None)
+    assert not found(STALLED, unheld)
+
+
+def test_a_weight_in_no_optimizer() -> None:
+    held = net(1e-3, 1e-3, loss=falling)
+    held.output("x").parameter("x.weight", optimized=False, ratio=None).parameter("x.bias", "32", optimized=False)
+    finding = only(STALLED, held)
+    assert (finding.severity, finding.site) == ("error", "x.bias")
+    assert sorted(finding.evidence["parameters"]) == ["x.bias", "x.weight"]
+    assert finding.evidence["count"] == 2
+
+
+@pytest.mark.parametrize("gradient", [None, 0.0])
+def test_a_frozen_weight_in_no_optimizer(gradient: float | None) -> None:
+    held = net(1e-3, 1e-3, loss=falling)
+    held.output("x").parameter("x.weight", optimized=False, trainable=False, gradient=gradient, ratio=None)
+    assert not found(STALLED, held)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "ratios"),
+    [
+        ("oversized_error", [lambda step, just=just: just if step == 7 else 1e-3 for just in (1.0, 1.0, 1.0)]),
+        ("oversized_lasting_error", [1.0, 1.0, 1.0]),
+        ("oversized_single_error", [1e-3, 1e-3, lambda step: 1.0 if step == 7 else 1e-3]),
+    ],
+)
+@pytest.mark.parametrize(("just", "count"), [(1.1, 1), (0.9, 0)])
+def test_thresholds_of_oversize(threshold: str, ratios: list[Value], just: float, count: int) -> None:
+    limit = just * DEFAULTS[threshold]
+    scaled: list[Value] = []
+    for ratio in ratios:
+        height = ratio if callable(ratio) else lambda step, ratio=ratio: ratio
+        scaled.append(lambda step, height=height: limit if height(step) == 1.0 else 1e-3)
+    findings = found(OVERSIZED, net(*scaled))
+    assert [one.severity for one in findings] == ["error"] * count
+    if findings:
+        assert findings[0].evidence["step"] == (0 if threshold == "oversized_lasting_error" else 7)
+        assert findings[0].evidence["update_ratio"] == pytest.approx(limit)
+
+
+def test_oversize_names_the_worst_weight() -> None:
+    finding = only(OVERSIZED, net(2.0, 50.0, 3.0))
+    assert finding.site == "b.weight"
+    assert finding.evidence["median_ratio"] == pytest.approx(3)
+    assert finding.evidence["lr"] == 0.1
+    assert "50 times the weight itself" in finding.message
+
+
+def test_a_raw_input_is_named_in_the_remedy() -> None:
+    raw = Net().output("data", "input", "input", rms=150.0).output("a").parameter("a.weight", ratio=20.0)
+    assert "rms is 150: standardize it" in only(OVERSIZED, raw).remedy
+    assert "standardize" not in only(OVERSIZED, net(20.0)).remedy
+
+
+def test_what_starts_at_zero_has_no_ratio() -> None:
+    """A zero-initialized branch or LoRA matrix: its first step is infinitely large."""
+    branch = net(1e-3, 1e-3, 1e-3)
+    branch.output("z").parameter("z.weight", rms=lambda step: 1e-3 * step, ratio=1e3)
+    assert not found(OVERSIZED, branch)
+
+
+def test_biases_and_scales_do_not_count() -> None:
+    assert not found(OVERSIZED, net(1e-3, 1e-3).output("n").parameter("n.bias", "32", ratio=1e3))
+    assert not found(STALLED, net(1e-3, 1e-3).parameter("b.gamma", "32", ratio=1e-9).parameter("b.bias", "32", ratio=0))
