@@ -14,7 +14,7 @@ help:
 	@echo "make demo   install into $(VENV), diagnose two networks, write a page"
 	@echo "make test   install into $(VENV), then ruff, mypy and pytest"
 	@echo "make lint   ruff and mypy only"
-	@echo "make bench  the benchmarks"
+	@echo "make bench  what watching costs, in time and memory"
 	@echo "make clean  remove $(VENV) and what the tools left"
 
 demo: $(VENV)/.demo
@@ -29,8 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@if [ -d benchmarks ]; then $(BIN)/python -m pytest benchmarks -p no:xdist; \
-	else echo "there are no benchmarks yet"; fi
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -p no:xdist
 
 clean:
 	rm -rf $(VENV) build dist diag-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

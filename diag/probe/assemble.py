@@ -184,6 +184,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "gradients": bool(probe.backward.gradients_seen),
         "optimizer": probe.parameters.has_optimizer,
         "skipped_steps": list(probe.skipped_steps),
+        "uncleared_steps": probe.parameters.clearing.uncleared,
         "notes": notes,
     }
 

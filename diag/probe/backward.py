@@ -66,6 +66,7 @@ class Backward:
         self.gradients_seen = 0
         self.stepped = False
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
+        self.on_zero_grad: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         """Have backward passes and loss scales told."""
@@ -197,6 +198,10 @@ class Backward:
         """
         gradients = (one.grad for root in self._sites.roots for one in root.model.parameters())
         return [(id(one), one._version) for one in gradients if one is not None]
+
+    def see_zero_grad(self) -> None:
+        """Gradients were cleared."""
+        self.on_zero_grad()
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """Remember which losses are scaled; what is computed from them before the next backward pass is too."""

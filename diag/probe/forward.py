@@ -270,11 +270,19 @@ class Forward:
         bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
         source = _source(args, kwargs)
         with torch._C.DisableTorchFunction():
+            if role == "loss":
+                self._see_loss(frame, op, source, output)
+                return
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
-                if role == "loss" and isinstance(source, torch.Tensor):
-                    self._loss_site(frame, suffix, op, source)
                 self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
+
+    def _see_loss(self, frame: _Frame, op: str, judged: Any, output: Any) -> None:
+        """Of a loss, what it judges tells more than its value, which stands beside it as `loss:cross_entropy[value]`."""
+        for _, tensor in find_tensors(judged):
+            self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
+        for _, tensor in find_tensors(output):
+            self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
 
     def _see(
         self,
@@ -317,11 +325,6 @@ class Forward:
         )
         if gradient:
             self._backward.attach(site, call, position, tensor)
-
-    def _loss_site(self, frame: _Frame, suffix: str, op: str, source: torch.Tensor) -> None:
-        """A loss is a scalar; what tells of it is the shape of what it judges."""
-        if self._sites.get(frame.root, frame.path, suffix) is None:
-            self._new_site(frame, suffix, op, "loss", source)
 
     def _new_site(self, frame: _Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))

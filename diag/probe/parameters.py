@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as global_hooks
 from torch.utils.hooks import RemovableHandle
 
+from diag.probe.clearing import Clearing
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
 from diag.probe.sites import Site, Sites, shape_text
 from diag.stats import fields
@@ -29,7 +30,7 @@ class Parameters:
         self._handles: list[RemovableHandle] = []
         self._before: dict[int, torch.Tensor] = {}
         self._optimizers: list[Optimizer] = []
-        self._watched: dict[int, bool] = {}
+        self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
         self._seen: set[tuple[int, int]] = set()
@@ -78,6 +79,7 @@ class Parameters:
             return
         index = self.announce(optimizer)
         closure = _has_closure(args, kwargs)
+        self.clearing.before_step(index, optimizer, closure=closure)
         self.before_step(index, closure)
         self._before.clear()
         if not self._recorder.measures_step:
@@ -116,6 +118,7 @@ class Parameters:
                     if before is not None:
                         self._recorder.measure(site, 0, -1, UPDATE, torch.sub(_sample(parameter), before, out=before))
         self._before.clear()
+        self.clearing.after_step(self.announce(optimizer), optimizer)
         self.on_step(self.announce(optimizer), optimizer)
 
     def see_gradients(self) -> None:

@@ -29,6 +29,9 @@ class Listener(Protocol):
     def end_scaled_step(self, optimizer: Any) -> None:
         """It has done so, or has left the step out."""
 
+    def see_zero_grad(self) -> None:
+        """Gradients were cleared."""
+
 
 _listeners: list[Listener] = []
 _replaced: list[tuple[Any, str, Any, Any]] = []
@@ -40,6 +43,8 @@ def listen(listener: Listener) -> None:
         _replace(torch.autograd, "backward", _watched_backward)
         _replace(torch.amp.GradScaler, "scale", _watched_scale)
         _replace(torch.amp.GradScaler, "step", _watched_step)
+        _replace(torch.optim.Optimizer, "zero_grad", _watched_zero_grad)
+        _replace(torch.nn.Module, "zero_grad", _watched_zero_grad)
     _listeners.append(listener)
 
 
@@ -74,6 +79,16 @@ def _watched_backward(original: Any) -> Any:
                 one.end_backward()
 
     return backward
+
+
+def _watched_zero_grad(original: Any) -> Any:
+    def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(owner, *args, **kwargs)
+        for one in _listeners:
+            one.see_zero_grad()
+        return result
+
+    return zero_grad
 
 
 def _watched_scale(original: Any) -> Any:

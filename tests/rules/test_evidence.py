@@ -44,6 +44,8 @@ def test_the_last_layer_alone_makes_no_trend() -> None:
     values = [0.0] * 9 + [2.0]
     assert trend(*values).step == 2.0
     assert trend(0, 3, 0, 3, 0, 3, 0, 3, 0, 1).total == 0.0
+    rising_branches = [3, -3, -2.5, 3, -2, -1.5, 3, -1, -0.5, 3]
+    assert trend(*rising_branches, 4).total == pytest.approx(1)
 
 
 def test_residual_branches_below_the_stream_do_not_count() -> None:

@@ -44,6 +44,11 @@ def test_a_bias_alone_is_no_cut() -> None:
     assert not found(RULE, tiny.parameter("b.weight"))
 
 
+def test_a_bias_without_a_gradient_beside_a_weight_with_one() -> None:
+    unbiased = Net().output("a").parameter("a.weight").parameter("a.bias", "32", gradient=None, ratio=None)
+    assert only(RULE, unbiased.output("b").parameter("b.weight")).severity == "warning"
+
+
 def test_one_in_the_middle_is_a_warning() -> None:
     finding = only(RULE, net(0.1, None, 0.1))
     assert (finding.severity, finding.site, finding.evidence["count"]) == ("warning", "b.weight", 2)

@@ -110,10 +110,11 @@ def test_a_raw_input_is_named_in_the_remedy() -> None:
     assert "standardize" not in only(OVERSIZED, net(20.0)).remedy
 
 
-def test_what_starts_at_zero_has_no_ratio() -> None:
+@pytest.mark.parametrize("start", [0.0, 1e-6])
+def test_what_starts_at_nothing_has_no_ratio(start: float) -> None:
     """A zero-initialized branch or LoRA matrix: its first step is infinitely large."""
     branch = net(1e-3, 1e-3, 1e-3)
-    branch.output("z").parameter("z.weight", rms=lambda step: 1e-3 * step, ratio=1e3)
+    branch.output("z").parameter("z.weight", rms=lambda step: start + 1e-3 * step, ratio=1e3)
     assert not found(OVERSIZED, branch)
 
 

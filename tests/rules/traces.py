@@ -35,10 +35,13 @@ class Net:
     """A network under observation. Every method adds something to it; `build` makes the trace.
 
     steps: how many. loss: its value per step; None where none was seen. optimizer: its number per step; None for none.
+    model: the one that what is added next belongs to. coverage: what was not observed.
     """
 
     def __init__(self, steps: int = 30, loss: Value | None = falling, optimizer: Value | None = 0.0) -> None:
         self._steps, self._optimizer = steps, optimizer
+        self.model = ""
+        self.coverage: dict[str, Any] = {}
         self._frame: list[dict[str, Any]] = []
         self._sites: list[dict[str, Any]] = []
         self._units: list[dict[str, Any]] = []
@@ -79,7 +82,14 @@ class Net:
             if dead is not None:
                 counts = {"units": units, "dead": int(_at(dead, step)), "sleeping": 0, "revived": 0}
                 self._units.append({"step": step, "site": site, "call": call, **counts})
-        described = {"kind": "output", "module": "", "op": op, "role": role, "shape": f"{samples}x{units}"}
+        described = {
+            "kind": "output",
+            "model": self.model,
+            "module": "",
+            "op": op,
+            "role": role,
+            "shape": f"{samples}x{units}",
+        }
         if not any(one["site"] == site for one in self._sites):
             self._sites.append({"site": site, "order": order, "trainable": role == "layer", "owner": site, **described})
         return self
@@ -112,6 +122,7 @@ class Net:
             if ratio is not None and self._optimizer is not None:
                 self._row(base, "update", _at(rms, step) * _at(ratio, step), bad)
         described = {"kind": "parameter", "module": "", "op": op, "role": "parameter", "shape": shape, "order": order}
+        described["model"] = self.model
         optimized = optimized if self._optimizer is not None else None
         self._sites.append({"site": site, "trainable": trainable, "optimized": optimized, "owner": owner, **described})
         return self
@@ -135,6 +146,7 @@ class Net:
             _typed(steps, schema.STEPS),
             _typed(self._sites, schema.SITES),
             _typed(self._units, schema.UNITS),
+            dict(self.coverage),
         )
 
     def _row(
@@ -155,7 +167,7 @@ def chain(
     net: Net | None = None,
     **net_options: Any,
 ) -> Net:
-    """An input and layers 0, 2, 4, ... with a nonlinearity between: gradient and activation rms per layer, bottom first.
+    """An input and layers 0, 2, 4, ... with a nonlinearity between; gradient and activation rms of each, bottom first.
 
     adaptive: every weight moves by 1e-3 of itself, as under Adam; else in proportion to its gradient, as under SGD.
     """
@@ -204,4 +216,4 @@ def _at(value: Any, step: int) -> float:
 
 
 def _typed(rows: list[dict[str, Any]], columns: tuple[schema.Column, ...]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=schema.names(columns)).astype(schema.dtypes(columns))
+    return pd.DataFrame({one.name: pd.array([row.get(one.name) for row in rows], one.dtype) for one in columns})

@@ -1,0 +1,40 @@
+"""How long the command line and the import take: CPU time over that of an interpreter that does nothing."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+# `import torch` alone takes some hundred times as long as doing nothing.
+CEILING = 30.0
+PAIRS = 7
+
+
+def _cpu_time(arguments: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.benchmark(disable_gc=False)
+@pytest.mark.parametrize("arguments", [["-m", "diag", "--help"], ["-c", "import diag"]], ids=["help", "import"])
+def test_start(arguments: list[str], benchmark, report) -> None:
+    plain: list[float] = []
+    ours: list[float] = []
+    for one in (["-c", "pass"], arguments):
+        _cpu_time(one)
+    benchmark.pedantic(
+        lambda: ours.append(_cpu_time(arguments)),
+        setup=lambda: plain.append(_cpu_time(["-c", "pass"])),
+        rounds=PAIRS,
+        iterations=1,
+    )
+    ratio = statistics.median(o / p for o, p in zip(ours, plain, strict=True))
+    benchmark.extra_info.update(ratio=ratio)
+    report(f"{ratio:5.2f}x   {1e3 * statistics.median(ours):6.1f} ms")
+    assert ratio < CEILING

@@ -1,0 +1,217 @@
+"""All rules asked: which there are, what they are held to, what users set, and what their own rules may do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import diag.rules
+from diag.errors import DiagError
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.judge import judge
+from diag.rules.registry import RULES, rule
+from diag.rules.thresholds import THRESHOLDS, resolve
+from diag.trace import Trace
+from tests.rules.traces import Net, chain, even, falling, flat, found
+
+SICK: dict[str, Callable[[], Net]] = {
+    "vanishing-gradient": lambda: chain(even(1e-9, 1.0), loss=flat),
+    "exploding-gradient": lambda: chain(even(1e9, 1.0)),
+    "collapsed-signal": lambda: chain((0.01,) * 8, even(1.0, 1e-7)),
+    "exploding-activation": lambda: chain((0.01,) * 8, even(1.0, 1e7)),
+    "saturated-activation": lambda: (
+        Net().output("0").output("1", "nonlinearity", "tanh", saturated_fraction=0.99).output("2")
+    ),
+    "dead-units": lambda: Net().output("0").output("1", "nonlinearity", "relu", dead=32),
+    "non-finite": lambda: Net(loss=lambda step: float("nan")).output("0", bad={("activation", 0): 3}),
+    "missing-gradient": lambda: (
+        Net().output("0").parameter("0.weight", gradient=None, ratio=None).output("1").parameter("1.weight")
+    ),
+    "stalled-update": lambda: Net(loss=flat).output("0").parameter("0.weight", ratio=1e-9),
+    "oversized-update": lambda: Net().output("0").parameter("0.weight", ratio=50.0),
+    "symmetric-units": lambda: Net().output("0").parameter("0.weight", twins=(32, 32)),
+    "loss-not-decreasing": lambda: chain(loss=flat),
+    "diverging-loss": lambda: chain(loss=lambda step: 2.0**step),
+}
+"""A trace for every rule name of the design."""
+
+
+@pytest.fixture(autouse=True)
+def _own_rules_leave_no_trace() -> Iterator[None]:
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
+
+
+def test_every_rule_of_the_design_is_there() -> None:
+    assert set(SICK) <= set(RULES)
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_what_every_finding_holds(name: str) -> None:
+    findings = found(name, SICK[name]())
+    assert findings
+    for finding in findings:
+        assert finding.rule == name
+        assert finding.severity in ("error", "warning", "note")
+        assert finding.site and finding.message and finding.remedy and finding.source
+        assert isinstance(finding.evidence["step"], int)
+        stored = json.loads(json.dumps(finding.to_dict(), allow_nan=False))
+        assert stored["site"] == finding.site
+        assert stored["evidence"].keys() == finding.evidence.keys()
+
+
+@pytest.mark.parametrize("optimizer", [0.0, None])
+@pytest.mark.parametrize("loss", [falling, None])
+@pytest.mark.parametrize("steps", [1, 2, 30])
+def test_a_healthy_chain_has_no_finding(steps: int, loss: object, optimizer: float | None) -> None:
+    net = chain(steps=steps, loss=loss, optimizer=optimizer)  # type: ignore[arg-type]
+    assert judge(net.build(), {}) == []
+
+
+def test_an_empty_trace_has_no_finding() -> None:
+    assert judge(Trace(), {}) == []
+
+
+def test_each_model_is_judged_by_itself() -> None:
+    """A generator and a discriminator: their layers are no common depth."""
+    apart, together = Net(loss=flat), Net(loss=flat)
+    for net in (apart, together):
+        for model, gradient in (("G", 1e-6), ("D", 1.0)):
+            net.model = model if net is apart else ""
+            for number in range(5):
+                net.output(f"{model}.{number}", gradient=gradient)
+    assert "vanishing-gradient" not in [one.rule for one in judge(apart.build(), {})]
+    assert "vanishing-gradient" in [one.rule for one in judge(together.build(), {})]
+
+
+def test_every_threshold_has_a_source_and_a_use() -> None:
+    folder = Path(diag.rules.__path__[0])
+    code = "\n".join(file.read_text() for file in sorted(folder.glob("*.py")) if file.name != "thresholds.py")
+    used = set(re.findall(r"\"(\w+)\"\]", code))
+    for name, threshold in THRESHOLDS.items():
+        assert threshold.source and threshold.meaning
+        assert name in used, f"{name} is in no rule"
+    for name in re.findall(r"(?:limit|thresholds)\[\"(\w+)\"\]", code):
+        assert name in THRESHOLDS
+
+
+def test_an_error_is_never_easier_than_its_warning() -> None:
+    values = resolve({})
+    for name in values:
+        if name.endswith("_error") and (warning := name.replace("_error", "_warning")) in values:
+            low_is_bad = name.startswith(("vanishing", "collapsed", "stalled"))
+            assert values[name] < values[warning] if low_is_bad else values[name] > values[warning]
+
+
+def test_a_threshold_given_or_set_in_pyproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = chain(even(0.05, 1.0), loss=falling).build()
+    (tmp_path / "pyproject.toml").write_text("[tool.diag.thresholds]\nvanishing_error = 0.1\n")
+    assert judge(trace) == []
+    monkeypatch.chdir(tmp_path)
+    assert [(one.rule, one.severity) for one in judge(trace)] == [("vanishing-gradient", "error")]
+    assert judge(trace, {}) == []
+    assert [one.severity for one in judge(trace, {"vanishing_warning": 0.1})] == ["warning"]
+
+
+def test_a_threshold_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.diag.thresholds]\nvanishing_eror = 0.1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DiagError, match=r"knows no 'vanishing_eror' \(did you mean 'vanishing_error'\?\)"):
+        judge(chain().build())
+
+
+def test_a_rule_of_ones_own() -> None:
+    @rule("too-deep")
+    def too_deep(evidence: Evidence) -> Iterator[Finding]:
+        yield Finding("too-deep", "note", evidence.layers[-1], f"{len(evidence.layers)} layers", {"step": 0})
+
+    [finding] = judge(chain().build(), {})
+    assert (finding.rule, finding.site, finding.message) == ("too-deep", "10", "6 layers")
+
+
+def test_a_name_that_is_taken() -> None:
+    with pytest.raises(DiagError, match=r"'dead-units' exists already, in diag\.rules\.dead"):
+
+        @rule("dead-units")
+        def mine(evidence: Evidence) -> list[Finding]:
+            return []
+
+    assert RULES["dead-units"].__module__ == "diag.rules.dead"
+    importlib.reload(importlib.import_module("diag.rules.dead"))  # the same rule again is no second one
+
+
+@pytest.mark.parametrize("body", ["raise ValueError('no luck')", "return None"])
+def test_a_rule_that_fails_is_named(body: str) -> None:
+    scope: dict[str, object] = {"rule": rule, "__name__": "mine.rules"}
+    exec(f"@rule('unlucky')\ndef unlucky(evidence):\n    {body}", scope)
+    with pytest.raises(DiagError, match=r"the rule 'unlucky' of mine\.rules raised (ValueError: no luck|TypeError)"):
+        judge(chain().build(), {})
+
+
+def test_a_rule_of_ours_that_fails_is_our_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(evidence: Evidence) -> list[Finding]:
+        raise KeyError("ours")
+
+    broken.__module__ = "diag.rules.dead"
+    monkeypatch.setitem(RULES, "dead-units", broken)
+    with pytest.raises(KeyError):
+        judge(chain().build(), {})
+
+
+def settings(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str | None) -> None:
+    """A project whose pyproject.toml names a module of rules, with this code."""
+    (folder / "pyproject.toml").write_text('[tool.diag]\nrules = ["rules_of_a_test"]\n')
+    if code is not None:
+        (folder / "rules_of_a_test.py").write_text(code)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "rules_of_a_test", raising=False)
+
+
+OWN = """
+from diag import Finding, rule
+
+@rule("own")
+def own(evidence):
+    yield Finding("own", "warning", "everywhere", "seen", {"step": 1})
+"""
+
+
+def test_a_module_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings(tmp_path, monkeypatch, OWN)
+    assert [(one.rule, one.site) for one in judge(chain().build())] == [("own", "everywhere")]
+    assert [one.rule for one in judge(chain().build())] == ["own"]
+    sys.modules.pop("rules_of_a_test")
+
+
+@pytest.mark.parametrize("code", [None, "import a_package_that_is_not_there"])
+def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None) -> None:
+    settings(tmp_path, monkeypatch, code)
+    with pytest.raises(DiagError, match="rules names 'rules_of_a_test', which cannot be imported: No module named"):
+        judge(chain().build())
+
+
+@pytest.mark.parametrize("code", ["def (", "1 / 0"])
+@pytest.mark.xfail(reason="only ImportError is caught", raises=(SyntaxError, ZeroDivisionError))
+def test_a_module_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    settings(tmp_path, monkeypatch, code)
+    with pytest.raises(DiagError, match="rules_of_a_test"):
+        judge(chain().build())
+
+
+@pytest.mark.parametrize("given", ["['a text']", "[Finding('odd', 'fatal', '0', 'seen', {'step': 0})]"])
+@pytest.mark.xfail(reason="what a user's rule yields is not looked at", raises=(AttributeError, ValueError))
+def test_a_rule_that_says_what_is_no_finding(given: str) -> None:
+    scope: dict[str, object] = {"rule": rule, "Finding": Finding, "__name__": "mine.rules"}
+    exec(f"@rule('odd')\ndef odd(evidence):\n    return {given}", scope)
+    with pytest.raises(DiagError, match="odd"):
+        judge(chain().build(), {})
