@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 class Clearing:
     """Counts the steps an optimizer takes on gradients to which those of its last step still belong.
 
-    Gradients count as cleared when any `zero_grad` was called since, or when they are other tensors than those left behind.
+    Gradients count as cleared when any `zero_grad` was called since, or when they are other tensors than those left
+    behind.
     """
 
     def __init__(self) -> None:

@@ -278,7 +278,7 @@ class Forward:
                 self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
 
     def _see_loss(self, frame: _Frame, op: str, judged: Any, output: Any) -> None:
-        """Of a loss, what it judges tells more than its value, which stands beside it as `loss:cross_entropy[value]`."""
+        """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
         for _, tensor in find_tensors(judged):
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
         for _, tensor in find_tensors(output):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from diag.rules.evidence import Evidence
+from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
@@ -24,6 +24,9 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
         trend = evidence.trend("activation", steps, "rms")
         if trend is not None and 10**trend.total >= limit["exploding_activation_warning"]:
             growth = 10**trend.total
+            onset = evidence.onset(
+                "activation", "rms", evidence.clean, _at_least(limit["exploding_activation_warning"])
+            )
             yield Finding(
                 "exploding-activation",
                 "error" if growth >= limit["exploding_activation_error"] else "warning",
@@ -31,13 +34,17 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
                 f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
                 f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: x{trend.factor:.2g} a layer over"
                 f" {len(trend.sites)} layers.",
-                {"step": steps[0], "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
+                {"step": onset, "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
                 "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or"
                 " scale residual branches.",
                 _HE,
             )
             return
     yield from _beyond_input(evidence)
+
+
+def _at_least(growth: float) -> Callable[[Trend], bool]:
+    return lambda trend: 10**trend.total >= growth
 
 
 def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
@@ -81,19 +88,23 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _constant_input(evidence: Evidence) -> Finding | None:
+    """No input differs between samples, and neither does what the first layer makes of them.
+
+    The second part is for what cannot be measured, such as token ids beside a mask of ones.
+    """
     rows = evidence.rows("activation", evidence.clean, ("input",))
-    if not len(rows):
+    spread = rows["sample_var"].dropna()
+    behind = evidence.rows("activation", evidence.clean, ("layer", "recurrent", "embedding"))
+    behind = behind[behind["role"].eq("embedding") | behind["order"].eq(behind["order"].min())]
+    if not len(spread) or spread.max() > 0 or behind["sample_var"].max() > 0:
         return None
-    first = rows[rows["site"] == rows.sort_values("order")["site"].iloc[0]]
-    spread = first["sample_var"].dropna()
-    if not len(spread) or spread.max() > 0:
-        return None
+    site = str(rows.sort_values("order")["site"].iloc[0])
     return Finding(
         "collapsed-signal",
         "error",
-        str(first["site"].iloc[0]),
-        f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} batches measured.",
-        {"step": int(first["step"].min()), "of": "input", "rms": float(first["rms"].median())},
+        site,
+        f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} measurements.",
+        {"step": int(rows["step"].min()), "of": "input", "rms": float(rows["rms"].median())},
         "Look at what the data pipeline returns: a batch of one repeated sample, or a constant, teaches nothing.",
         "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
     )
@@ -118,8 +129,12 @@ def _tiny_input(evidence: Evidence) -> Finding | None:
 
 
 def _dropped(evidence: Evidence) -> Finding | None:
-    rows = evidence.rows("activation", evidence.clean, ("dropout",))
-    share = rows.groupby("site").agg(zero=("zero_fraction", "median"), order=("order", "min"), step=("step", "min"))
+    """A dropout sets nearly all of what comes to it to zero; what was zero before is not its doing."""
+    rows = evidence.rows("activation", evidence.clean).sort_values(["step", "order", "call"])
+    before = rows.groupby("step")["zero_fraction"].shift(1).fillna(0.0)
+    dropped = ((rows["zero_fraction"] - before) / (1 - before).where(before < 1)).clip(lower=0)
+    rows = rows.assign(dropped=dropped)[rows["role"] == "dropout"]
+    share = rows.groupby("site").agg(zero=("dropped", "median"), order=("order", "min"), step=("step", "min"))
     share = share[share["zero"] >= evidence.thresholds["dropped_share_error"]].sort_values("order")
     if not len(share):
         return None

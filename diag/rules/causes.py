@@ -9,13 +9,21 @@ from diag.rules.finding import SEVERITIES, Finding
 
 _SLOW = ("stalled-update", "loss-not-decreasing")
 _FADES = ("vanishing-gradient", "collapsed-signal", "missing-gradient", "dead-units", "saturated-activation")
+_STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "non-finite": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
     "missing-gradient": (*_SLOW, "vanishing-gradient"),
     "symmetric-units": (*_SLOW, *_FADES),
-    "exploding-activation": (*_GROWS, *_SLOW, "vanishing-gradient", "dead-units", "saturated-activation"),
+    "exploding-activation": (
+        *_GROWS,
+        *_SLOW,
+        "vanishing-gradient",
+        "dead-units",
+        "saturated-activation",
+        "collapsed-signal",
+    ),
     "dead-units": (*_SLOW, *_FADES, "symmetric-units"),
     "saturated-activation": (*_SLOW, *_FADES, "exploding-gradient"),
     "oversized-update": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
@@ -36,7 +44,7 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 
     A consequence never begins before its cause, and is never graver.
     """
-    ordered = sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), _onset(one), _precedence(one)))
+    ordered = sorted(_lifted(findings), key=lambda one: (SEVERITIES.index(one.severity), _onset(one), _precedence(one)))
     roots: list[Finding] = []
     for finding in ordered:
         cause = next((number for number, root in enumerate(roots) if _explains(root, finding)), None)
@@ -45,6 +53,17 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
         else:
             roots[cause] = replace(roots[cause], consequences=(*roots[cause].consequences, finding))
     return roots
+
+
+def _lifted(findings: Sequence[Finding]) -> list[Finding]:
+    """A warning becomes an error where what it brings about, weights that do not move, is one."""
+    stalls = [one for one in findings if one.rule == "stalled-update" and one.severity == "error"]
+    return [
+        replace(one, severity="error")
+        if one.severity == "warning" and one.rule in _STALLING and any(_explains(one, stall) for stall in stalls)
+        else one
+        for one in findings
+    ]
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +39,8 @@ class Trend:
         inner = self.values[:-1] if count > 4 else self.values
         third = max(1, len(inner) // 3)
         ends = float(inner[-third:].max() - inner[:third].max()) * (count - 1) / (len(inner) - third)
-        agreed = 0.0 if slope * ends < 0 else min(slope, ends, key=abs)
+        reach = float(np.ptp(self.values))
+        agreed = 0.0 if slope * ends < 0 else float(np.clip(min(slope, ends, key=abs), -reach, reach))
         return max(agreed, self.step, key=abs)
 
     @cached_property
@@ -106,11 +107,17 @@ class Evidence:
 
     @cached_property
     def first_bad_step(self) -> int | None:
-        """The first step with a non-finite loss or tensor."""
+        """The first step in which a non-finite value reaches the loss or a weight, or, with no loss known, is anywhere.
+
+        A mask of -inf that reaches neither is none.
+        """
         losses = self._known_losses
+        bad = self.frame[self.frame["nonfinite"] > 0]
+        if len(losses):
+            bad = bad[bad["kind"].isin(["weight", "weight_gradient", "update"])]
+        steps = set(bad["step"]) | set(losses[~np.isfinite(losses)].index)
         forgiven = set(self.trace.coverage.get("skipped_steps", ()))
-        bad = set(self.frame.loc[self.frame["nonfinite"] > 0, "step"]) | set(losses[~np.isfinite(losses)].index)
-        return min((int(step) for step in bad - forgiven), default=None)
+        return min((int(step) for step in steps - forgiven), default=None)
 
     def loss_at(self, step: int) -> float | None:
         """The loss of a step; None if it is not known."""
@@ -160,6 +167,14 @@ class Evidence:
         if len(profile) < 3:
             return None
         return Trend([site for site, _ in profile.index], np.log10(profile.to_numpy(dtype=float)))
+
+    def onset(self, kind: str, column: str, steps: list[int], reached: Callable[[Trend], bool]) -> int:
+        """The first of these steps whose own trend has reached what the whole window's has."""
+        for step in steps:
+            trend = self.trend(kind, [step], column)
+            if trend is not None and reached(trend):
+                return step
+        return steps[0]
 
     @cached_property
     def layers(self) -> list[str]:
@@ -225,9 +240,11 @@ class Evidence:
 
 
 def divergence_step(losses: pd.Series, factor: float) -> int | None:
-    """The first step whose loss exceeds `factor` times the largest of the first three.
+    """The first step whose loss exceeds `factor` times what it was at the start; None if none does.
 
-    A loss below zero may fall for good reasons (a likelihood); it counts only when it falls a thousand times further.
+    The start is the first loss or, if larger, the median of the first three; a loss that is still unsteady in the first
+    third of the steps raises it to that third's median, at most tenfold. A loss below zero may fall for good reasons (a
+    likelihood); it counts only when it falls a thousand times further.
     """
     known = losses.dropna()
     if len(known) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -68,11 +69,13 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
     ]
     if not trends:
         return
-    step, trend = min(trends, key=lambda pair: pair[1].total)
+    _, trend = min(trends, key=lambda pair: pair[1].total)
     growth = 10.0**-trend.total
     limit = evidence.thresholds
     if growth < limit["exploding_gradient_warning"]:
         return
+    least = -math.log10(limit["exploding_gradient_warning"])
+    step = evidence.onset("gradient", "norm", evidence.clean, lambda one: one.total <= least)
     yield Finding(
         "exploding-gradient",
         "error" if growth >= limit["exploding_gradient_error"] else "warning",
@@ -114,23 +117,27 @@ def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
 
 
 def _all_zero(evidence: Evidence) -> Finding | None:
-    """Most layers' gradients are exactly zero although there is a loss."""
+    """From some layer down to the first every gradient is exactly zero although there is a loss.
+
+    At initialization that is what a last layer or gate of zeros does until the first step, so it is a warning there.
+    """
     rms = evidence.profile("gradient", evidence.late, "rms")
     losses = evidence.losses.reindex(evidence.late).dropna()
     if len(rms) < 2 or (len(losses) and (losses == 0).all()):
         return None
-    zero = rms == 0
-    if zero.mean() < 0.5:
+    zero = rms.to_numpy() == 0
+    down = int(np.argmin(zero)) if not zero.all() else len(zero)
+    if down < 0.5 * len(zero):
         return None
-    site = [site for (site, _), is_zero in zip(rms.index, zero, strict=True) if is_zero][-1]
+    site = rms.index[down - 1][0]
     return Finding(
         "vanishing-gradient",
-        "error",
+        "error" if evidence.trains else "warning",
         site,
-        f"The gradient is exactly zero from {site} down: {int(zero.sum())} of {len(rms)} layers get none.",
-        {"step": evidence.clean[0], "layers": len(rms), "zero_layers": int(zero.sum())},
-        "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in half"
-        " precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
+        f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.",
+        {"step": evidence.clean[0], "layers": len(rms), "zero_layers": down},
+        "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in half "
+        "precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
         "Micikevicius et al. 2018, section 3.2 (underflow); Glorot & Bengio 2010, section 4.2",
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from diag.errors import DiagError
 from diag.rules.causes import join
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import SEVERITIES, Finding
 from diag.rules.registry import RULES
 from diag.rules.thresholds import resolve
 from diag.settings import load_settings
@@ -40,16 +40,18 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
     for name in settings["rules"]:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise DiagError(f"[tool.diag] rules names '{name}', which cannot be imported: {error}") from error
+        except DiagError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise DiagError(f"[tool.diag] rules names '{name}', which cannot be imported: {what}") from error
     if not len(trace.frame):
         return []
     values = resolve(settings["thresholds"] if thresholds is None else thresholds)
     models = list(trace.sites.sort_values("order", kind="stable")["model"].unique())
     found: list[Finding] = []
-    for evidence in (
-        [Evidence(trace, values, model) for model in models] if len(models) > 1 else [Evidence(trace, values)]
-    ):
+    for model in models if len(models) > 1 else [None]:
+        evidence = Evidence(trace, values, model)
         found += [one for one in _ask(evidence) if one not in found]
     return join(found)
 
@@ -61,11 +63,18 @@ def _ask(evidence: Evidence) -> list[Finding]:
         return found
     for name, function in RULES.items():
         try:
-            found.extend(function(evidence))
+            said = list(function(evidence))
         except Exception as error:
             if function.__module__.startswith("diag.rules."):
                 raise
             raise DiagError(
                 f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}"
             ) from error
+        for one in said:
+            if not isinstance(one, Finding) or one.severity not in SEVERITIES:
+                raise DiagError(
+                    f"the rule '{name}' of {function.__module__} must yield diag.Finding with severity "
+                    f"{', '.join(SEVERITIES)}, got {one!r}"
+                )
+        found += said
     return found

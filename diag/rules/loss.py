@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
@@ -14,12 +15,19 @@ from diag.rules.registry import rule
 _FEWEST_STEPS = 12
 _SQUASHES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
 """What these losses apply to their input themselves."""
+_NEVER_NEGATIVE = ("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss")
 
 
 @rule("diverging-loss")
 def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
-    """The loss grows far beyond where it began."""
-    if not evidence.trains or evidence.diverged_at is None:
+    """The loss grows far beyond where it began, or its sign is turned."""
+    if not evidence.trains:
+        return
+    turned = _sign_turned(evidence)
+    if turned is not None:
+        yield turned
+        return
+    if evidence.diverged_at is None:
         return
     losses = evidence.losses.dropna()
     step = evidence.diverged_at
@@ -84,25 +92,58 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
     p in [0, 1] a binary one not below log(1 + 1/e).
     """
     rows = evidence.rows("activation", evidence.clean[:1])
-    for _, loss in rows[rows["op"].isin(list(_SQUASHES))].iterrows():
-        before = rows[(rows["order"] == loss["order"] - 1) & (rows["op"] == _SQUASHES[loss["op"]])]
-        if not len(before) or before["shape"].iloc[0] != loss["shape"]:
+    losses = evidence.losses.dropna()
+    for _, loss in rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("[value]")].iterrows():
+        before = rows[(rows["op"] == _SQUASHES[loss["op"]]) & (rows["order"] < loss["order"]) & _is_same(rows, loss)]
+        if not len(before) or not len(losses):
             continue
-        squash, losses = str(before["site"].iloc[0]), evidence.losses.dropna()
-        classes = int(str(loss["shape"]).split("x")[-1])
+        sizes = [int(size) for size in str(loss["shape"]).split("x")]
+        classes = sizes[0] if len(sizes) == 1 else sizes[1]
         floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
-        if not len(losses):
-            continue
+        squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
         start, end = float(losses.iloc[0]), float(losses.iloc[-1])
-        op = str(before["op"].iloc[0])
         return Finding(
             "loss-not-decreasing",
             "error",
             squash,
             f"The output is squashed twice: {squash} ({op}) goes straight into {loss['site']}, which applies its own. "
-            f"The loss cannot fall below {floor:.3f}; it goes from {start:.3f} to {end:.3f}.",
+            f"That loss cannot fall below {floor:.3f}; what is trained goes from {start:.3f} to {end:.3f}.",
             {"step": evidence.clean[0], "loss": str(loss["site"]), "floor": floor, "first": start, "last": end},
             f"Remove the {op} and give {loss['op']} the logits.",
             "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
         )
+    return None
+
+
+def _is_same(rows: pd.DataFrame, one: pd.Series) -> pd.Series:
+    """Which rows describe the same numbers as `one`, whatever their shape: equal in count, mean, rms and range."""
+    same = rows["count"] == one["count"]
+    for column in ("mean", "rms", "min", "max"):
+        same &= np.isclose(rows[column], one[column], rtol=1e-6, atol=1e-12)
+    return same
+
+
+def _sign_turned(evidence: Evidence) -> Finding | None:
+    """What is trained is the negative of a loss that is never negative: training makes it worse."""
+    values = evidence.rows("activation", evidence.clean, ("loss",))
+    values = values[values["site"].str.endswith("[value]") & values["op"].isin(_NEVER_NEGATIVE) & (values["mean"] > 0)]
+    for site, own in values.groupby("site"):
+        negative = -own.set_index("step")["mean"]
+        losses = evidence.losses.reindex(negative.index)
+        if len(own) == own["step"].nunique() and len(losses) and np.isclose(losses, negative, rtol=1e-3).all():
+            return Finding(
+                "diverging-loss",
+                "error",
+                str(site).removesuffix("[value]"),
+                f"The sign of the loss is turned: {losses.iloc[0]:.3g} is minus {own['op'].iloc[0]}, which is never "
+                "negative, so that training makes it grow.",
+                {
+                    "step": int(losses.index[0]),
+                    "of": "sign",
+                    "first": float(losses.iloc[0]),
+                    "last": float(losses.iloc[-1]),
+                },
+                "Minimize the loss itself: remove the minus sign.",
+                "torch.optim documentation: optimizers minimize",
+            )
     return None

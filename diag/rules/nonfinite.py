@@ -22,13 +22,20 @@ def non_finite(evidence: Evidence) -> Iterator[Finding]:
     was born.
     """
     step = evidence.first_bad_step
+    bad = evidence.frame[evidence.frame["nonfinite"] > 0]
+    harmful = step is not None
     if step is None:
-        return
-    rows = evidence.frame[(evidence.frame["step"] == step) & (evidence.frame["nonfinite"] > 0)]
-    site, phase, message, remedy, evidence_rows = _birth(evidence, rows, step)
-    harmful = _is_harmful(evidence, step)
+        if not len(bad):
+            return
+        step = int(bad["step"].min())
+    rows = bad[bad["step"] == step]
+    # What was non-finite before and did no harm, such as a mask of -inf, is not what does it now.
+    usual = set(map(tuple, bad.loc[bad["step"] < step, ["site", "kind"]].to_numpy()))
+    news = [(site, kind) not in usual for site, kind in rows[["site", "kind"]].to_numpy()]
+    rows = rows[news] if any(news) else rows
+    site, phase, message, remedy, born = _birth(evidence, rows, step)
     batch = evidence.trace.steps.set_index("step")["batch"].get(step, -1)
-    count = int(evidence_rows["nonfinite"].iloc[0]) if len(evidence_rows) else 1
+    count = int(born["nonfinite"].iloc[0]) if len(born) else 1
     yield Finding(
         "non-finite",
         "error" if harmful else "note",
@@ -38,15 +45,6 @@ def non_finite(evidence: Evidence) -> Iterator[Finding]:
         remedy,
         _SOURCE,
     )
-
-
-def _is_harmful(evidence: Evidence, step: int) -> bool:
-    later = evidence.frame[(evidence.frame["step"] >= step) & (evidence.frame["nonfinite"] > 0)]
-    losses = evidence.losses[evidence.losses.index >= step]
-    known = len(evidence.losses) > 0
-    if later["kind"].isin(["weight", "weight_gradient", "update"]).any() or (known and not np.isfinite(losses).all()):
-        return True
-    return not known and bool((later["kind"] == "activation").any())
 
 
 def _birth(evidence: Evidence, rows: pd.DataFrame, step: int) -> tuple[str, str, str, str, pd.DataFrame]:

@@ -15,7 +15,7 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.frame[
         evidence.frame["kind"].isin(["weight", "weight_gradient"]) & evidence.frame["twin_units"].notna()
     ]
-    rows = rows[rows["step"].isin(evidence.clean)]
+    rows = rows[rows["step"].isin(evidence.clean) & ~rows["owner"].isin(_exempt(evidence))]
     if not len(rows):
         return
     size = rows["shape"].str.split("x").str[0].astype(float)
@@ -45,3 +45,13 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
         " branch may be constant.",
         "Goodfellow et al. 2016, section 8.4",
     )
+
+
+def _exempt(evidence: Evidence) -> set[str]:
+    """Embeddings, whose rarely used rows have no gradient; before any step, matrices of zeros, which it may part."""
+    sites = evidence.sites
+    exempt = set(sites.loc[sites["role"] == "embedding", "owner"])
+    if not evidence.trains:
+        weights = evidence.rows("weight")
+        exempt |= set(weights.loc[(weights["rms"] == 0) & weights["twin_units"].notna(), "owner"])
+    return exempt

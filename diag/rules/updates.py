@@ -11,6 +11,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
 
+_FEWEST_UNCLEARED = 3
 _SMALL = 1e-3
 """Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
 
@@ -32,6 +33,9 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     limit = evidence.thresholds
     if typical >= limit["stalled_warning"]:
         return
+    by_step = ratios.groupby("step")["update_ratio"].median()
+    moving = by_step[by_step >= limit["stalled_warning"]]
+    since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
     lr = evidence.trace.steps["lr"].dropna()
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
     yield Finding(
@@ -41,7 +45,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss does not fall:"
         " nothing is learned.",
         {
-            "step": evidence.late[0],
+            "step": since,
             "update_ratio": typical,
             "lr": float(lr.iloc[-1]) if len(lr) else None,
             "matrices": len(largest),
@@ -75,7 +79,11 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
 
 @rule("oversized-update")
 def oversized_update(evidence: Evidence) -> Iterator[Finding]:
-    """A step changes the weights by as much as they are."""
+    """A step changes the weights by as much as they are, or is made of all gradients so far."""
+    uncleared = _never_cleared(evidence)
+    if uncleared is not None:
+        yield uncleared
+        return
     ratios = _ratios(evidence)
     if not len(ratios):
         return
@@ -93,9 +101,11 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     input_rms = evidence.input_rms()
     unscaled = f" The input's rms is {input_rms:.3g}: standardize it first." if input_rms > 10 else ""
     lr = evidence.trace.steps.set_index("step")["lr"].get(step)
+    # A small problem may be solved in a few giant strides.
+    solved = evidence.loss_falls() and evidence.fall() > 0.5 and evidence.diverged_at is None
     yield Finding(
         "oversized-update",
-        "error",
+        "warning" if solved else "error",
         str(at["site"]),
         f"In step {step} the update of {at['site']} is {at['update_ratio']:.2g} times the weight itself (about 1e-3 is"
         " usual).",
@@ -109,6 +119,23 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
         "Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
         f"check that zero_grad() is called every step.{unscaled}",
         "SageMaker Debugger, rule UpdateTooLarge; Karpathy 2019",
+    )
+
+
+def _never_cleared(evidence: Evidence) -> Finding | None:
+    """Every step was taken on gradients to which the last step's still belonged."""
+    uncleared = int(evidence.trace.coverage.get("uncleared_steps", 0))
+    steps = int((evidence.trace.steps["optimizer"] >= 0).sum())
+    if uncleared < _FEWEST_UNCLEARED or uncleared < steps - evidence.optimizers:
+        return None
+    return Finding(
+        "oversized-update",
+        "error",
+        "optimizer",
+        f"Gradients are never cleared: in {uncleared} of {steps} steps the optimizer was given the sum of all so far.",
+        {"step": 1, "of": "uncleared", "uncleared_steps": uncleared, "steps": steps},
+        "Call optimizer.zero_grad() in every step, before loss.backward().",
+        "torch.optim documentation, 'Taking an optimization step'",
     )
 
 
