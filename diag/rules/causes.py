@@ -56,8 +56,9 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
-    """A warning becomes an error where what it brings about, weights that do not move, is one."""
-    stalls = [one for one in findings if one.rule == "stalled-update" and one.severity == "error"]
+    """A warning becomes an error where it brings about an error, weights that do not move, that no other explains."""
+    errors = [one for one in findings if one.severity == "error"]
+    stalls = [one for one in errors if one.rule == "stalled-update" and not any(_explains(e, one) for e in errors)]
     return [
         replace(one, severity="error")
         if one.severity == "warning" and one.rule in _STALLING and any(_explains(one, stall) for stall in stalls)

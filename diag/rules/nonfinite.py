@@ -22,7 +22,8 @@ def non_finite(evidence: Evidence) -> Iterator[Finding]:
     was born.
     """
     step = evidence.first_bad_step
-    bad = evidence.frame[evidence.frame["nonfinite"] > 0]
+    skipped = evidence.trace.coverage.get("skipped_steps", ())
+    bad = evidence.frame[(evidence.frame["nonfinite"] > 0) & ~evidence.frame["step"].isin(skipped)]
     harmful = step is not None
     if step is None:
         if not len(bad):

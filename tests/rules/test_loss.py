@@ -91,13 +91,12 @@ def test_squashed_once(before: str, loss_op: str) -> None:
 
 
 def test_a_softmax_further_down_is_attentions() -> None:
-    net = chain().output("attention:softmax", "nonlinearity", "softmax").output("head")
+    net = chain().output("attention:softmax", "nonlinearity", "softmax", rms=0.2).output("head")
     assert not found(STANDS, net.output("loss:cross_entropy", "loss", "cross_entropy"))
     other_shape = chain().output("attention:softmax", "nonlinearity", "softmax", units=6)
     assert not found(STANDS, other_shape.output("loss:cross_entropy", "loss", "cross_entropy", units=10))
 
 
-@pytest.mark.xfail(reason="the width is taken for the number of classes")
 def test_the_classes_of_an_image_are_its_channels() -> None:
     net = squashed("softmax", "cross_entropy", 3)
     trace = net.build()
