@@ -217,6 +217,14 @@ class Evidence:
         scale = max(abs(before), float(values.iloc[:third].std()), 1e-30)
         return (before - after) / scale
 
+    @cached_property
+    def is_half_solved(self) -> bool:
+        """Whether a loss that is never negative ends, by the median of the last third, below half of the first one."""
+        values = self.losses.dropna()
+        if len(values) < 6 or not (values >= 0).all():
+            return False
+        return bool(values.iloc[-(len(values) // 3) :].median() < 0.5 * values.iloc[0])
+
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""
         values = self.losses.dropna()

@@ -65,7 +65,9 @@ def _parameters(evidence: Evidence) -> pd.DataFrame:
     if evidence.trains:
         table = table[table["optimized"].fillna(False).astype(bool)]
     rows = evidence.rows("weight_gradient")
-    reached = rows[(rows["rms"] > 0) | (rows["nonfinite"] > 0)]["site"].unique()
+    # Before any step a last layer or gate of zeros lets nothing through, which the first step mends.
+    known = (rows["rms"] > 0) | (rows["nonfinite"] > 0) | (not evidence.trains)
+    reached = rows[known]["site"].unique()
     none = set(table.index) - set(rows["site"].unique())
     table["reached"] = table.index.isin(reached)
     table["none"] = table.index.isin(none)

@@ -102,7 +102,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     unscaled = f" The input's rms is {input_rms:.3g}: standardize it first." if input_rms > 10 else ""
     lr = evidence.trace.steps.set_index("step")["lr"].get(step)
     # A small problem may be solved in a few giant strides.
-    solved = evidence.loss_falls() and evidence.fall() > 0.5 and evidence.diverged_at is None
+    solved = evidence.is_half_solved and evidence.diverged_at is None
     yield Finding(
         "oversized-update",
         "warning" if solved else "error",
