@@ -6,11 +6,8 @@ Nothing is registered on the model itself, so that it pickles, copies and prints
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,37 +15,25 @@ from torch import nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.hooks import RemovableHandle
 
 from diag.probe import ops
 from diag.probe.backward import Backward
 from diag.probe.eager import is_compiled
+from diag.probe.frames import (
+    Frame,
+    describe,
+    in_reentrant_checkpoint,
+    is_parametrization,
+    loss_frame,
+    sample_dim_of,
+    saturation_of,
+    source_of,
+)
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.stats.saturation import Bounds, bounds_for
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """What is known of a module that is called.
-
-    leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that
-    the one product
-    inside is its output.
-    """
-
-    module: nn.Module
-    root: int
-    path: str
-    leaf: bool
-    opaque: bool
-    single: bool
-    op: str
-    role: str
-    bounds: Bounds | None
-    children: int
 
 
 class Forward:
@@ -59,16 +44,16 @@ class Forward:
         self._recorder = recorder
         self._backward = backward
         self._discover = discover
-        self._stack: list[_Frame | None] = []
+        self._stack: list[Frame | None] = []
         self._mode = _FunctionMode(self)
         self._mode_depth = 0
         self._thread = 0
         self._handles: list[RemovableHandle] = []
-        self._loss_frame: _Frame | None = None
+        self._loss_frame: Frame | None = None
         self._trained: set[int] = set()
         self._measures = False
         self._layouts: dict[tuple[int, ...], int | None] = {}
-        self._frames: dict[int, _Frame] = {}
+        self._frames: dict[int, Frame] = {}
         self._unknown: set[int] = set()
         self._rescanned = False
         self._input_order = -1
@@ -120,7 +105,7 @@ class Forward:
             return
         self._thread = threading.get_ident()
         self._measures = self._recorder.measures_step
-        self._loss_frame = _loss_frame(nn.Module())
+        self._loss_frame = loss_frame(nn.Module())
         self._enter_mode()
         try:
             yield
@@ -158,8 +143,8 @@ class Forward:
         self._thread = threading.get_ident()
         recomputing = self._backward.running
         frame = self._frame_of(module, 0)
-        if frame is None or _is_parametrization(frame.path) or self._is_evaluation(module):
-            if frame is not None and not recomputing and not _is_parametrization(frame.path):
+        if frame is None or is_parametrization(frame.path) or self._is_evaluation(module):
+            if frame is not None and not recomputing and not is_parametrization(frame.path):
                 self.evaluation_passes += 1
                 self.evaluated.add((frame.root, frame.path))
             self._stack.append(None)
@@ -190,7 +175,7 @@ class Forward:
         self._thread = threading.get_ident()
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
         self._input_order = -1
-        self._stack.append(_loss_frame(module) if measured else None)
+        self._stack.append(loss_frame(module) if measured else None)
         if measured and not self._mode_depth:
             self._measures = True
             self._enter_mode()
@@ -199,9 +184,9 @@ class Forward:
         """No graph is built, or a module that has trained is called in evaluation mode."""
         if torch.is_grad_enabled():
             return id(module) in self._trained and not module.training
-        return not _in_reentrant_checkpoint()
+        return not in_reentrant_checkpoint()
 
-    def _frame_of(self, module: nn.Module, root: int) -> _Frame | None:
+    def _frame_of(self, module: nn.Module, root: int) -> Frame | None:
         """What is known of a module; None for one that no watched model contains."""
         frame = self._frames.get(id(module))
         if frame is not None and frame.module is module and frame.children == len(module._modules):
@@ -217,7 +202,7 @@ class Forward:
         if found is None:
             self._unknown.add(id(module))
             return None
-        frame = self._frames[id(module)] = _describe(module, *found)
+        frame = self._frames[id(module)] = describe(module, *found)
         return frame
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
@@ -243,14 +228,14 @@ class Forward:
             if frame.leaf:
                 self._see_output(frame, args, kwargs, output)
 
-    def _see_inputs(self, frame: _Frame, named: list[tuple[str, Any]]) -> None:
+    def _see_inputs(self, frame: Frame, named: list[tuple[str, Any]]) -> None:
         for name, value in named:
             for where, tensor in find_tensors(value):
                 suffix = ":input" + (f".{name}" if name else "") + where
                 self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
 
-    def _see_output(self, frame: _Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        source = _source(args, kwargs)
+    def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        source = source_of(args, kwargs)
         for index, (where, tensor) in enumerate(find_tensors(output)):
             suffix = where if index else ""
             self._see(frame, suffix, frame.op, frame.role, tensor, bounds=frame.bounds, source=source)
@@ -268,7 +253,7 @@ class Forward:
         role = ops.role_of(op)
         slope = ops.call_slope_parameters(op, args, kwargs) if role == "nonlinearity" else {}
         bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
-        source = _source(args, kwargs)
+        source = source_of(args, kwargs)
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self._see_loss(frame, op, source, output)
@@ -277,7 +262,7 @@ class Forward:
                 suffix = f":{op}" + (where if index else "")
                 self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
 
-    def _see_loss(self, frame: _Frame, op: str, judged: Any, output: Any) -> None:
+    def _see_loss(self, frame: Frame, op: str, judged: Any, output: Any) -> None:
         """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
         for _, tensor in find_tensors(judged):
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
@@ -286,7 +271,7 @@ class Forward:
 
     def _see(
         self,
-        frame: _Frame,
+        frame: Frame,
         suffix: str,
         op: str,
         role: str,
@@ -319,81 +304,19 @@ class Forward:
             position,
             ACTIVATION,
             tensor,
-            saturation=_saturation(bounds, tensor, source),
+            saturation=saturation_of(bounds, tensor, source),
             unit_dim=unit_dim,
-            sample_dim=_sample_dim(frame.module, suffix, tensor, unit_dim),
+            sample_dim=sample_dim_of(frame.module, suffix, tensor, unit_dim),
         )
         if gradient:
             self._backward.attach(site, call, position, tensor)
 
-    def _new_site(self, frame: _Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
+    def _new_site(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
         module = type(frame.module).__name__
         return self._sites.add(
             Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor))
         )
-
-
-def _loss_frame(module: nn.Module) -> _Frame:
-    return _Frame(module, 0, "loss", False, False, False, "", "other", None, 0)
-
-
-def _describe(module: nn.Module, root: int, path: str) -> _Frame:
-    children = [name for name, _ in module.named_children()]
-    # Attention calls no child; the children of a scripted module run where no hook sees them.
-    closed = isinstance(module, (nn.MultiheadAttention, torch.jit.ScriptModule))
-    leaf = closed or not set(children) - {"parametrizations"}
-    known = closed or type(module).__module__.startswith("torch.nn") or "parametrizations" in children
-    op = ops.module_op(module)
-    role = ops.module_role(module, op)
-    bounds = bounds_for(op, **ops.module_slope_parameters(module, op)) if role == "nonlinearity" else None
-    single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1
-    return _Frame(module, root, path, leaf, leaf and known, single, op, role, bounds, len(module._modules))
-
-
-def _saturation(bounds: Bounds | None, output: torch.Tensor, source: Any) -> tuple[torch.Tensor, float, float] | None:
-    if bounds is None:
-        return None
-    if bounds.on == "output":
-        return output, bounds.low, bounds.high
-    if not isinstance(source, torch.Tensor) or source.shape != output.shape or not is_measurable(source):
-        return None
-    # An in-place operation has overwritten its input, so what it was cannot be known.
-    if source.data_ptr() == output.data_ptr():
-        return None
-    return source, bounds.low, bounds.high
-
-
-def _source(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else next(iter(kwargs.values()), None)
-
-
-def _sample_dim(module: nn.Module, suffix: str, tensor: torch.Tensor, unit_dim: int | None) -> int | None:
-    if tensor.ndim < 2 or (unit_dim is not None and unit_dim % tensor.ndim == 0):
-        return None
-    if tensor.ndim == 3 and isinstance(module, nn.RNNBase):
-        # The states that follow the output are (layers, batch, units) whatever batch_first says.
-        return 0 if module.batch_first and not suffix else 1
-    if tensor.ndim == 3 and isinstance(module, nn.MultiheadAttention):
-        return 0 if module.batch_first or suffix else 1
-    return 0
-
-
-def _is_parametrization(path: str) -> bool:
-    return "parametrizations" in path.split(".")
-
-
-def _in_reentrant_checkpoint() -> bool:
-    """Whether the caller is a checkpoint that runs without a graph now and with one in backward."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _CHECKPOINT_CODE:
-            return True
-        frame = frame.f_back
-    return False
-
-
-_CHECKPOINT_CODE = CheckpointFunction.forward.__code__
 
 
 class _FunctionMode(TorchFunctionMode):
