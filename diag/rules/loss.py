@@ -31,12 +31,13 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         return
     losses = evidence.losses.dropna()
     step = evidence.diverged_at
+    back = _comes_back(losses)
     yield Finding(
         "diverging-loss",
-        "error",
+        "warning" if back else "error",
         "loss",
         f"The loss goes from {losses.iloc[0]:.3g} to {losses.loc[step]:.3g} in step {step}, and to"
-        f" {_farthest(losses.to_numpy()):.3g} at its worst.",
+        f" {_farthest(losses.to_numpy()):.3g} at its worst{', but comes back' if back else ''}.",
         {
             "step": step,
             "first": float(losses.iloc[0]),
@@ -47,6 +48,14 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         " check the loss's sign and zero_grad().",
         "Goodfellow et al. 2016, section 8.2.4; Karpathy 2019",
     )
+
+
+def _comes_back(losses: pd.Series) -> bool:
+    """Whether a loss that rose ends at most twice as high as it began, and rose less than ten-thousandfold."""
+    if not np.isfinite(losses.to_numpy()).all() or (losses < 0).any():
+        return False
+    start, end = float(losses.iloc[:3].max()), float(losses.iloc[-max(1, len(losses) // 3) :].median())
+    return end <= 2 * start and float(losses.max()) < 1e4 * float(losses.iloc[0])
 
 
 def _farthest(values: np.ndarray) -> float:

@@ -103,3 +103,18 @@ def test_the_classes_of_an_image_are_its_channels() -> None:
     image = trace.sites["site"].isin(["end", "loss:cross_entropy"])
     trace.sites.loc[image, "shape"] = "64x3x8x50"
     assert only(STANDS, trace).evidence["floor"] == pytest.approx(math.log(math.e + 2) - 1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "severity"),
+    [
+        ([10.0, 12.0, 11.0] + [500.0] * 4 + [3.0] * 8, "warning"),
+        ([10.0, 12.0, 11.0] + [500.0] * 4 + [80.0] * 8, "error"),
+        ([10.0, 12.0, 11.0] + [5e5] * 4 + [3.0] * 8, "error"),
+    ],
+    ids=["comes back", "stays high", "rises too far to come back whole"],
+)
+def test_a_loss_that_rises_for_a_while(losses: list[float], severity: str) -> None:
+    finding = only(DIVERGES, chain(loss=lambda step: losses[step], steps=len(losses)))
+    assert (finding.severity, finding.evidence["step"]) == (severity, 3)
+    assert ("comes back" in finding.message) == (severity == "warning")
