@@ -23,12 +23,12 @@ def check(
     """Train a workload for a few steps, watch every layer, and say what is wrong.
 
     Model, optimizer and random states are afterwards what they were before. Without an optimizer no step is taken
-    and the
-    network is judged at initialization.
-    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. title, command:
-    for the report.
-    Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar
-    or has no gradient.
+    and the network is judged at initialization.
+
+    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. title, command: for
+        the report.
+    Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar or
+        has no gradient.
     """
     _validate(workload, steps)
     optimizers = [workload.optimizer] if workload.optimizer is not None else []

@@ -21,8 +21,7 @@ class Watch:
     """Measures a model while it is trained: `with diag.watch(model) as watch: ...`.
 
     A step ends with each optimizer step, or with `step(loss)` where no optimizer runs. The model is not changed:
-    nothing
-    is registered on it, and it trains bit for bit as it would unwatched.
+    nothing is registered on it, and it trains bit for bit as it would unwatched.
     """
 
     def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], every: int) -> None:

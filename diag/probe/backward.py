@@ -35,9 +35,7 @@ class _GradientHook:
 
 
 class _Recomputed:
-    """The calls of one checkpointed segment that backward runs again, until the first gradient tells that it is
-    complete.
-    """
+    """The calls of a checkpointed segment that backward runs again; its first gradient tells that it is complete."""
 
     def __init__(self) -> None:
         self.hooks: dict[int, list[_GradientHook]] = {}
@@ -86,9 +84,7 @@ class Backward:
         self._begin_pass()
 
     def begin_forward(self) -> None:
-        """A training pass begins. Calls are counted on until a backward pass has run: shared modules keep every
-        call.
-        """
+        """A training pass begins. Calls are counted on until backward has run: shared modules keep every call."""
         if self._finished:
             self._begin_pass()
 
@@ -121,9 +117,7 @@ class Backward:
         return site in self._calls
 
     def attach(self, site: int, call: int, order: int, tensor: torch.Tensor) -> None:
-        """Have the gradient of this tensor measured. Without a graph it may come in a recomputation: remember the
-        call.
-        """
+        """Have this tensor's gradient measured. Without a graph it may come in a recomputation: remember the call."""
         if tensor.requires_grad:
             self._hook(tensor, _GradientHook(self, site, call, order))
         elif not torch.is_grad_enabled():
@@ -166,9 +160,7 @@ class Backward:
             del waiting[len(waiting) - min(len(hooks), len(waiting)) :]
 
     def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
-        """A backward pass begins: note what is differentiated, and what would show that it reached the watched
-        models.
-        """
+        """A backward pass begins: note what is differentiated, and what would show that it reached the models."""
         self.running += 1
         if self.running > 1:
             return
@@ -193,9 +185,7 @@ class Backward:
         self._scale = None
 
     def _versions(self) -> list[tuple[int, int]]:
-        """For every watched parameter the identity and version of its gradient, which change when one is
-        accumulated.
-        """
+        """Identity and version of every watched parameter's gradient, which change when one is accumulated."""
         gradients = (one.grad for root in self._sites.roots for one in root.model.parameters())
         return [(id(one), one._version) for one in gradients if one is not None]
 

@@ -29,9 +29,7 @@ class Death:
     _merged: set[tuple[int, int]] = field(default_factory=set)
 
     def see(self, site: int, call: int, mask: torch.Tensor) -> None:
-        """One measurement: `mask` is true for the units that were zero in it. Within a step a unit must be zero in
-        all of them.
-        """
+        """One measurement: `mask` is true for the units that were zero in it; in a step all must agree."""
         key = (site, call)
         before = self._masks.get(key)
         if before is None or before.shape != mask.shape:

@@ -207,9 +207,7 @@ def call_slope_parameters(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def is_recorded_call(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether this call of a known function says something about training: a product only with a parameter, a
-    clamp only at 0.
-    """
+    """Whether this call tells something about training: a product only with a parameter, a clamp only at 0."""
     if op in PRODUCTS:
         return any(_is_parameter(arg) for arg in args)
     if op == "clamp":

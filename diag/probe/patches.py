@@ -1,6 +1,4 @@
-"""The functions of torch that are replaced while any probe watches: they say when backward runs, on what loss, and
-what scales it.
-"""
+"""The functions of torch that are replaced while any probe watches, to tell of backward, loss scale and zero_grad."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def listen(listener: Listener) -> None:
 
 
 def unlisten(listener: Listener) -> None:
-    """Tell this listener no more; after the last one everything is put back, except what someone else has replaced
-    since.
-    """
+    """Tell this listener no more; after the last one put back all that nobody else has replaced since."""
     if listener in _listeners:
         _listeners.remove(listener)
     while not _listeners and _replaced:

@@ -13,9 +13,7 @@ _DEPTH = 6
 
 
 def find_tensors(value: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every floating or complex tensor in tensors, tuples, lists, mappings and dataclasses, with where it was:
-    `[1][0]`, `[logits]`.
-    """
+    """Every floating or complex tensor inside, with where it was: `[1][0]`, `[logits]`."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point() or value.is_complex():
             yield path, value
@@ -33,9 +31,7 @@ def find_tensors(value: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tu
 
 
 def is_measurable(tensor: torch.Tensor) -> bool:
-    """Whether the tensor holds numbers that can be read here: not a functorch wrapper, a fake, nested or meta
-    tensor.
-    """
+    """Whether the tensor holds numbers to be read: it is no functorch wrapper, fake, nested or meta tensor."""
     if tensor.device.type == "meta" or tensor.is_nested or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return False
     return type(tensor) is torch.Tensor or not isinstance(tensor, FakeTensor)

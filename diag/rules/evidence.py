@@ -26,13 +26,11 @@ class Trend:
 
     @cached_property
     def total(self) -> float:
-        """Change from the first site to the last, log10: what two robust measures agree on, or one step if that is
-        more.
+        """Change from the first site to the last, log10: what two measures agree on, or one step if that is more.
 
-        One is the Theil-Sen slope over the sites. The other compares the largest value in the bottom third with
-        that in the top
-        third: in a residual network the stream carries the signal, and the branches, which are far below it, do not
-        count. The last layer is left out of it, since the loss alone sets its scale.
+        One is the Theil-Sen slope over the sites. The other compares the largest value in the bottom third with that in
+        the top third: in a residual network the stream carries the signal, and the branches, which are far below it, do
+        not count. The last layer is left out of it, since the loss alone sets its scale.
         """
         count = len(self.values)
         slope = float(stats.theilslopes(self.values, np.arange(count))[0]) * (count - 1)
@@ -45,9 +43,7 @@ class Trend:
 
     @cached_property
     def step(self) -> float:
-        """The largest gap that parts all sites below it from all above it, log10: a single bottleneck. Zero where
-        none does.
-        """
+        """The largest gap that parts all sites below from all above, log10: a single bottleneck; 0 for none."""
         below, above = np.maximum.accumulate(self.values)[:-1], np.minimum.accumulate(self.values[::-1])[::-1][1:]
         rise = float((above - below).max())
         below, above = np.minimum.accumulate(self.values)[:-1], np.maximum.accumulate(self.values[::-1])[::-1][1:]
@@ -96,9 +92,7 @@ class Evidence:
 
     @cached_property
     def losses(self) -> pd.Series:
-        """The known losses by step, NaN where they were NaN; of the busiest optimizer, where several take turns
-        with losses of their own.
-        """
+        """The known losses by step, NaN where they were; where optimizers take turns, those of the busiest."""
         steps = self.trace.steps
         if self.optimizers < 2:
             return self._known_losses
@@ -202,9 +196,7 @@ class Evidence:
         return self.optimizers > 1
 
     def fall(self) -> float:
-        """Relative fall of the loss from the first steps to the last, positive where it fell: medians of a third
-        each.
-        """
+        """Relative fall of the loss from the first third of the steps to the last, by medians: positive if it fell."""
         values = (
             self.losses[[step for step in self.losses.index if step <= self.clean[-1]]].dropna()
             if self.clean

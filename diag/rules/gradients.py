@@ -18,9 +18,7 @@ _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 
 @rule("vanishing-gradient")
 def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
-    """The gradient's norm falls over depth, by a robust fit over the signal-carrying layers, or is exactly zero in
-    most of them.
-    """
+    """The gradient's norm falls over the depth of the signal-carrying layers, or is zero in most of them."""
     zero = _all_zero(evidence)
     if zero is not None:
         yield zero
@@ -143,9 +141,7 @@ def _all_zero(evidence: Evidence) -> Finding | None:
 
 
 def _bottom_learns(evidence: Evidence) -> bool:
-    """Whether the lowest third of the matrices moves about as fast, relative to its size, as the highest, and the
-    loss falls.
-    """
+    """Whether the lowest third of the matrices moves, for its size, about as fast as the highest, and loss falls."""
     table = evidence.parameters
     moved = (
         table[table["step"].isin(evidence.late)]
@@ -161,9 +157,7 @@ def _bottom_learns(evidence: Evidence) -> bool:
 
 
 def _start(trend: Trend) -> str:
-    """Where the decay starts, coming from the loss: below one bottleneck if that is most of it, else below the top
-    layer.
-    """
+    """Where the decay starts, coming from the loss: at a bottleneck if that is most of it, else below the top."""
     drops = np.diff(trend.values)
     worst = int(np.argmax(drops))
     return trend.sites[worst] if drops[worst] > 0.5 * trend.total else trend.sites[-2]

@@ -30,9 +30,7 @@ class _Birth:
 
 @rule("non-finite")
 def non_finite(evidence: Evidence) -> Iterator[Finding]:
-    """A NaN or infinity that reaches the loss, a gradient or a weight: the first site, and the phase in which it
-    was born.
-    """
+    """A NaN or infinity that reaches the loss or a weight: the site and the phase in which it was born."""
     step = evidence.first_bad_step
     skipped = evidence.trace.coverage.get("skipped_steps", ())
     bad = evidence.frame[(evidence.frame["nonfinite"] > 0) & ~evidence.frame["step"].isin(skipped)]

@@ -20,9 +20,7 @@ from diag.trace import Trace
 
 @dataclass(frozen=True)
 class ScriptOutcome:
-    """How a watched script ended. exit_code: what it would have returned to the shell. error: what it raised, in
-    one line.
-    """
+    """How a watched script ended. exit_code: what the shell would have got. error: what it raised, in one line."""
 
     trace: Trace
     exit_code: int
