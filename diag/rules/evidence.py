@@ -172,7 +172,7 @@ class Evidence:
 
     @cached_property
     def layers(self) -> list[str]:
-        """Signal-carrying sites that are trained, in forward order."""
+        """Signal-carrying sites that ran, in forward order: for rules of users."""
         chosen = self.sites[self.sites["role"].isin(SIGNAL_ROLES) & (self.sites["order"] >= 0)]
         return list(chosen.sort_values("order").index)
 
@@ -226,7 +226,7 @@ class Evidence:
         tau, p = stats.kendalltau(values.index, values.to_numpy())
         return bool(tau < 0 and p < 0.01 and self.fall() > self.thresholds["loss_fall"])
 
-    def nonlinearity_near(self, site: str) -> str:
+    def usual_nonlinearity(self) -> str:
         """The most frequent activation function of the network, for remedies that depend on it."""
         ops = self.sites.loc[
             (self.sites["role"] == "nonlinearity") & ~self.sites["op"].isin(["softmax", "log_softmax"]), "op"

@@ -52,7 +52,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "norm_top": float(10 ** trend.values[-1]),
             "norm_bottom": float(10 ** trend.values[0]),
         },
-        _vanishing_remedy(evidence, site),
+        _vanishing_remedy(evidence),
         _BENGIO,
     )
 
@@ -163,8 +163,8 @@ def _start(trend: Trend) -> str:
     return trend.sites[worst] if drops[worst] > 0.5 * trend.total else trend.sites[-2]
 
 
-def _vanishing_remedy(evidence: Evidence, site: str) -> str:
-    op = evidence.nonlinearity_near(site)
+def _vanishing_remedy(evidence: Evidence) -> str:
+    op = evidence.usual_nonlinearity()
     if op in _SQUASHING:
         fix = "glorot_normal for tanh" if op == "tanh" else "ReLU, GELU or SiLU with he_normal in place of " + op
         return f"Use {fix}; in a deep network add batch or layer normalization, or residual connections."

@@ -111,7 +111,7 @@ def test_what_the_input_and_the_layers_are() -> None:
     assert found.input_rms() == 1.0
     assert math.isnan(evidence(Net().output("0")).input_rms())
     assert set(found.parameters["site"]) == {"0.weight", "2.weight", "4.weight"}
-    assert found.nonlinearity_near("0") == "relu"
+    assert found.usual_nonlinearity() == "relu"
     assert found.trains
     assert not evidence(chain(optimizer=None)).trains
 
