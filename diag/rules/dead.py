@@ -54,10 +54,9 @@ def dead_units(evidence: Evidence) -> Iterator[Finding]:
 def _shares(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     """Per site and call: the share of units dead over the window, and how many samples and positions that rests on.
 
-    Where no window was completed the smallest share of a step bounds it: a unit dead throughout is dead in each.
-    Calls that saw too
-    few samples, as in a loop over single samples, are judged together: a unit dead throughout is dead in each of
-    them too.
+    Where no window was completed the smallest share of a step bounds it: a unit dead throughout is dead in each. Calls
+    that saw too few samples, as in a loop over single samples, are judged together: a unit dead throughout is dead in
+    each of them too.
     """
     calls = rows.groupby(["site", "call"]).agg(
         share=("share", "min"), order=("order", "min"), units=("units", "max"), samples=("samples", "sum")

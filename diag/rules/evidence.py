@@ -150,24 +150,18 @@ class Evidence:
 
     def profile(self, kind: str, steps: list[int], column: str, roles: tuple[str, ...] = SIGNAL_ROLES) -> pd.Series:
         """The median over steps of a column, per (site, call) in forward order."""
-        rows = self.rows(kind, steps, roles)
-        grouped = rows.groupby(["site", "call"], sort=False)[[column, "order"]].median()
-        return grouped.sort_values("order", kind="stable")[column].dropna()
+        return _profile(self.rows(kind, steps, roles), column)
 
     def trend(self, kind: str, steps: list[int], column: str) -> Trend | None:
         """The trend of a positive quantity over the depth of the signal-carrying sites; None for fewer than three."""
-        profile = self.profile(kind, steps, column)
-        profile = profile[profile > 0]
-        if len(profile) < 3:
-            return None
-        return Trend([site for site, _ in profile.index], np.log10(profile.to_numpy(dtype=float)))
+        return _trend(self.profile(kind, steps, column))
 
     def onset(self, kind: str, column: str, steps: list[int], reached: Callable[[Trend], bool]) -> int:
         """The first of these steps whose own trend has reached what the whole window's has."""
-        for step in steps:
-            trend = self.trend(kind, [step], column)
+        for step, rows in self.rows(kind, steps, SIGNAL_ROLES).groupby("step"):
+            trend = _trend(_profile(rows, column))
             if trend is not None and reached(trend):
-                return step
+                return int(str(step))
         return steps[0]
 
     @cached_property
@@ -195,13 +189,15 @@ class Evidence:
         """Whether several optimizers take turns, as in a GAN: then no loss need fall."""
         return self.optimizers > 1
 
+    @cached_property
+    def clean_losses(self) -> pd.Series:
+        """The losses that are numbers, up to the last clean step."""
+        losses = self.losses.dropna()
+        return losses[losses.index <= self.clean[-1]] if self.clean else losses
+
     def fall(self) -> float:
         """Relative fall of the loss from the first third of the steps to the last, by medians: positive if it fell."""
-        values = (
-            self.losses[[step for step in self.losses.index if step <= self.clean[-1]]].dropna()
-            if self.clean
-            else self.losses.dropna()
-        )
+        values = self.clean_losses
         if len(values) < 6:
             return float("nan")
         third = len(values) // 3
@@ -219,8 +215,7 @@ class Evidence:
 
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""
-        values = self.losses.dropna()
-        values = values[values.index <= self.clean[-1]] if self.clean else values
+        values = self.clean_losses
         if len(values) < 6 or values.nunique() < 2:
             return False
         tau, p = stats.kendalltau(values.index, values.to_numpy())
@@ -237,6 +232,18 @@ class Evidence:
         """The largest rms of an input in the first steps; NaN if none was seen."""
         rows = self.rows("activation", self.early, ("input",))
         return float(rows.groupby("site")["rms"].median().max()) if len(rows) else float("nan")
+
+
+def _profile(rows: pd.DataFrame, column: str) -> pd.Series:
+    grouped = rows.groupby(["site", "call"], sort=False)[[column, "order"]].median()
+    return grouped.sort_values("order", kind="stable")[column].dropna()
+
+
+def _trend(profile: pd.Series) -> Trend | None:
+    profile = profile[profile > 0]
+    if len(profile) < 3:
+        return None
+    return Trend([site for site, _ in profile.index], np.log10(profile.to_numpy(dtype=float)))
 
 
 def divergence_step(losses: pd.Series, factor: float) -> int | None:

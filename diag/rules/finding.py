@@ -44,6 +44,11 @@ class Finding:
         }
 
 
+def listed(names: list[str]) -> str:
+    """The first three names, for a message."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def json_safe(value: Any) -> Any:
     """The value with what JSON cannot hold as text, and numbers of numpy and torch as Python's own."""
     if isinstance(value, dict):

@@ -60,14 +60,11 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
 @rule("exploding-gradient")
 def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
     """The gradient's norm grows on its way down, by a robust fit over the signal-carrying layers."""
-    trends = [
-        (steps[0], trend)
-        for steps in (evidence.early, evidence.late)
-        if (trend := evidence.trend("gradient", steps, "norm"))
-    ]
+    windows = (evidence.early, evidence.late)
+    trends = [trend for steps in windows if (trend := evidence.trend("gradient", steps, "norm"))]
     if not trends:
         return
-    _, trend = min(trends, key=lambda pair: pair[1].total)
+    trend = min(trends, key=lambda one: one.total)
     growth = 10.0**-trend.total
     limit = evidence.thresholds
     if growth < limit["exploding_gradient_warning"]:

@@ -72,8 +72,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
     if squashed is not None:
         yield squashed
         return
-    losses = evidence.losses.dropna()
-    losses = losses[losses.index <= evidence.clean[-1]]
+    losses = evidence.clean_losses
     if evidence.alternates or len(losses) < _FEWEST_STEPS or evidence.loss_falls() or (losses == 0).all():
         return
     yield Finding(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
 
 
@@ -28,7 +28,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "error",
             str(idle["owner"].iloc[0]),
-            f"{len(names)} parameters that the optimizer is to train ran only under no_grad: {_listed(names)}.",
+            f"{len(names)} parameters that the optimizer is to train ran only under no_grad: {listed(names)}.",
             {"step": evidence.clean[0], "of": "none", "parameters": names[:20], "count": len(names)},
             "Call this part outside of no_grad(), or take its parameters from the optimizer if it is to stay.",
             "torch.autograd documentation, 'Locally disabling gradient computation'",
@@ -40,7 +40,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "note",
             names[0],
-            f"{len(names)} trainable parameters belong to modules that never ran: {_listed(names)}.",
+            f"{len(names)} trainable parameters belong to modules that never ran: {listed(names)}.",
             {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
             "Remove or freeze them if that is intended.",
             "torch.autograd documentation",
@@ -108,12 +108,8 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
         "missing-gradient",
         "warning" if missing["none"].any() else "note",
         names[0],
-        f"{len(names)} trainable parameters get no gradient although their modules ran: {_listed(names)}.",
+        f"{len(names)} trainable parameters get no gradient although their modules ran: {listed(names)}.",
         {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
         "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
         "torch.autograd documentation",
     )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

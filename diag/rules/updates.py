@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
 
 _FEWEST_UNCLEARED = 3
@@ -68,8 +68,8 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error",
         str(sites[0]),
-        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move:"
-        f" {', '.join(sites[:3])}{', ...' if len(sites) > 3 else ''}.",
+        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move: "
+        f"{listed(sites)}.",
         {"step": int(order["step"].min()), "parameters": sites[:20], "count": len(sites)},
         "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
         "freeze what is not to be trained with requires_grad_(False).",
