@@ -32,7 +32,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -p no:xdist
 
 clean:
-	rm -rf $(VENV) build dist diag-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist diag-demo diag-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/.python:
 	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(MODERN)' || \

@@ -1,6 +1,7 @@
 """Watches a network learn, says what is wrong with its training and why.
 
 `check` trains a `Workload` for some steps and judges it; `watch` does the same inside a training loop of yours.
+A `Suite` of `Recipe`s compares techniques and judges `Claim`s; `run_suite` runs it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diag.check import check as check
+    from diag.recipes.recipe import Recipe as Recipe
     from diag.report.diagnosis import Diagnosis as Diagnosis
     from diag.rules.finding import Finding as Finding
     from diag.rules.registry import rule as rule
+    from diag.suite.claim import Claim as Claim
+    from diag.suite.load import load_suite as load_suite
+    from diag.suite.run import run_suite as run_suite
+    from diag.suite.suite import Experiment as Experiment
+    from diag.suite.suite import Suite as Suite
+    from diag.suite.suite import axes as axes
     from diag.trace import Trace as Trace
     from diag.train.workload import Workload as Workload
     from diag.watch import Watch as Watch
@@ -22,10 +30,34 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Diagnosis", "Finding", "Trace", "Watch", "Workload", "__version__", "check", "rule", "watch"]
+__all__ = [
+    "Claim",
+    "Diagnosis",
+    "Experiment",
+    "Finding",
+    "Recipe",
+    "Suite",
+    "Trace",
+    "Watch",
+    "Workload",
+    "__version__",
+    "axes",
+    "check",
+    "load_suite",
+    "rule",
+    "run_suite",
+    "watch",
+]
 
 # Loaded on first use: torch, pandas and seaborn take seconds, and `diag --help` needs none of them.
 _HOMES = {
+    "Claim": "diag.suite.claim",
+    "Experiment": "diag.suite.suite",
+    "Recipe": "diag.recipes.recipe",
+    "Suite": "diag.suite.suite",
+    "axes": "diag.suite.suite",
+    "load_suite": "diag.suite.load",
+    "run_suite": "diag.suite.run",
     "Diagnosis": "diag.report.diagnosis",
     "Finding": "diag.rules.finding",
     "Trace": "diag.trace",

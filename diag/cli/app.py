@@ -10,6 +10,8 @@ import typer
 from diag import __version__
 from diag.cli.check import check
 from diag.cli.demo import demo
+from diag.cli.list import list_
+from diag.cli.run import run
 from diag.cli.watch import watch
 from diag.errors import DiagError
 
@@ -23,6 +25,8 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(check)
 # What stands after the script is the script's own, its --help and its options included.
 app.command(no_args_is_help=True, context_settings={"allow_interspersed_args": False})(watch)
+app.command(no_args_is_help=True)(run)
+app.command("list")(list_)
 app.command()(demo)
 
 

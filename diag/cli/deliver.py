@@ -45,7 +45,7 @@ class Delivery:
     def send(self, diagnosis: Diagnosis) -> None:
         """Write everything that was asked for; what was written is said on stderr."""
         if self.output is not None:
-            from diag.report.atomic import write_text
+            from diag.atomic import write_text
 
             write_text(self.output, self._rendered(diagnosis))
             self._print(diagnosis, sys.stderr)

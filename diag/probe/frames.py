@@ -49,8 +49,9 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
     # Attention calls no child; the children of a scripted module run where no hook sees them.
     closed = isinstance(module, (nn.MultiheadAttention, torch.jit.ScriptModule))
     leaf = closed or not set(children) - {"parametrizations"}
-    known = closed or type(module).__module__.startswith("torch.nn") or "parametrizations" in children
     op = ops.module_op(module)
+    # What computes swish, a sigmoid as a rule, is saturated where swish is steepest.
+    known = closed or type(module).__module__.startswith("torch.nn") or "parametrizations" in children or op == "swish"
     role = ops.module_role(module, op)
     bounds = bounds_for(op, **ops.module_slope_parameters(module, op)) if role == "nonlinearity" else None
     single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 NONLINEARITIES = frozenset(
-    "relu relu6 sigmoid tanh softsign elu selu celu leaky_relu prelu rrelu gelu silu mish hardswish hardsigmoid "
+    "relu relu6 sigmoid tanh softsign elu selu celu leaky_relu prelu rrelu gelu silu swish mish hardswish hardsigmoid "
     "hardtanh softplus logsigmoid hardshrink softshrink tanhshrink threshold softmax log_softmax softmin glu "
     "clamp".split()
 )
@@ -153,6 +153,7 @@ _SLOPE_PARAMETERS = {
     "leaky_relu": ("negative_slope",),
     "softplus": ("beta", "threshold"),
     "gelu": ("approximate",),
+    "swish": ("beta",),
     "hardshrink": ("lambd",),
     "softshrink": ("lambd",),
     "threshold": ("threshold", "value"),
@@ -181,7 +182,8 @@ def module_op(module: nn.Module) -> str:
     for kind, op in _MODULES:
         if isinstance(module, kind):
             return op
-    return type(module).__name__
+    # torch has none; whoever writes one, diag.recipes too, calls it so.
+    return "swish" if type(module).__name__ == "Swish" and hasattr(module, "beta") else type(module).__name__
 
 
 def module_role(module: nn.Module, op: str) -> str:

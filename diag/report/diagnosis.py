@@ -9,6 +9,7 @@ from typing import Any
 
 from diag.rules.finding import SEVERITIES, Finding, Severity, json_safe
 from diag.rules.judge import judge
+from diag.rules.prediction import predict
 from diag.trace import Trace
 
 
@@ -60,5 +61,6 @@ class Diagnosis:
 
 
 def diagnose(trace: Trace, *, title: str = "model", command: str = "") -> Diagnosis:
-    """Judge a trace by every rule."""
-    return Diagnosis(judge(trace), trace, dict(trace.coverage), title=title, command=command)
+    """Judge a trace by every rule, and hold it to what theory predicts: `coverage["theory"]`."""
+    coverage = {**trace.coverage, "theory": predict(trace).to_dict()} if len(trace.frame) else dict(trace.coverage)
+    return Diagnosis(judge(trace), trace, coverage, title=title, command=command)

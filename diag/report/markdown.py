@@ -8,7 +8,7 @@ import re
 from diag.report.diagnosis import Diagnosis
 from diag.report.sites import SiteRow, selected, site_rows
 from diag.report.text import label, number, percent, plain, value
-from diag.report.verdict import measured, unobserved, verdict
+from diag.report.verdict import measured, theory, unobserved, verdict
 from diag.rules.finding import Finding
 
 LONGEST_TABLE = 24
@@ -81,6 +81,9 @@ def _coverage(diagnosis: Diagnosis) -> list[str]:
     seen, missing = measured(diagnosis.coverage), unobserved(diagnosis.coverage)
     if seen:
         parts.append(f"Observed: {escape(seen)}.")
+    predicted = theory(diagnosis.coverage)
+    if predicted:
+        parts.append(f"Theory: {escape(predicted)}.")
     if missing:
         parts.append("Not observed:\n" + "\n".join(f"- {escape(line)}" for line in missing))
     if diagnosis.command:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from diag.report import atomic
+from diag import atomic
 from diag.report.diagnosis import Diagnosis
 from diag.report.sites import SiteRow, log_share, selected, site_rows
 from diag.report.text import label, number, percent, plain, value
-from diag.report.verdict import Verdict, measured, unobserved, verdict
+from diag.report.verdict import Verdict, measured, theory, unobserved, verdict
 from diag.trace import schema
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Section:
     rows: list[SiteRow]
     few: list[SiteRow]
     observed: str
+    theory: str
     unobserved: list[str]
     meta: dict[str, Any]
 
@@ -47,7 +48,7 @@ class Section:
 def write_page(diagnoses: Sequence[Diagnosis], path: Path, title: str) -> Path:
     """Write the page, whole or not at all, and return its path.
 
-    Several diagnoses open with a comparison. Raises: ReportWriteError if the page cannot be written.
+    Several diagnoses open with a comparison. Raises: WriteError if the page cannot be written.
     """
     return atomic.write_text(path, render(diagnoses, title))
 
@@ -93,6 +94,7 @@ def _section(diagnosis: Diagnosis, index: int) -> Section:
         rows=rows,
         few=selected(rows, LONGEST_TABLE),
         observed=measured(diagnosis.coverage),
+        theory=theory(diagnosis.coverage),
         unobserved=unobserved(diagnosis.coverage, longest=40),
         meta={label(key): value(item) for key, item in diagnosis.trace.meta.items()},
     )

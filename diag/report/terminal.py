@@ -13,7 +13,7 @@ from diag.report.diagnosis import Diagnosis
 from diag.report.site_table import SiteTable
 from diag.report.sites import site_rows
 from diag.report.text import plain
-from diag.report.verdict import measured, unobserved, verdict
+from diag.report.verdict import measured, theory, unobserved, verdict
 from diag.rules.finding import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "healthy": "bold green", "unknown": "bold yellow"}
@@ -94,6 +94,9 @@ def _coverage(diagnosis: Diagnosis) -> list[Text]:
     seen = measured(diagnosis.coverage)
     if seen:
         lines.append(Text.assemble(("observed: ", "bold"), seen))
+    predicted = theory(diagnosis.coverage)
+    if predicted:
+        lines.append(Text.assemble(("theory: ", "bold"), predicted))
     missing = unobserved(diagnosis.coverage)
     if missing:
         lines.append(Text.assemble(("not observed: ", "bold yellow"), "; ".join(missing)))

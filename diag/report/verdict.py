@@ -53,7 +53,7 @@ def measured(coverage: dict[str, Any]) -> str:
 
 def _worth_telling(key: str, item: Any, coverage: dict[str, Any]) -> bool:
     """Whether a key that has no words of its own says more than the others do."""
-    if key in ("steps", "sites", "modules_seen", "modules_total", "evaluation_passes", "not_seen", "notes"):
+    if key in ("steps", "sites", "modules_seen", "modules_total", "evaluation_passes", "not_seen", "notes", "theory"):
         return False
     if key in ("uncleared_steps", "ran_without_gradient"):
         return bool(item)
@@ -77,6 +77,12 @@ def unobserved(coverage: dict[str, Any], longest: int = 6) -> list[str]:
     lines += [fact for key, fact in EXPECTED.items() if coverage.get(key) is False and not _mentioned(key, notes)]
     lines += [plain(note) for note in notes]
     return lines
+
+
+def theory(coverage: dict[str, Any]) -> str:
+    """What theory says of the first step, in one line; empty where it was not asked."""
+    said = coverage.get("theory")
+    return plain(said["says"]) if isinstance(said, dict) and said.get("says") else ""
 
 
 def _mentioned(key: str, notes: list[Any]) -> bool:

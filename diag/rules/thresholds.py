@@ -73,6 +73,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "Goodfellow et al. 2016, section 8.4",
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
+    "prediction_factor": Threshold(
+        1.25,
+        "measured rms over the predicted one, or its inverse, on top of three standard errors of random weights",
+        "independent normal weights err by about sqrt(1 / width) a layer, which is granted apart; the rest is for inputs whose features or positions are correlated and uneven",
+    ),
     "loss_fall": Threshold(
         0.01, "relative fall of the loss below which it counts as none", "Zhang et al. 2021 (AUTOTRAINER)"
     ),

@@ -94,6 +94,15 @@ def _gelu(parameters: Parameters) -> Bounds:
     return _negative_tail("gelu_tanh" if parameters.get("approximate") == "tanh" else "gelu")
 
 
+def _swish(parameters: Parameters) -> Bounds | None:
+    """Slope of x sigmoid(beta x): silu's at beta x. Linear for beta = 0; with a learned beta the tail moves."""
+    beta = parameters.get("beta", 1.0)
+    if not isinstance(beta, (int, float)) or beta == 0:
+        return None
+    low = _negative_tail("silu").low / beta
+    return Bounds("input", low) if beta > 0 else Bounds("input", high=low)
+
+
 def _gelu_slope(x: float) -> float:
     """Phi(x) + x phi(x)."""
     return 0.5 * math.erfc(-x / math.sqrt(2.0)) + x * math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
@@ -155,7 +164,7 @@ _RULES: dict[str, Callable[[Parameters], Bounds | None]] = {
     "logsigmoid": _fixed(Bounds("output", high=math.log1p(-SATURATION_SLOPE))),  # slope 1 - e^y
     "gelu": _gelu,
     "silu": lambda parameters: _negative_tail("silu"),
-    "swish": lambda parameters: _negative_tail("silu"),
+    "swish": _swish,
     "mish": lambda parameters: _negative_tail("mish"),
     "hardswish": _fixed(Bounds("input", -3.0)),  # slope 0 up to here, then at once -1/2
     "threshold": _threshold,

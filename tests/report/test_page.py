@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diag.report.atomic import ReportWriteError
+from diag.atomic import WriteError
 from diag.report.diagnosis import Diagnosis
 from diag.report.page import render, write_page
 from diag.trace import Trace
@@ -163,7 +163,7 @@ def test_three_hundred_sites_make_a_small_page_in_little_time(tmp_path: Path) ->
 
 def test_a_page_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportWriteError, match=r"^cannot write the report to .*page\.html: "):
+    with pytest.raises(WriteError, match=r"^cannot write .*page\.html: "):
         build_diagnosis(3, 1).to_html(tmp_path / "file" / "page.html")
 
 

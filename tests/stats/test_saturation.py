@@ -35,6 +35,10 @@ CASES: list[tuple[str, dict[str, float | str], Function]] = [
     ("gelu", {}, F.gelu),
     ("gelu", {"approximate": "tanh"}, lambda x: F.gelu(x, approximate="tanh")),
     ("silu", {}, F.silu),
+    ("swish", {}, F.silu),
+    ("swish", {"beta": 1.7}, lambda x: x * torch.sigmoid(1.7 * x)),
+    ("swish", {"beta": 0.9}, lambda x: x * torch.sigmoid(0.9 * x)),
+    ("swish", {"beta": -1.2}, lambda x: x * torch.sigmoid(-1.2 * x)),
     ("mish", {}, F.mish),
     ("hardswish", {}, F.hardswish),
     ("threshold", {"threshold": 0.4, "value": -1.0}, lambda x: F.threshold(x, 0.4, -1.0)),
@@ -62,8 +66,9 @@ def test_bounds_are_where_the_slope_says(op: str, parameters: dict[str, float | 
     value = y if bounds.on == "output" else x
     found = (value <= bounds.low) | (value >= bounds.high)
     expected = slope <= SATURATION_SLOPE
-    if op in ("gelu", "silu", "mish", "hardswish"):  # flat around their minimum as well; only the tail counts
-        expected &= x < x[slope > SATURATION_SLOPE].min()
+    if op in ("gelu", "silu", "swish", "mish", "hardswish"):  # flat around their minimum as well; only the tail counts
+        steep = x[slope > SATURATION_SLOPE]
+        expected &= x < steep.min() if bounds.high == math.inf else x > steep.max()
     assert expected.any() and not expected.all()
     close = (slope - SATURATION_SLOPE).abs() < 1e-6
     assert torch.equal(found[~close], expected[~close])
@@ -93,6 +98,7 @@ def test_parameters_that_leave_nothing_to_say() -> None:
     assert bounds_for("celu", alpha=-1.0) is None
     assert bounds_for("softplus", beta=0.0) is None
     assert bounds_for("leaky_relu", negative_slope=0.2) is None
+    assert bounds_for("swish", beta=0.0) is None
 
 
 @pytest.mark.parametrize("name", ["ReLU", "relu_", "relu"])

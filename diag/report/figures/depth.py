@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,15 @@ from diag.report.figures import style, ticks
 from diag.report.figures.plot import Plot
 from diag.report.figures.svg import inline
 from diag.report.text import elide, number, plain
+from diag.rules.prediction import Prediction, predict
 from diag.trace import Trace
 
 SIGNAL = ("layer", "recurrent", "attention", "embedding", "normalization")
 """Roles whose output is a new signal; a nonlinearity's is drawn apart, pooling and dropout not at all."""
+
+
+THEORY: dict[str, Any] = {"color": style.SERIES[2], "linestyle": (0, (3, 1.5)), "linewidth": 1.3, "zorder": 4}
+"""The line of what should have been."""
 
 
 def activations(trace: Trace, name: str) -> Plot | None:
@@ -32,7 +38,9 @@ def activations(trace: Trace, name: str) -> Plot | None:
     figure, axes = style.blank()
     for i, (label, sites) in enumerate(groups.items()):
         _line_and_band(axes, table.loc[sites], shown, label, i)
-    ticks.log_scale(axes, table.to_numpy().ravel())
+    prediction = predict(trace)
+    expected = _theory(axes, prediction, "predicted", groups.values(), shown)
+    ticks.log_scale(axes, [*table.to_numpy().ravel(), *expected])
     _marks(axes, trace, "activation", table)
     ticks.sites_below(axes, [names.get(site, site) for site in shown])
     axes.set_ylabel("activation rms")
@@ -40,7 +48,9 @@ def activations(trace: Trace, name: str) -> Plot | None:
     return Plot(
         name,
         "Spread of activations over depth",
-        caption := _activation_caption(table.rename(index=names)) + _joined(table.loc[next(iter(groups.values()))]),
+        caption := _activation_caption(table.rename(index=names))
+        + _joined(table.loc[next(iter(groups.values()))])
+        + _theory_caption(prediction, expected),
         inline(figure, name, caption),
     )
 
@@ -64,7 +74,9 @@ def gradients(trace: Trace, name: str) -> Plot | None:
         )  # fmt: skip
     for step, color in zip(steps, colors, strict=True):
         axes.plot([], [], color=color, label=f"step {step}")
-    ticks.log_scale(axes, table.to_numpy().ravel())
+    prediction = predict(trace)
+    expected = _theory(axes, prediction, "gradient_predicted", [shown], shown)
+    ticks.log_scale(axes, [*table.to_numpy().ravel(), *expected])
     _marks(axes, trace, "gradient", table)
     ticks.sites_below(axes, [names.get(site, site) for site in shown])
     axes.set_ylabel("gradient rms (log)")
@@ -72,7 +84,7 @@ def gradients(trace: Trace, name: str) -> Plot | None:
     return Plot(
         name,
         "Gradient per layer over depth",
-        caption := _gradient_caption(table.rename(index=names)),
+        caption := _gradient_caption(table.rename(index=names)) + _theory_caption(prediction, expected),
         inline(figure, name, caption),
     )
 
@@ -100,6 +112,26 @@ def _line_and_band(axes: Axes, table: pd.DataFrame, shown: list[str], label: str
     look = {**points(list(table.index), i), **style.stroke(i)}
     sns.lineplot(end, x="position", y="value", units="kind", ax=axes, estimator=None, legend=False, **look)
     axes.plot([], [], label=label, **look)
+
+
+def _theory(
+    axes: Axes, prediction: Prediction, column: str, groups: Iterable[list[str]], shown: list[str]
+) -> list[float]:
+    """What theory predicts of the first step, dashed, a line per group; what was drawn, for the axis."""
+    known = prediction.table[["site", column]].dropna()
+    # A function that is called several times is one site; what is drawn of it is their mean square, too.
+    rms = (known[column] ** 2).groupby(known["site"].astype(str)).mean() ** 0.5
+    drawn: list[float] = []
+    for sites in groups:
+        own = [site for site in sites if rms.get(site, 0.0) > 0]
+        values = [float(rms[site]) for site in own]
+        axes.plot([shown.index(site) for site in own], values, **THEORY, label="theory" if own and not drawn else None)
+        drawn += values
+    return drawn
+
+
+def _theory_caption(prediction: Prediction, drawn: list[float]) -> str:
+    return f" Dashed: what theory predicts for step {prediction.step}." if drawn else ""
 
 
 def points(sites: list[str], i: int = 0) -> dict[str, Any]:
@@ -155,12 +187,15 @@ def _marks(axes: Axes, trace: Trace, kind: str, table: pd.DataFrame) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    handles, _ = axes.get_legend_handles_labels()
+    handles, labels = axes.get_legend_handles_labels()
     own = axes.get_legend()
     if own is not None:
         own.remove()
     if len(handles) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=min(len(handles), 4), columnspacing=1.2)
+        # Five short words fit one row; more are spread evenly over two.
+        one_row = len(handles) <= 4 or (len(handles) == 5 and sum(map(len, labels)) <= 32)
+        columns = len(handles) if one_row else math.ceil(len(handles) / 2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, columnspacing=1.2)
 
 
 def _drawable(value: float) -> float:

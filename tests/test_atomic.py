@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diag.atomic import WriteError, write_text
 from diag.errors import DiagError
-from diag.report.atomic import ReportWriteError, write_text
 
 
 def test_a_file_is_written_and_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_old_file_survives_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(ReportWriteError, match="No space left on device"):
+    with pytest.raises(WriteError, match="No space left on device"):
         write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
@@ -36,18 +36,18 @@ def test_the_old_file_survives_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_path_that_cannot_be_written_gives_one_clear_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "below-a-file").write_text("")
-    with pytest.raises(ReportWriteError) as caught:
+    with pytest.raises(WriteError) as caught:
         write_text(tmp_path / place, "x")
     assert isinstance(caught.value, DiagError)
     message = str(caught.value)
-    assert message.startswith("cannot write the report to ")
+    assert message.startswith("cannot write ")
     assert "\n" not in message
     assert caught.value.__cause__ is None
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root can make files")
 def test_a_read_only_folder_gives_one_clear_line() -> None:
-    with pytest.raises(ReportWriteError, match=r"^cannot write the report to /proc/report\.html: "):
+    with pytest.raises(WriteError, match=r"^cannot write /proc/report\.html: "):
         write_text("/proc/report.html", "x")
 
 

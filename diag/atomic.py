@@ -9,19 +9,26 @@ from pathlib import Path
 from diag.errors import DiagError
 
 
-class ReportWriteError(DiagError):
-    """A report cannot be written where it was asked for."""
+class WriteError(DiagError):
+    """A file cannot be written where it was asked for."""
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write UTF-8 text by way of a temporary file in the same folder, which is made if need be; return the path.
+    """`write_bytes` of UTF-8 text.
+
+    Raises: WriteError if the path is a folder or cannot be written.
+    """
+    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file by way of a temporary one in the same folder, which is made if need be; return the path.
 
     A reader meets the old file or the new one, never half of one. A pipe or device is written as it is.
 
-    Raises: ReportWriteError if the path is a folder or cannot be written.
+    Raises: WriteError if the path is a folder or cannot be written.
     """
     path = Path(path)
-    data = text.encode("utf-8", errors="backslashreplace")
     try:
         if path.is_dir():
             raise IsADirectoryError("it is a folder; name a file in it")
@@ -31,7 +38,7 @@ def write_text(path: str | Path, text: str) -> Path:
         _replace(Path(os.path.realpath(path)), data)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ReportWriteError(f"cannot write the report to {path}: {reason}") from None
+        raise WriteError(f"cannot write {path}: {reason}") from None
     return path
 
 

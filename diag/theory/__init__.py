@@ -1,0 +1,1 @@
+"""What should be seen: mean-field predictions of the size of signals and gradients, numbers in and numbers out."""
