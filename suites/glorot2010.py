@@ -226,7 +226,7 @@ def figures_6_and_7(kind: str, caption: str, xlabel: str):
         table = results.table("histogram", case=[f"{one} at init" for one in (STANDARD, NORMALIZED)])
         table = table[table["kind"] == kind].rename(columns={"layer": "number"})
         table = table.assign(layer="layer " + table["number"].astype(str))
-        return panels(table, "value", "share", panel="case", hue="layer", log="y", xlabel=xlabel)
+        return panels(table, "value", "share", panel="case", hue="layer", xlabel=xlabel)
 
     draw.__doc__ = caption
     return draw
@@ -254,7 +254,7 @@ def spreads(results) -> pd.DataFrame:
 
 
 suite = diag.Suite(
-    question="Why are deep networks hard to train? Glorot & Bengio 2010 on Shapeset-3x2",
+    question="Why are deep networks hard to train, on Shapeset-3x2 as in Glorot & Bengio 2010?",
     cases={f"{name} lr={lr}": recipe.but(lr=lr) for name, recipe in TABLE_1.items() for lr in RATES},
     seeds=1,
     follow_up=tuned,
@@ -269,12 +269,12 @@ suite = diag.Suite(
         "Figure 2: sigmoid activations over the training": figure_2,
         "Figure 6: activations at initialization": figures_6_and_7(
             "activation",
-            "Share of elements per bin (log scale) for each tanh layer, both initializations.",
+            "Share of elements per bin for each tanh layer, both initializations.",
             "activation",
         ),
         "Figure 7: gradients at initialization": figures_6_and_7(
             "gradient",
-            "Share of the back-propagated gradients per bin (log scale), in standard deviations of the top layer's.",
+            "Share of the back-propagated gradients per bin, in standard deviations of the top layer's.",
             "gradient / standard deviation at the top",
         ),
         "Learning": learning,

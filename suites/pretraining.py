@@ -48,7 +48,10 @@ def best(results):
 
 def accuracy_by_labels(results):
     """Test accuracy over the number of labels, by how the three hidden layers began; mean and two standard errors."""
-    return draw.curves(best(results), "labels", "test_accuracy", hue="start", log="x", ylabel="test accuracy")
+    figure = draw.curves(best(results), "labels", "test_accuracy", hue="start", log="x", ylabel="test accuracy")
+    figure.axes[0].set_xticks(LABELS, [str(one) for one in LABELS])
+    figure.axes[0].minorticks_off()
+    return figure
 
 
 def table(results):

@@ -1,8 +1,8 @@
 """Which regularizer helps a large network on little data, and what does MC dropout know of its errors?
 
-A network of two layers of 256 units fits 120 digits of the classes 0 to 7 without effort. Each regularizer has the best
-of three strengths by validation loss; the test part judges. Digits 8 and 9, which no training has seen, are the inputs
-from elsewhere on which Monte Carlo dropout should be unsure.
+A network of two layers of 256 units learns MNIST-1D from 1200 samples, which it soon knows by heart. Each regularizer
+has the best of three strengths by validation loss; the test part judges. Monte Carlo dropout is judged on handwriting:
+digits 0 to 7 with 120 labels, and digits 8 and 9, which no training has seen, as inputs of which it should be unsure.
 """
 
 import numpy as np
@@ -15,15 +15,16 @@ from diag.recipes.calibration import auroc, expected_calibration_error
 from diag.report import suite_figures as draw
 
 BASE = diag.Recipe(
-    data="digits(classes='0-7', labeled=120)",
+    data="mnist1d(samples=2000)",
     depth=2,
     width=256,
     init="he_normal",
     optimizer="adam",
-    lr=0.001,
-    batch_size=30,
-    steps=500,
+    lr=0.003,
+    batch_size=50,
+    steps=600,
 )
+DIGITS = BASE.but(data="digits(classes='0-7', labeled=120)", lr=0.001, batch_size=30, steps=500)
 GRID = {
     "dropout": ("dropout(p={})", [0.2, 0.5, 0.7]),
     "max-norm": ("max_norm(c={})", [0.5, 1.0, 2.0]),
@@ -33,19 +34,23 @@ GRID = {
     "early stopping": ("early_stopping(patience={})", [2, 4, 8]),
 }
 BINS = 10
-DROPOUT, SAMPLED = "dropout 0.5", "dropout 0.5, sampled"
+PLAIN, SAMPLED = "digits, dropout 0.5, one pass", "digits, dropout 0.5, 50 passes"
 
 cases = {"none": BASE}
 for kind, (form, values) in GRID.items():
     cases |= {f"{kind} {value}": BASE.but(regularizers=[form.format(value)]) for value in values}
 for c in GRID["max-norm"][1]:
     cases[f"dropout 0.5 + max-norm {c}"] = BASE.but(regularizers=["dropout(p=0.5)", f"max_norm(c={c})"])
+cases["digits, none"] = DIGITS
 for p in GRID["dropout"][1]:
-    cases[f"dropout {p}, sampled"] = cases[f"dropout {p}"].but(prediction="mc_dropout(passes=50)")
+    cases[f"digits, dropout {p}, one pass"] = one = DIGITS.but(regularizers=[f"dropout(p={p})"])
+    cases[f"digits, dropout {p}, 50 passes"] = one.but(prediction="mc_dropout(passes=50)")
 
 
 def calibration(session):
     """Whether the probabilities are right, by the recipe's prediction, and whether uncertainty tells unseen classes."""
+    if session.dataset.elsewhere is None:
+        return {}
     predict = kinds.prediction.resolve(session.recipe.prediction)
     inputs, labels = session.dataset.test
     known, unseen = predict(session.model, inputs), predict(session.model, session.dataset.elsewhere)
@@ -89,7 +94,7 @@ def better(results, kind, than="none"):
 
 def sampled_minus_plain(results, metric):
     """Monte Carlo dropout's value minus that of one pass without dropout of the same network, by seed."""
-    return results.difference(metric, {"case": SAMPLED}, {"case": DROPOUT})
+    return results.difference(metric, {"case": SAMPLED}, {"case": PLAIN})
 
 
 def losses(results):
@@ -101,7 +106,7 @@ def losses(results):
 def reliability(results):
     """Share of right answers over confidence: without a regularizer, with dropout, and the mean of 50 passes with it.
     On the dashed line confidence is what it says."""
-    table = results.table("reliability", case=["none", DROPOUT, SAMPLED])
+    table = results.table("reliability", case=["digits, none", PLAIN, SAMPLED])
     table["bin"] = (table["confidence"] * BINS).clip(upper=BINS - 1e-6).astype(int)
     means = table.groupby(["case", "bin"], as_index=False)[["confidence", "right"]].mean()
     figure = draw.curves(means, "confidence", "right", ylabel="share that is right")
@@ -125,8 +130,7 @@ def uncertainties(results):
 
 def predictions(results):
     """One pass and 50 with dropout: accuracy, calibration, and how well each score tells unseen classes."""
-    names = [f"dropout {p}{how}" for p in GRID["dropout"][1] for how in ("", ", sampled")]
-    rows = results.select(case=["none", *names]).groupby("case", sort=False)
+    rows = results.select(case=[name for name in cases if name.startswith("digits")]).groupby("case", sort=False)
     return rows[["test_accuracy", "test_loss", "ece", "auroc_of_confidence", "auroc_of_variance"]].mean().reset_index()
 
 
@@ -141,7 +145,7 @@ SOURCES = {
 suite = diag.Suite(
     question="Which regularizer helps a large network on little data, and what does MC dropout know of its errors?",
     cases=cases,
-    seeds=8,
+    seeds=6,
     looks=0,
     measures=[calibration, mechanics],
     quick={"steps": 100, "width": 64},

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 TRIANGLE, PARALLELOGRAM, ELLIPSE = range(3)
 NOTHING = -1
 """The kind of a shape that is not there; it covers no pixel."""
 
-LEAST_SCALE, MOST_SCALE = 0.2, 0.37
-MOST_STRETCH = 1.5
+LEAST_SCALE, MOST_SCALE = 0.3, 0.5
+"""Root of a shape's area, in sides of the frame."""
+MOST_STRETCH = 1.25
+"""A shape is at most so many times as long, and as narrow, as the regular one of its area. The longest side of all is
+that of a triangle, sqrt(3) _RADIUS 0.5 * 1.25 = 0.95: every shape has room in the frame, however it is turned."""
 
 _RADIUS = 2 / 27**0.25
-"""Of the circle around a regular triangle of area 1: 3 sqrt(3) / 4 radius^2 = 1."""
+"""Of the circle around the regular triangle of area 1: 3 sqrt(3) / 4 radius^2 = 1."""
 
 
-def _directions(angles: list[float]) -> Array:
-    return np.array([(np.cos(one), np.sin(one)) for one in angles])
+def _directions(*turns: float) -> Array:
+    return np.array([(np.cos(2 * np.pi * one), np.sin(2 * np.pi * one)) for one in turns])
 
 
-# A triangle's first side stands twice, so that both polygons have four.
-_THIRDS = _directions([2 * np.pi * k / 3 for k in (0, 1, 2, 0)])
-_QUARTERS = _directions([np.pi * k / 2 for k in range(4)])
-_NORMALS = np.stack([_THIRDS, _QUARTERS, np.zeros((4, 2))])
-_APOTHEMS = np.array([_RADIUS / 2, 0.5, 0.0])
-_CORNERS = np.stack([-_RADIUS * _THIRDS, _directions([np.pi * (k + 0.5) / 2 for k in range(4)]) / np.sqrt(2),
-                     np.zeros((4, 2))])  # fmt: skip
+# A row per kind. A triangle's first side and corner stand twice, so that both polygons have four; an ellipse has none.
+_THIRDS, _NONE = _directions(0, 1 / 3, 2 / 3, 0), np.zeros((4, 2))
+_NORMALS = np.stack([_THIRDS, _directions(0, 1 / 4, 1 / 2, 3 / 4), _NONE])
+_APOTHEMS = np.array([_RADIUS / 2, 1 / 2, 0])
+_CORNERS = np.stack([-_RADIUS * _THIRDS, _directions(1 / 8, 3 / 8, 5 / 8, 7 / 8) / np.sqrt(2), _NONE])
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Shapes:
     """Shapes in a frame of side 1, the second coordinate downwards.
 
     A shape is the points center + matrix p, with p in the regular triangle, the square or the disc that has area 1 and
-    its middle at the origin. So its area is det(matrix).
+    its middle at the origin: so its area is det(matrix).
     kind: int [n]. matrix: float64 [n, 2, 2]. center: float64 [n, 2].
     """
 
@@ -46,22 +48,23 @@ class Shapes:
     matrix: Array
     center: Array
 
+    def take(self, where: Array) -> Shapes:
+        """A copy of those at the indices."""
+        return Shapes(self.kind[where], self.matrix[where], self.center[where])
+
     def put(self, where: Array, others: Shapes) -> None:
-        """Replace those at the indices `where`."""
+        """Replace those at the indices by others of the same kinds."""
         self.matrix[where], self.center[where] = others.matrix, others.center
 
 
 def draw_shapes(kind: Array, random: np.random.Generator) -> Shapes:
-    """Shapes of these kinds, each whole within the frame.
+    """Shapes of these kinds, each whole within the frame; the kind tells nothing of the area.
 
-    matrix = scale R(a) diag(s, 1/s) R(b): the angles a and b uniform, the scale (root of the area) uniform in
-    [0.2, 0.37], s log-uniform in [1, 1.5], so that a shape is at most 2.25 times as long as wide, seen from its regular
-    one. The center is uniform over all places where the shape lies whole within the frame. The kind tells nothing of
-    the area.
+    matrix = r R(a) diag(s, 1/s) R(b): the angles a and b are uniform, r in [0.3, 0.5] too, s is log-uniform in
+    [1, 1.25]. The center is uniform over all places at which the shape lies whole within the frame.
     """
     u = random.random((6, len(kind)))
-    scale = LEAST_SCALE + (MOST_SCALE - LEAST_SCALE) * u[0]
-    stretch = MOST_STRETCH ** u[1]
+    scale, stretch = LEAST_SCALE + (MOST_SCALE - LEAST_SCALE) * u[0], MOST_STRETCH ** u[1]
     lengths = np.stack([scale * stretch, scale / stretch], 1)
     matrix = (_rotation(u[2]) * lengths[:, None, :]) @ _rotation(u[3])
     corners = np.einsum("nij,ncj->nci", matrix, _CORNERS[kind])
@@ -78,37 +81,37 @@ def _rotation(turn: Array) -> Array:
 def pixel_runs(shapes: Shapes, size: int) -> Array:
     """The pixels whose middle a shape covers, int16 [2, n, size]: in each row the first, and the one after the last.
 
-    The shapes are convex, so that in every row they are one run: for a polygon, of the half-planes
-    normal . matrix^-1 (x - center) <= apothem; for an ellipse, of |matrix^-1 (x - center)|^2 <= 1 / pi.
+    A row of a convex shape is one run. It lies, with d = inverse(matrix) (x - center), for a polygon within
+    normal . d <= apothem for every side, and for an ellipse within |d|^2 <= 1 / pi.
     """
     (a, b), (c, d) = shapes.matrix.transpose(1, 2, 0)
     determinant = a * d - b * c
     inverse = (np.stack([d, -b, -c, a], 1) / determinant[:, None]).reshape(-1, 2, 2)
     height = (np.arange(size) + 0.5) / size - shapes.center[:, 1:]
-    left, right = np.zeros_like(height), np.full_like(height, -1.0)
-    many = (shapes.kind == TRIANGLE) | (shapes.kind == PARALLELOGRAM)
-    left[many], right[many] = _between_sides(
-        _APOTHEMS[shapes.kind[many]], _NORMALS[shapes.kind[many]] @ inverse[many], height[many]
+    left, right = np.zeros_like(height), np.full_like(height, -np.inf)
+    many, round_ = (
+        np.flatnonzero(one) for one in (np.isin(shapes.kind, (TRIANGLE, PARALLELOGRAM)), shapes.kind == ELLIPSE)
     )
-    one = shapes.kind == ELLIPSE
-    left[one], right[one] = _within_ellipse(inverse[one], determinant[one], height[one])
+    kind = shapes.kind[many]
+    left[many], right[many] = _between_sides(_APOTHEMS[kind], _NORMALS[kind] @ inverse[many], height[many])
+    left[round_], right[round_] = _within_ellipse(inverse[round_], determinant[round_], height[round_])
     ends = (np.stack([left, right]) + shapes.center[:, :1]) * size - 0.5
-    runs = np.clip(np.stack([np.ceil(ends[0]), np.floor(ends[1]) + 1]), 0, size).astype(np.int16)
+    runs = np.clip([np.ceil(ends[0]), np.floor(ends[1]) + 1], 0, size).astype(np.int16)
     np.maximum(runs[1], runs[0], out=runs[1])
     return runs
 
 
 def _between_sides(apothem: Array, normals: Array, height: Array) -> tuple[Array, Array]:
-    """From where to where, seen from the center, a row at some height above it is on the inner side of every side."""
+    """From where to where, as seen from the center, each row lies within all sides."""
     across, down = normals[:, :, 0], normals[:, :, 1]
-    across = np.where(across == 0, 1e-300, across)
+    across = np.where(across == 0, 1e-300, across)  # a level side bounds a row nowhere, or far away
     bound = (apothem[:, None, None] - down[:, :, None] * height[:, None, :]) / across[:, :, None]
     rightwards = (across > 0)[:, :, None]
     return np.where(rightwards, -np.inf, bound).max(1), np.where(rightwards, bound, np.inf).min(1)
 
 
 def _within_ellipse(inverse: Array, determinant: Array, height: Array) -> tuple[Array, Array]:
-    """The same for the quadratic form q = inverse^T inverse: q00 x^2 + 2 q01 x y + q11 y^2 <= 1 / pi."""
+    """The same for q00 x^2 + 2 q01 x y + q11 y^2 <= 1 / pi, where q = inverse^T inverse, of determinant 1 / det^2."""
     q00, q01 = (inverse[:, :, :1] * inverse).sum(1).T
     squared = q00[:, None] / np.pi - (height / determinant[:, None]) ** 2
     half = np.sqrt(np.maximum(squared, 0)) / q00[:, None]

@@ -70,7 +70,7 @@ def test_both_profiles_over_depth_carry_the_line_and_say_so() -> None:
 def test_the_axis_makes_room_for_the_prediction() -> None:
     """A layer that is far below its prediction leaves the dashed line inside the picture."""
     net = Net(steps=1).output("Net:input", "input", "input", gradient=None)
-    for i in range(4):
-        net.output(f"block{i}", rms=1e-3 if i else 1.0).parameter(f"block{i}.weight", rms=3.0)
+    for i, rms in enumerate((17.0, 1e-3, 0.017, 0.29)):
+        net.output(f"block{i}", rms=rms).parameter(f"block{i}.weight", rms=3.0)
     (plot,) = [one for one in draw(diagnose(net.build()), "f") if one.name == "f-activations"]
-    assert "10⁴" in plot.svg, "the prediction ends at 17^4 = 8e4, the measurement at 1"
+    assert "10⁴" in plot.svg, "the prediction ends at 17^4 = 8e4, no measurement is above 17"

@@ -50,11 +50,11 @@ def test_statistics_tell_running_from_own() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(256, 3, generator=generator) + 5
     labels = (inputs[:, 0] > 5).long()
-    norm = nn.BatchNorm1d(3)
-    model = nn.Sequential(norm, nn.Linear(3, 2)).eval()
+    norm, linear = nn.BatchNorm1d(3), nn.Linear(3, 2)
+    model = nn.Sequential(norm, linear).eval()
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[-1.0, 0, 0], [1.0, 0, 0]]))
-        model[1].bias.zero_()
+        linear.weight.copy_(torch.tensor([[-1.0, 0, 0], [1.0, 0, 0]]))
+        linear.bias.zero_()
     dataset = Dataset("classification", 2, (inputs, labels), (inputs, labels), (inputs, labels))
     session = SimpleNamespace(
         recipe=diag.Recipe(norm="batch"), fitted=SimpleNamespace(diverged=False), model=model, dataset=dataset
@@ -64,7 +64,8 @@ def test_statistics_tell_running_from_own() -> None:
     right = float((labels == 1).float().mean())
     assert found["running_minus_own"] == pytest.approx(right - 1, abs=0.1)
     assert found["change_running"] < 1e-5 < found["change_own"]
-    assert norm.track_running_stats and norm.running_mean is not None
+    assert norm.track_running_stats
+    assert norm.running_mean is not None
     norm.running_mean.fill_(5.0)
     assert abs(SUITE.statistics(session)["running_minus_own"]) < 0.1
     session.recipe = diag.Recipe()
