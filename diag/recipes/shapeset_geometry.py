@@ -89,12 +89,10 @@ def pixel_runs(shapes: Shapes, size: int) -> Array:
     inverse = (np.stack([d, -b, -c, a], 1) / determinant[:, None]).reshape(-1, 2, 2)
     height = (np.arange(size) + 0.5) / size - shapes.center[:, 1:]
     left, right = np.zeros_like(height), np.full_like(height, -np.inf)
-    many, round_ = (
-        np.flatnonzero(one) for one in (np.isin(shapes.kind, (TRIANGLE, PARALLELOGRAM)), shapes.kind == ELLIPSE)
-    )
-    kind = shapes.kind[many]
-    left[many], right[many] = _between_sides(_APOTHEMS[kind], _NORMALS[kind] @ inverse[many], height[many])
-    left[round_], right[round_] = _within_ellipse(inverse[round_], determinant[round_], height[round_])
+    polygon, ellipse = np.isin(shapes.kind, (TRIANGLE, PARALLELOGRAM)), shapes.kind == ELLIPSE
+    kind = shapes.kind[polygon]
+    left[polygon], right[polygon] = _between_sides(_APOTHEMS[kind], _NORMALS[kind] @ inverse[polygon], height[polygon])
+    left[ellipse], right[ellipse] = _within_ellipse(inverse[ellipse], determinant[ellipse], height[ellipse])
     ends = (np.stack([left, right]) + shapes.center[:, :1]) * size - 0.5
     runs = np.clip([np.ceil(ends[0]), np.floor(ends[1]) + 1], 0, size).astype(np.int16)
     np.maximum(runs[1], runs[0], out=runs[1])
