@@ -120,7 +120,7 @@ def test_a_count_that_cannot_be_is_an_error(count: int) -> None:
 
 @pytest.mark.slow
 def test_a_small_network_learns_it() -> None:
-    """Chance is an error of 8 / 9; 100,000 images of 16 x 16 pixels bring two layers of 128 units below 0.75."""
+    """Chance is an error of 8 / 9; 100,000 images of 16 x 16 pixels bring two layers of 128 units below 0.7."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(
@@ -140,4 +140,4 @@ def test_a_small_network_learns_it() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
-    assert error() < 0.75
+    assert error() < 0.7
