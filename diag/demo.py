@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from diag.check import check
 from diag.errors import MissingExtraError
 from diag.report.diagnosis import Diagnosis
 from diag.report.page import write_page
+from diag.train.one_thread import one_thread
 from diag.train.workload import Workload
 
 if TYPE_CHECKING:
@@ -94,17 +94,6 @@ def gradient_rms(diagnosis: Diagnosis) -> tuple[float, float]:
     return float(means["layer1.weight"]), float(means["output.weight"])
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Faster for steps this small, and the order of every sum, so every number, is the same on machines of one kind."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(frozen=True)
 class Demo:
     """Both diagnoses and the page that shows them."""
@@ -151,7 +140,7 @@ def run_demo(
         model = network(activation, init, generator)
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         workload = Workload(model, batches, classification_loss, optimizer)
-        with _one_thread():
+        with one_thread():
             diagnoses.append(check(workload, steps, progress=progress, title=title, command="diag demo"))
     page = write_page(diagnoses, folder / "report.html", title="Vanishing gradients, and their cure")
     return Demo(diagnoses, page.resolve())

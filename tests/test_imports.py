@@ -16,17 +16,18 @@ import diag
 ROOT = Path(diag.__file__).parent
 
 FACADE = {"check", "watch", "demo"}
-LOW = {"errors", "settings", "atomic"}
+LOW = {"errors", "settings", "atomic", "import_path"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
     "atomic": {"errors"},
+    "import_path": set(),
     "stats": {"errors"},
     "trace": {"stats", "errors"},
     "theory": {"errors"},
     "probe": {"stats", "trace", "errors"},
     "rules": {"trace", "theory", *LOW},
-    "recipes": {"errors"},
+    "recipes": {"errors", "import_path"},
     "train": {"recipes", "probe", "trace", *LOW},
     "suite": {"train", "recipes", "theory", "trace", *LOW},
     "report": {"suite", "rules", "theory", "trace", *LOW},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -47,12 +46,8 @@ def _part(part: Part) -> str:
     why = f" ({part.why})" if part.why else ""
     if part.seeds == 0:
         return f"{label}{number(part.estimate)}{why}"
-    ends = f"[{_end(part.low)}, {_end(part.high)}]"
-    return f"{label}{_end(part.estimate)} {ends}, n={part.seeds}{why}"
-
-
-def _end(value: float) -> str:
-    return number(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    ends = f"[{number(part.low)}, {number(part.high)}]"
+    return f"{label}{number(part.estimate)} {ends}, n={part.seeds}{why}"
 
 
 def _range(verdict: ClaimVerdict) -> str:

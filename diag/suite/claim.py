@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from diag.suite.errors import MissingTrialsError, SuiteError
+from diag.suite.record import encoded
 
 if TYPE_CHECKING:
     from diag.suite.results import Results
@@ -83,7 +84,7 @@ class ClaimVerdict:
         """Plain values, for JSON; a number that is not finite becomes its name."""
         plain = asdict(self)
         for part in plain["parts"]:
-            part |= {key: _json_number(part[key]) for key in ("estimate", "low", "high")}
+            part |= {key: encoded(part[key]) for key in ("estimate", "low", "high")}
         return plain
 
 
@@ -167,7 +168,3 @@ def _unbounded(claim: Claim, name: str, values: np.ndarray) -> Part:
     why = f"{np.count_nonzero(~np.isfinite(values))} of {len(values)} values are not finite"
     low, middle, high = np.quantile(values, [0, 0.5, 1], method="nearest")
     return Part(name, float(middle), float(low), float(high), len(values), verdict, why)
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)

@@ -90,9 +90,8 @@ class RunFolder:
 
     def accept(self, suite: Suite) -> None:
         """Take the suite's file as it is now for the run's."""
-        header = self.header | {"hash": source_hash(suite.source)}
         write_text(self.path / "suite.py", suite.source)
-        write_text(self.path / "run.json", json.dumps(header, indent=2) + "\n")
+        self.amend(hash=source_hash(suite.source))
 
     def amend(self, **values: Any) -> None:
         """Add to what `run.json` says."""

@@ -54,12 +54,12 @@ class Results:
 
         Raises: as `values`; MissingTrialsError if no seed is in both.
         """
-        both = self.values(metric, **first) - self.values(metric, **second)
+        one, other = self.values(metric, **first), self.values(metric, **second)
         # A seed that one of the two lacks has no pair; a value that is missing in a pair stays missing.
-        shared = self.values(metric, **first).index.intersection(self.values(metric, **second).index)
+        shared = one.index.intersection(other.index)
         if not len(shared):
             raise MissingTrialsError(f"no seed has both {_described(first)} and {_described(second)} yet")
-        return both.loc[shared]
+        return one.loc[shared] - other.loc[shared]
 
     def table(self, name: str, **fields: Any) -> pd.DataFrame:
         """A table of all trials that the fields pick out, one below the other, with case and seed in front.

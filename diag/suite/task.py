@@ -56,11 +56,10 @@ def execute(task: Task, source: str, path: str, hash: str) -> bytes:
     """
     import torch
 
+    from diag.train.one_thread import one_thread
     from diag.train.trial import Outcome, run_recipe, trial_environment
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         suite = _suite(source, path, hash)
         if "recipe" in task.content:
             recipe = Recipe.from_dict(task.content["recipe"])
@@ -73,8 +72,6 @@ def execute(task: Task, source: str, path: str, hash: str) -> bytes:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(task.seed)
                 outcome.add(function(task.seed, **task.content["parameters"]))
-    finally:
-        torch.set_num_threads(threads)
     tables = {name: packed(table) for name, table in outcome.tables.items()}
     record = Record(
         task.case, task.seed, task.content, outcome.metrics, outcome.timing, outcome.environment, tables=tables

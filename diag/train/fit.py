@@ -57,7 +57,6 @@ class _Fit:
         self.batches: Iterator[Batch] = dataset.batches(recipe.batch_size, derived_seed(seed, "batches"))
         self.regularizers = regularizers_of(recipe)
         self.parameters = [one for one in model.parameters() if one.requires_grad]
-        # Without a trainable parameter (steps=0, everything frozen) there is nothing to optimize.
         self.optimizer: torch.optim.Optimizer = kinds.optimizer.resolve(recipe.optimizer)(self.parameters, recipe.lr)
         self.schedule: Any = kinds.schedule.resolve(recipe.schedule)(self.optimizer, max(1, recipe.steps))
         self.clip = None if recipe.clipping == "none" else kinds.clipping.resolve(recipe.clipping)

@@ -8,8 +8,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from diag.errors import TargetError, nearest
+from diag.import_path import import_path
 from diag.train.bare import bare_workload, parse_shapes
 from diag.train.user_code import user_code
 from diag.train.workload import Workload
@@ -38,7 +38,7 @@ def load_target(spec: str, *, input_shape: str | None = None) -> Workload:
             f"such as {spec.strip(':') or 'model.py'}:build"
         )
     is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
-    with _import_path(Path(place).resolve().parent if is_file else Path.cwd()):
+    with import_path(Path(place).resolve().parent if is_file else Path.cwd()):
         module = _load_file(Path(place)) if is_file else _load_module(place)
         found = _call(_attribute(module, name, place), spec)
     if isinstance(found, torch.nn.Module):
@@ -58,20 +58,6 @@ def load_target(spec: str, *, input_shape: str | None = None) -> Workload:
     raise TargetError(
         f"{spec} gives {_described(found)}: expected a diag.Workload, an nn.Module, or a function that returns either"
     )
-
-
-@contextmanager
-def _import_path(folder: Path) -> Iterator[None]:
-    """First on the import path while the target loads; then last, so that what it imports later is still found."""
-    entry = str(folder)
-    already = entry in sys.path
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
-        if not already:
-            sys.path.append(entry)
 
 
 def _load_file(path: Path) -> ModuleType:

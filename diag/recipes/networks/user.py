@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from diag.errors import DiagError, nearest
+from diag.import_path import import_path
 from diag.recipes.spec import RecipeError
 
 
@@ -28,7 +29,7 @@ def load_function(spec: str) -> Callable[..., Any]:
             f"the network '{spec}' names no function: expected module:function or path/to/file.py:function"
         )
     is_file = place.endswith(".py") or os.sep in place
-    with _import_path(Path(place).resolve().parent if is_file else Path.cwd()):
+    with import_path(Path(place).resolve().parent if is_file else Path.cwd()):
         module = _load_file(Path(place)) if is_file else _load_module(place)
     found: Any = module
     for part in name.split("."):
@@ -96,17 +97,3 @@ def _load_module(name: str) -> ModuleType:
         with running(f"importing {partial}"):
             module = importlib.import_module(partial)
     return module
-
-
-@contextmanager
-def _import_path(folder: Path) -> Iterator[None]:
-    """First on the import path while the code loads; then last, so that what it imports later is still found."""
-    entry = str(folder)
-    already = entry in sys.path
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
-        if not already:
-            sys.path.append(entry)
