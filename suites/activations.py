@@ -85,7 +85,8 @@ def harsh(seed: int, activation: str, lr: float = HARSH, steps: int = 300, check
 
     Returns metrics `dead` and `flat` (final shares), `revived` (of the units dead halfway, the share that is not in
     the end; 0 if there were none) and `train_loss`. Table `units`, a row per check: how many units are dead, sleeping
-    (dead, but not to the end) and revived (dead at the check before, now not).
+    (dead, but not to the end) and revived (dead at the check before, now not). Table `layers_dead`: step, layer and
+    the share of its units that are dead.
     """
     recipe = DEEP.but(depth=3, activation=activation, lr=lr, steps=steps)
     dataset = load_dataset(recipe.data, seed)
@@ -95,18 +96,22 @@ def harsh(seed: int, activation: str, lr: float = HARSH, steps: int = 300, check
         masks.append(dead_and_flat(model, dataset.train[0], largest_slope(activation)))
         loss = train(model, dataset, lr, max(1, steps // checks), seed * checks + number)
     masks.append(dead_and_flat(model, dataset.train[0], largest_slope(activation)))
-    dead = torch.stack([one for one, _ in masks]).flatten(1)
+    by_layer = torch.stack([one for one, _ in masks])
+    dead = by_layer.flatten(1)
     for_good = dead.flip(0).cumprod(0).flip(0).bool()
     halfway = dead[len(dead) // 2]
     table = pd.DataFrame({"step": np.arange(checks + 1) * max(1, steps // checks), "dead": dead.sum(1).numpy()})
     table["sleeping"] = (dead & ~for_good).sum(1).numpy()
     table["revived"] = [0, *(dead[:-1] & ~dead[1:]).sum(1).tolist()]
+    shares = by_layer.float().mean(2).numpy()
+    layers = pd.DataFrame(shares, columns=range(1, 1 + shares.shape[1])).assign(step=table["step"])
     return {
         "dead": float(dead[-1].float().mean()),
         "flat": float(masks[-1][1].float().mean()),
         "revived": float((halfway & ~dead[-1]).sum() / halfway.sum().clamp(min=1)),
         "train_loss": loss,
         "units": table,
+        "layers_dead": layers.melt("step", var_name="layer", value_name="dead"),
     }
 
 

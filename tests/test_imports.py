@@ -29,7 +29,7 @@ ALLOWED = {
     "rules": {"trace", "theory", *LOW},
     "recipes": {"errors", "import_path"},
     "train": {"recipes", "probe", "trace", *LOW},
-    "suite": {"train", "recipes", "theory", "trace", *LOW},
+    "suite": {"train", "recipes", "rules", "theory", "trace", *LOW},
     "report": {"suite", "rules", "theory", "trace", *LOW},
     **{name: {"train", "probe", "rules", "report", "trace", *LOW} for name in ("check", "watch")},
     "demo": {"check", "train", "probe", "rules", "report", "trace", *LOW},

@@ -122,9 +122,10 @@ def _verdict(claim: Claim, verdict: Answer, parts: tuple[Part, ...] = (), why: s
 
 
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """Mean and Student's interval, mean +- t_{n-1} s / sqrt(n); infinite ends from fewer than two values."""
+    """Mean and Student's interval, mean +- t_{n-1} s / sqrt(n); infinite ends from fewer than two values, or where one
+    is not finite."""
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or not math.isfinite(mean):
         return mean, -math.inf, math.inf
     from scipy import stats
 

@@ -6,13 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from diag.recipes.recipe import Recipe
+from diag.rules.judge import judge
 from diag.suite.errors import SuiteError
 from diag.suite.load import module_of, source_hash, suite_from_source
 from diag.suite.record import Record, packed, trial_key
 from diag.suite.suite import Case, Suite
+
+if TYPE_CHECKING:
+    from diag.train.trial import Measured, Session
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,20 @@ def _suite(source: str, path: str, hash: str) -> Suite:
     return suite_from_source(source, Path(path))
 
 
+def judged(session: Session) -> Measured:
+    """What the rules say of the steps that were watched: a row of the table `findings` each, and how many are errors
+    and warnings; nothing where no step was watched."""
+    if not len(session.trace.frame):
+        return {}
+    found = judge(session.trace, thresholds={})
+    rows = [(one.rule, one.severity, one.site, one.message) for one in found]
+    return {
+        "findings_error": sum(one.severity == "error" for one in found),
+        "findings_warning": sum(one.severity == "warning" for one in found),
+        "findings": pd.DataFrame(rows, columns=["rule", "severity", "site", "message"], dtype="str"),
+    }
+
+
 def execute(task: Task, source: str, path: str, hash: str) -> bytes:
     """Run one trial in this process, on one thread; returns the content of its record's file.
 
@@ -64,7 +84,11 @@ def execute(task: Task, source: str, path: str, hash: str) -> bytes:
         if "recipe" in task.content:
             recipe = Recipe.from_dict(task.content["recipe"])
             outcome = run_recipe(
-                recipe, task.seed, looks=suite.looks, validations=suite.validations, measures=suite.measures
+                recipe,
+                task.seed,
+                looks=suite.looks,
+                validations=suite.validations,
+                measures=[judged, *suite.measures],
             )
         else:
             outcome = Outcome(environment=trial_environment())

@@ -85,7 +85,7 @@ class _Fit:
             if (step % self.every == 0 or step == self.recipe.steps) and self._validate():
                 fitted.stopped_early = step < self.recipe.steps
                 break
-        if self.best_state is not None and not fitted.diverged:
+        if self.best_state is not None:
             self.model.load_state_dict(self.best_state[1])
             fitted.best_step = self.best_state[0]
         return fitted
