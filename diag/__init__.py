@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diag.check import check as check
+    from diag.gate.gate import gate as gate
     from diag.recipes.recipe import Recipe as Recipe
     from diag.report.diagnosis import Diagnosis as Diagnosis
     from diag.rules.finding import Finding as Finding
@@ -43,6 +44,7 @@ __all__ = [
     "__version__",
     "axes",
     "check",
+    "gate",
     "load_suite",
     "rule",
     "run_suite",
@@ -58,6 +60,7 @@ _HOMES = {
     "axes": "diag.suite.suite",
     "load_suite": "diag.suite.load",
     "run_suite": "diag.suite.run",
+    "gate": "diag.gate.gate",
     "Diagnosis": "diag.report.diagnosis",
     "Finding": "diag.rules.finding",
     "Trace": "diag.trace",

@@ -11,11 +11,27 @@ cases = {
     **diag.axes(DEEP.but(depth=2, lr=0.003, init="he_normal"), optimizer=["sgd", "adam"]),
 }
 
+
+def compared(results):
+    """Every case; the three pairs are tasks of their own, so only their order within a pair means something."""
+    return results.ranking(cases, test_accuracy="high", test_loss="low")
+
+
+def learning(results):
+    """Validation accuracy over the training, mean over seeds and its 95 % band."""
+    from diag.report.suite_figures import curves
+
+    return curves(results.table("curves"), "step", "valid_accuracy", ylabel="validation accuracy")
+
+
 suite = diag.Suite(
     question="Does training still work as it should?",
     cases=cases,
     seeds=5,
     looks=3,
+    concepts=("vanishing_gradients",),
+    figures={"Learning": learning},
+    tables={"All cases": compared},
     claims=[
         diag.Claim(
             "A ten-layer sigmoid network with the legacy initialization does not learn",

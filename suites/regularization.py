@@ -116,22 +116,44 @@ def reliability(results):
 
 def uncertainties(results):
     """Standard deviation of the class probabilities over 50 passes with dropout, for known classes and unseen ones."""
-    import matplotlib.pyplot as plt
-    import seaborn
-
-    figure, axis = plt.subplots(figsize=(draw.WIDTH, draw.HEIGHT))
-    seaborn.histplot(
-        results.table("uncertainty", case=SAMPLED), x="std", hue="inputs", stat="density", common_norm=False, bins=40,
-        ax=axis, palette=draw.palette(2),
+    return draw.histograms(
+        results.table("uncertainty", case=SAMPLED), "std", hue="inputs",
+        xlabel="standard deviation over passes, root of the sum over classes",
     )  # fmt: skip
-    axis.set_xlabel("standard deviation over passes, root of the sum over classes")
-    return figure
 
 
 def predictions(results):
     """One pass and 50 with dropout: accuracy, calibration, and how well each score tells unseen classes."""
     rows = results.select(case=[name for name in cases if name.startswith("digits")]).groupby("case", sort=False)
     return rows[["test_accuracy", "test_loss", "ece", "auroc_of_confidence", "auroc_of_variance"]].mean().reset_index()
+
+
+def at_their_best(results):
+    """Each regularizer at the strength with the least validation loss."""
+    names = [tuned(results, kind) for kind in ("none", *GRID, "dropout 0.5 + max-norm")]
+    return results.ranking(names, test_loss="low", test_accuracy="high")
+
+
+def all_strengths(results):
+    """Every strength that was tried on MNIST-1D."""
+    names = [name for name in cases if not name.startswith("digits")]
+    return results.ranking(names, test_loss="low", test_accuracy="high", train_loss="low")
+
+
+def answer(results):
+    """What was found, in two sentences."""
+    table = at_their_best(results)
+    none = table.set_index("case").loc["none"]
+    ece = {case: results.values("ece", case=case).mean() for case in (PLAIN, SAMPLED)}
+    auroc_ = results.values("auroc_of_variance", case=SAMPLED).mean()
+    first = table.iloc[0]
+    return (
+        f"Best on MNIST-1D is {first['case']}, with a test loss of {first['test_loss']:.2f} nats against "
+        f"{none['test_loss']:.2f} without a regularizer ({100 * first['test_accuracy']:.1f} % and "
+        f"{100 * none['test_accuracy']:.1f} % right). The mean of 50 passes with dropout has a calibration error of "
+        f"{100 * ece[SAMPLED]:.1f} %, one plain pass {100 * ece[PLAIN]:.1f} %, and its variance tells unseen classes "
+        f"with an AUROC of {auroc_:.2f}."
+    )
 
 
 SOURCES = {
@@ -151,9 +173,16 @@ suite = diag.Suite(
     quick={"steps": 100, "width": 64},
     quick_seeds=2,
     figures={"Test loss": losses, "Reliability": reliability, "Uncertainty": uncertainties},
+    answer=answer,
+    concepts=("expected_calibration_error", "auroc"),
+    notes=[
+        "The data was changed from digits to MNIST-1D after a look: on digits there was nothing for early stopping to "
+        "do.",
+    ],
     tables={
+        "Regularizers at their best strength": at_their_best,
         "One pass and many": predictions,
-        "All strengths": lambda results: results.summary(["test_loss", "test_accuracy", "train_loss", "steps"]),
+        "All strengths": all_strengths,
     },
     claims=[
         *(

@@ -30,12 +30,14 @@ ALLOWED = {
     "recipes": {"errors", "import_path"},
     "train": {"recipes", "probe", "trace", *LOW},
     "suite": {"train", "recipes", "rules", "theory", "trace", *LOW},
-    "report": {"suite", "rules", "theory", "trace", *LOW},
+    "gate": {"suite", "trace", *LOW},
+    "report": {"gate", "suite", "recipes", "rules", "theory", "trace", *LOW},
     **{name: {"train", "probe", "rules", "report", "trace", *LOW} for name in ("check", "watch")},
     "demo": {"check", "train", "probe", "rules", "report", "trace", *LOW},
-    "cli": {"train", "suite", "probe", "rules", "report", "trace", "stats", "theory", "recipes", "", *FACADE, *LOW},
+    "cli": {"train", "suite", "gate", "probe", "rules", "report", "trace", "stats", "theory", "recipes", "", *FACADE}
+    | LOW,
     "__main__": {"cli"},
-    "": {"trace", "rules", "report", "recipes", "suite", "train", *FACADE},
+    "": {"trace", "rules", "report", "recipes", "suite", "gate", "train", *FACADE},
 }
 """Which part of diag may import which; "" is the package itself, whose exports are lazy."""
 

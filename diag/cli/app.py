@@ -9,8 +9,11 @@ import typer
 
 from diag import __version__
 from diag.cli.check import check
+from diag.cli.compare import compare
 from diag.cli.demo import demo
+from diag.cli.gate import baseline, gate
 from diag.cli.list import list_
+from diag.cli.report import report
 from diag.cli.run import run
 from diag.cli.watch import watch
 from diag.errors import DiagError
@@ -27,6 +30,10 @@ app.command(no_args_is_help=True)(check)
 app.command(no_args_is_help=True, context_settings={"allow_interspersed_args": False})(watch)
 app.command(no_args_is_help=True)(run)
 app.command("list")(list_)
+app.command(no_args_is_help=True)(report)
+app.command(no_args_is_help=True)(compare)
+app.command(no_args_is_help=True)(gate)
+app.command(no_args_is_help=True)(baseline)
 app.command()(demo)
 
 

@@ -89,13 +89,15 @@ def run(
 def _show(result: Run) -> None:
     from rich.console import Console
 
-    from diag.report.suite_text import verdict_table, write_report
+    from diag.report.run.document import document
+    from diag.report.run.files import write_report
+    from diag.report.run.terminal import verdict_table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(verdict_table(result))
     for name, error in list(result.failures.errors.items())[:5]:
         sys.stderr.write(f"diag: failed: {name}: {error}\n")
-    sys.stderr.write(f"diag: wrote {write_report(result)}\n")
+    sys.stderr.write(f"diag: wrote {write_report(document(result), result.folder)}\n")
 
 
 @contextmanager

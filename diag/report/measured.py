@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 
 from diag.trace import Trace
-
-RELU_LIKE = frozenset({"relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "relu6", "threshold"})
-"""Nonlinearities whose flat side is their zero side: judged by zeros and dead units, not by saturation."""
+from diag.trace.operations import RELU_LIKE
 
 
 def matrix(trace: Trace, kind: str, column: str) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""The pictures that suites draw of their results: curves, profiles over depth, heat maps, trajectories.
+"""The pictures that suites draw of their results: curves, panels, heat maps, bars, histograms, trajectories.
 
-Each function takes a data frame and returns a matplotlib figure; nothing is imported before it is called.
+Each function takes a data frame and returns a matplotlib figure in the style of all reports; nothing is imported before
+it is called.
 """
 
 from __future__ import annotations
@@ -11,25 +12,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 7.0, 3.6
-"""Inches."""
+WIDTH, HEIGHT = 5.4, 3.3
+"""Inches, of one picture without its legend."""
+LEGEND_ROW = 0.2
+"""Inches that a row of a legend takes."""
 
 
 def curves(
-    table: pd.DataFrame, x: str, y: str, *, hue: str = "case", style: str | None = None, log: str = "", **labels: str
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    hue: str = "case",
+    log: str = "",
+    theory: pd.DataFrame | None = None,
+    **labels: str,
 ) -> Figure:
-    """Lines of y over x, one per `hue`, mean over seeds with a 95 % band; log: "x", "y" or "xy"."""
-    import seaborn
+    """Lines of y over x, one per `hue`: the mean over seeds and a 95 % band of it; log: "x", "y" or "xy".
 
-    figure, axis = _figure()
-    rows = table[table[y].notna()]
-    # With a band of two standard errors: a bootstrap of every point takes seconds and says the same.
-    seaborn.lineplot(
-        rows, x=x, y=y, hue=hue, style=style, errorbar=("se", 2), ax=axis, palette=palette(rows[hue].nunique())
-    )
-    _finish(axis, log, labels.get("xlabel", x), labels.get("ylabel", y))
+    theory: the same columns, drawn as thin dashed lines in the colors of their `hue`. labels: xlabel, ylabel.
+    """
+    names = list(dict.fromkeys(table[hue]))
+    figure, axis = canvas(WIDTH, HEIGHT)
+    lines(axis, table, x, y, hue, names)
+    if theory is not None:
+        for i, name in enumerate(names):
+            part = theory[theory[hue] == name].sort_values(x)
+            axis.plot(part[x], part[y], color=color(i), linestyle=(0, (1.5, 2.5)), linewidth=2.2, alpha=0.75)
+    finish(axis, log, labels.get("xlabel", x), labels.get("ylabel", y))
+    legend(figure, [axis], note="dotted: theory" if theory is not None else "")
     return figure
 
 
@@ -44,35 +59,52 @@ def panels(
     columns: int = 2,
     **labels: str,
 ) -> Figure:
-    """`curves`, in one panel per value of `panel`, all with the same axes."""
-    import matplotlib.pyplot as plt
-    import seaborn
-
+    """`curves`, in one panel per value of `panel`, all with the same axes, colors and legend."""
     names = list(dict.fromkeys(table[panel]))
+    hues = list(dict.fromkeys(table[hue]))
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH * columns / 1.6, HEIGHT * rows / 1.2), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, name in zip(axes.flat, names, strict=False):
-        part = table[(table[panel] == name) & table[y].notna()]
-        colors = palette(part[hue].nunique())
-        seaborn.lineplot(part, x=x, y=y, hue=hue, errorbar=("se", 2), ax=axis, palette=colors)
-        axis.set_title(str(name), fontsize=9)
-        _finish(axis, log, labels.get("xlabel", x), labels.get("ylabel", y))
+    figure, axes = canvas(3.6 * columns, 2.6 * rows, rows, columns)
+    # Too many lines to tell apart, in panels that share none of them: each has colors and a legend of its own.
+    apart = len(hues) > 12 and table.groupby(hue, sort=False)[panel].nunique().max() == 1
+    for i, (axis, name) in enumerate(zip(axes.flat, names, strict=False)):
+        part = table[table[panel] == name]
+        lines(axis, part, x, y, hue, list(dict.fromkeys(part[hue])) if apart else hues)
+        axis.set_title(str(name), fontsize=8.5)
+        lowest = i + columns >= len(names)
+        finish(
+            axis, log, labels.get("xlabel", x) if lowest else "", labels.get("ylabel", y) if i % columns == 0 else ""
+        )
+        axis.tick_params(labelbottom=lowest)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
-    figure.tight_layout()
+    if apart:
+        for axis in axes.flat[: len(names)]:
+            axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
+    else:
+        legend(figure, list(axes.flat[: len(names)]))
     return figure
 
 
-def heat_map(table: pd.DataFrame, row: str, column: str, value: str, *, label: str = "", fmt: str = ".2f") -> Figure:
-    """Means of a value over two factors, with the numbers in the cells."""
+def heat_map(
+    table: pd.DataFrame, row: str, column: str, value: str, *, label: str = "", fmt: str = ".2f", numbers: bool = True
+) -> Figure:
+    """Means of a value over two factors; numbers: in the cells, else a map over many (steps, layers) without them."""
+    import numpy as np
     import seaborn
 
-    wide = table.pivot_table(index=row, columns=column, values=value, aggfunc="mean", sort=False)
-    figure, axis = _figure(height=0.5 * len(wide) + 1.2)
-    seaborn.heatmap(wide, annot=True, fmt=fmt, cmap="cividis", cbar_kws={"label": label or value}, ax=axis)
-    axis.tick_params(axis="x", rotation=30)
+    wide = table.pivot_table(index=row, columns=column, values=value, aggfunc="mean", sort=not numbers)
+    if not numbers:
+        wide = wide.sort_index(ascending=False)  # depth grows upwards
+    figure, axis = canvas(WIDTH, max(2.0, 0.32 * len(wide) + 0.9))
+    seaborn.heatmap(
+        wide, annot=numbers, fmt=fmt, cmap="cividis", cbar_kws={"label": label or value}, ax=axis,
+        annot_kws={"fontsize": 7.5}, linewidths=0.5 if numbers else 0, linecolor="#ffffff",
+        **({} if numbers or np.nanmax(wide.to_numpy()) > 1 else {"vmin": 0.0, "vmax": 1.0}),
+    )  # fmt: skip
+    axis.grid(False)
+    axis.set_xlabel(column)
+    axis.set_ylabel(row)
+    axis.tick_params(axis="x", rotation=30 if numbers else 0)
     axis.tick_params(axis="y", rotation=0)
     return figure
 
@@ -80,19 +112,40 @@ def heat_map(table: pd.DataFrame, row: str, column: str, value: str, *, label: s
 def bars(
     table: pd.DataFrame, y: str, value: str, *, hue: str | None = None, label: str = "", log: bool = False
 ) -> Figure:
-    """A horizontal bar per `y`, mean over seeds with two standard errors."""
+    """A point with its 95 % interval per `y`, mean over seeds, the largest first; for shares and times alike."""
     import seaborn
 
-    kinds = table[hue].nunique() if hue else 1
-    figure, axis = _figure(height=0.28 * table[y].nunique() * kinds + 1.0)
-    seaborn.barplot(
-        table, y=y, x=value, hue=hue, errorbar=("se", 2), ax=axis, orient="h",
-        **({"palette": palette(kinds)} if hue else {"color": palette(1)[0]}),
+    order = list(table.groupby(y)[value].mean().sort_values(ascending=False).index)
+    hues = list(dict.fromkeys(table[hue])) if hue else []
+    figure, axis = canvas(WIDTH, 0.2 * len(order) * max(1, 0.7 * len(hues)) + 0.8)
+    seaborn.pointplot(
+        table, y=y, x=value, hue=hue, order=order, errorbar=("se", 2), ax=axis, linestyle="none", markersize=4.5,
+        err_kws={"linewidth": 1.3}, dodge=0.4 if len(hues) > 1 else False, legend=bool(hue),
+        **(
+            {"palette": [color(i) for i in range(len(hues))], "markers": [marker(i) for i in range(len(hues))]}
+            if hue
+            else {"color": color(0)}
+        ),
     )  # fmt: skip
-    if log:
-        axis.set_xscale("log")
-    axis.set_xlabel(label or value)
-    axis.set_ylabel("")
+    finish(axis, "x" if log else "", label or value, "")
+    axis.grid(True, axis="y")
+    if hue:
+        legend(figure, [axis])
+    return figure
+
+
+def histograms(table: pd.DataFrame, x: str, *, hue: str, xlabel: str = "", bins: int = 40) -> Figure:
+    """The densities of x, one per `hue`, each with an area of 1."""
+    import seaborn
+
+    hues = list(dict.fromkeys(table[hue]))
+    figure, axis = canvas(WIDTH, HEIGHT)
+    seaborn.histplot(
+        table, x=x, hue=hue, hue_order=hues, stat="density", common_norm=False, bins=bins, element="step", alpha=0.25,
+        palette=[color(i) for i in range(len(hues))], ax=axis,
+    )  # fmt: skip
+    finish(axis, "", xlabel or x, "density")
+    axis.get_legend().set_title("")
     return figure
 
 
@@ -107,44 +160,124 @@ def trajectories(
     """Paths (columns x, y) on the contours of a function of two variables; limits: x from, to, y from, to."""
     import numpy as np
 
-    figure, axis = _figure(height=4.2)
+    figure, axis = canvas(WIDTH, 3.8)
     xs, ys = np.meshgrid(np.linspace(*limits[:2], 200), np.linspace(*limits[2:], 200))
-    axis.contour(xs, ys, surface(xs, ys), levels=levels, colors="0.75", linewidths=0.7)
-    names = list(dict.fromkeys(table[hue]))
-    for name, color in zip(names, palette(len(names)), strict=True):
+    axis.contour(xs, ys, surface(xs, ys), levels=levels, colors="#8a929c", linewidths=0.5)
+    for i, name in enumerate(dict.fromkeys(table[hue])):
         path = table[table[hue] == name]
-        axis.plot(path["x"], path["y"], "o-", color=color, markersize=2.5, linewidth=1, label=str(name))
+        axis.plot(
+            path["x"], path["y"], color=color(i), linewidth=1, label=str(name), marker=marker(i), markersize=3,
+            markevery=max(1, len(path) // 40),
+        )  # fmt: skip
+    finish(axis, "", "first parameter", "second parameter")
+    axis.grid(False)
     axis.set_xlim(*limits[:2])
     axis.set_ylim(*limits[2:])
-    axis.legend(fontsize=8, framealpha=0.9)
-    axis.set_xlabel("first parameter")
-    axis.set_ylabel("second parameter")
+    legend(figure, [axis])
     return figure
 
 
-def palette(count: int) -> list[Any]:
-    """Colors that the color-blind can tell apart; beyond ten, a sequence from dark to light."""
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """An empty figure and its axes (an array of them, if there are several), part of no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    single = rows == columns == 1
+    axes = figure.subplots(rows, columns, sharex=not single, sharey=not single, squeeze=single)
+    return figure, axes
+
+
+def lines(axis: Axes, table: pd.DataFrame, x: str, y: str, hue: str, names: list[Any]) -> None:
+    """`curves` on given axes; names: all values of `hue` that the legend has, so that colors agree between panels."""
     import seaborn
 
-    return list(seaborn.color_palette("colorblind", count) if count <= 10 else seaborn.color_palette("viridis", count))
+    rows = table[table[y].notna()]
+    present = [name for name in names if name in set(rows[hue])]
+    if not present:
+        return
+    dashed = len(names) <= 12
+    # A band of two standard errors: a bootstrap of every point takes seconds and says the same.
+    seaborn.lineplot(
+        rows, x=x, y=y, hue=hue, hue_order=present, errorbar=("se", 2), ax=axis, legend="full",
+        palette={name: color(i) for i, name in enumerate(names)},
+        **(
+            {"style": hue, "style_order": present, "dashes": {n: dash(i) for i, n in enumerate(names)}}
+            if dashed
+            else {}
+        ),
+    )  # fmt: skip
 
 
-def _figure(height: float = HEIGHT) -> tuple[Figure, Any]:
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(WIDTH, height))
-    return figure, axis
-
-
-def _finish(axis: Any, log: str, xlabel: str, ylabel: str) -> None:
+def finish(axis: Axes, log: str, xlabel: str, ylabel: str) -> None:
+    """Scales and labels; log: the axes that are logarithmic."""
     if "x" in log:
         axis.set_xscale("log")
+        _decades(axis.xaxis)
     if "y" in log:
         axis.set_yscale("log")
+        _decades(axis.yaxis)
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
-    axis.grid(True, alpha=0.25)
-    if axis.get_legend() is not None:
-        axis.get_legend().set_title(None)
-        for text in axis.get_legend().get_texts():
-            text.set_fontsize(8)
+    axis.grid(True)
+
+
+def _decades(axis: Axis) -> None:
+    """Ticks at powers of ten; at 2 and 5 times them too where the axis is short."""
+    import math
+
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    from diag.report.figures.ticks import decade
+
+    low, high = axis.get_view_interval()
+    short = low > 0 and math.log10(high / low) < 2.2
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,), numticks=7))
+    axis.set_major_formatter(FuncFormatter(decade))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Figure, axes: list[Axes], note: str = "") -> None:
+    """One legend for all axes, below them, where it covers nothing."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+        own = axis.get_legend()
+        if own is not None:
+            own.remove()
+    if note:
+        from matplotlib.lines import Line2D
+
+        from diag.report.figures.style import SOFT
+
+        handles[note] = Line2D([], [], color=SOFT, linestyle=(0, (1.5, 2.5)), linewidth=2.2)
+    if not handles or (len(handles) == 1 and not note):
+        return
+    longest = max(map(len, handles))
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.42 + 0.062 * longest))))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(handles) // columns))
+
+
+def color(i: int) -> str:
+    """The color of the i-th line: those the color-blind can tell apart, in turn."""
+    from diag.report.figures.style import SERIES
+
+    return SERIES[i % len(SERIES)]
+
+
+def dash(i: int) -> tuple[float, ...]:
+    """The dashes of the i-th line, as seaborn takes them; a color that comes again has others."""
+    from diag.report.figures.style import DASHES
+
+    found = DASHES[(i + i // 6) % len(DASHES)]
+    return found if found else (1, 0)
+
+
+def marker(i: int) -> str:
+    """The marker of the i-th line."""
+    from diag.report.figures.style import MARKERS
+
+    return MARKERS[i % len(MARKERS)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from diag.suite.errors import MissingTrialsError
 from diag.suite.record import Record
+
+if TYPE_CHECKING:
+    from diag.suite.ranking import Better
 
 
 @dataclass
@@ -76,6 +79,12 @@ class Results:
             raise MissingTrialsError(f"no trial with {_described(fields)} has the table '{name}' yet")
         whole = pd.concat(parts, ignore_index=True)
         return whole[["case", "seed", *(one for one in whole if one not in ("case", "seed"))]]
+
+    def ranking(self, cases: Iterable[str], **metrics: Better) -> pd.DataFrame:
+        """Cases with means, intervals, and marks of the best and those not told from it: `diag.suite.ranking.rank`."""
+        from diag.suite.ranking import rank
+
+        return rank(self, cases, **metrics)
 
     def summary(self, metrics: Iterable[str]) -> pd.DataFrame:
         """Per case: mean and 95 % half-width over seeds of each metric, and the number of seeds."""

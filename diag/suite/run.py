@@ -12,14 +12,15 @@ from typing import Any, Literal
 from diag.atomic import write_text
 from diag.suite.claim import ClaimVerdict, judge_claim
 from diag.suite.engine import Engine, Event, Failures, record_file
-from diag.suite.errors import InterruptedRunError, SuiteError
+from diag.suite.errors import InterruptedRunError, RunError, SuiteError
 from diag.suite.folder import RunFolder, choose_folder
-from diag.suite.load import load_suite
+from diag.suite.load import load_suite, suite_from_source
 from diag.suite.local import LocalEngine
 from diag.suite.record import Record
 from diag.suite.results import Results
 from diag.suite.suite import Suite
 from diag.suite.task import Task, tasks_of
+from diag.suite.trust import remember, trusted_path
 
 Watcher = Callable[[Event, int, int], None]
 """Called with what happened, the trials done, and the trials in all that are known of."""
@@ -76,6 +77,7 @@ def run_suite(
     worker = _engine(engine, jobs, address)
     if not resume:
         folder.begin(chosen, settings)
+    remember(chosen.source, loaded.path)
     run = Run(chosen, folder.path, Results([]))
     try:
         trials = _run_all(run, folder, worker, watcher)
@@ -105,24 +107,37 @@ def _run_all(run: Run, folder: RunFolder, engine: Engine, watcher: Watcher | Non
     return len(tasks)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, trust: bool = False) -> Run:
     """A run from its folder, judged anew by the suite's file as it was then.
 
-    The file is executed: open only runs of suites that you would run.
-    Raises: RunError for a folder that holds no run or a damaged one.
+    That file is executed if you have run it on this machine, or it comes with diag; trust: execute it anyway.
+    Raises: RunError for a folder that holds no run or a damaged one, or whose suite is not trusted.
     """
-    from diag.suite.load import suite_from_source
-
     folder = RunFolder(Path(path))
     header = folder.header
-    source = (folder.path / "suite.py").read_text(encoding="utf-8")
-    suite = suite_from_source(source, folder.path / "suite.py")
-    suite.name = header["suite"]
+    suite = _suite_of(folder, header["suite"], trust)
     settings = header["settings"]
     chosen = suite.variant(quick=settings["quick"], seeds=settings["seeds"], changes=settings["set"])
     run = Run(chosen, folder.path, Results(folder.records()), seconds=float(header.get("seconds", float("nan"))))
     run.verdicts = [judge_claim(claim, run.results) for claim in chosen.claims]
     return run
+
+
+def _suite_of(folder: RunFolder, name: str, trust: bool) -> Suite:
+    file = folder.path / "suite.py"
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from None
+    path = trusted_path(name, source)
+    if path is None and not trust:
+        raise RunError(
+            f"{file} was never run on this machine, and showing the run would execute it: read it, then add --trust"
+        )
+    # By its own path, whose folder its imports are looked up in: never by that of a folder of results.
+    suite = suite_from_source(source, path or file)
+    suite.name = name
+    return suite
 
 
 def finish(run: Run, folder: RunFolder, trials: int) -> None:

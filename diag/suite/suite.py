@@ -89,6 +89,9 @@ class Suite:
     looks, validations: as in `diag.train.trial.run_recipe`. quick: what `--quick` changes in every case that has such a
     field or parameter; quick_seeds: how many seeds then. tables, figures: by title, functions of the results that
     return a data frame, or a matplotlib figure. follow_up_seeds: of the follow-up's cases, if other than seeds.
+    answer(results): what was found, in a sentence or two, with its numbers. notes: what a reader has to know beside the
+    verdicts, such as what was changed after a look at data. concepts: names from `diag.report.techniques.concept` that
+    the report explains, beside the recipes' ingredients.
 
     Raises: SuiteError for an empty suite or parts of the wrong kind.
     """
@@ -106,6 +109,9 @@ class Suite:
     quick_seeds: int = 2
     tables: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
+    answer: Callable[[Results], str] | None = None
+    notes: Sequence[str] = ()
+    concepts: Sequence[str] = ()
     name: str = field(default="", init=False)
     path: Path | None = field(default=None, init=False)
     source: str = field(default="", init=False)

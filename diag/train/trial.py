@@ -76,17 +76,22 @@ def run_recipe(
     Args: looks: how many steps, evenly spread from the first, the probe measures; 0 for none. validations: as in `fit`.
         measures: called with the session when the training is over.
     Returns metrics: train_, valid_ and test_loss and _accuracy of the weights that were kept (best if early stopping),
-        best_valid_loss, steps, best_step, diverged and stopped_early (0 or 1), parameters (count). Tables: `curves`
-        (diag.train.curves) and `layers` (the trace's frame of the steps that were watched).
+        best_valid_loss, steps, best_step, diverged and stopped_early (0 or 1), parameters (count), unmoved (tensors of
+        parameters that training left as they were). Tables: `curves` (diag.train.curves) and `layers` (the trace's
+        frame of the steps that were watched).
     """
     began = time.perf_counter()
     dataset = load_dataset(recipe.data, seed)
     model = build_model(recipe, dataset, seed)
     _start(model, recipe, dataset, seed)
+    begun = {name: one.detach().clone() for name, one in model.named_parameters()} if recipe.steps else {}
     built = time.perf_counter()
     fitted, trace = _watched_fit(model, recipe, dataset, seed, looks, validations)
     trained = time.perf_counter()
     outcome = Outcome(_metrics(model, recipe, dataset, fitted, seed), {"curves": fitted.curves.frame()})
+    if begun:
+        still = sum(torch.equal(one.detach(), begun[name]) for name, one in model.named_parameters() if name in begun)
+        outcome.metrics["unmoved"] = float(still)
     if looks:
         outcome.tables["layers"] = trace.frame
     model.eval()

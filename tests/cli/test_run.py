@@ -27,7 +27,7 @@ def test_a_run_and_what_it_says(run: Run, suite: Path, tmp_path: Path) -> None:
     assert "high is larger" in result.out and "holds" in result.out and "n=2" in result.out
     assert "diag: 4 of 4 trials" in result.err
     report = (tmp_path / "run" / "report.md").read_text()
-    assert report.startswith("# Which is larger?\n\nOf 3 claims 2 hold, 0 do not, 1 are undecided.")
+    assert report.startswith("# Which is larger?\n\nOf 3 claims, 2 hold, 0 do not, and 1 is undecided.")
     assert "diag run mine --seeds 2" in report
     failing = suite.with_name("failing.py")
     failing.write_text(HEADER + NUMBERS)

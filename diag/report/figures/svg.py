@@ -20,6 +20,16 @@ _RESOLUTION = 160
 """Dots per inch of what is rasterized (heat maps)."""
 
 
+def standalone(figure: Figure, name: str) -> str:
+    """The figure as an SVG document of its own, on white, the same for the same figure."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        figure.savefig(buffer, format="svg", dpi=_RESOLUTION, metadata={"Date": None}, facecolor="white")
+    return buffer.getvalue()
+
+
 def inline(figure: Figure, name: str, caption: str) -> str:
     """The figure as an `<svg>` element with `caption` as its alternative text.
 

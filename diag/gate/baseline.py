@@ -1,0 +1,147 @@
+"""A baseline: what a run measured, small enough to commit, in lines that a diff can show."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diag.gate.metrics import METRICS, GateError, gated
+from diag.suite.errors import RunError
+from diag.suite.folder import RunFolder
+from diag.suite.record import Record, encoded
+
+SCHEMA_VERSION = 1
+FILE = "baseline.json"
+ENVIRONMENT = ("diag", "python", "torch", "platform", "device", "threads")
+
+
+@dataclass(frozen=True)
+class CaseValues:
+    """One case: its recipe, and per metric a value for each seed; nan where a trial did not measure it."""
+
+    content: dict[str, Any]
+    seeds: list[int]
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a gate needs of a run: recipes, seeds, metrics, verdicts, and where it was measured."""
+
+    suite: str
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    cases: dict[str, CaseValues]
+    claims: dict[str, str]
+    commit: str | None = None
+    origin: str = ""
+
+    def to_json(self) -> str:
+        """A line per case's metric: 6 digits are more than seeds ever agree on."""
+        head = {
+            "schema": SCHEMA_VERSION, "suite": self.suite, "settings": self.settings, "environment": self.environment,
+            "commit": self.commit,
+        }  # fmt: skip
+        lines = [f'  "{key}": {json.dumps(value, sort_keys=True)},' for key, value in head.items()]
+        cases = [_case_lines(name, case) for name, case in self.cases.items()]
+        claims = [f"    {json.dumps(what)}: {json.dumps(verdict)}" for what, verdict in self.claims.items()]
+        lines += ['  "claims": {', ",\n".join(claims), "  },"] if claims else ['  "claims": {},']
+        return "\n".join(["{", *lines, '  "cases": {', ",\n".join(cases), "  }", "}", ""])
+
+
+def _case_lines(name: str, case: CaseValues) -> str:
+    lines = [f'      "content": {json.dumps(case.content, sort_keys=True)}', f'      "seeds": {json.dumps(case.seeds)}']
+    lines += [
+        f'      "{metric}": {json.dumps([encoded(float(f"{value:.6g}")) for value in values])}'
+        for metric, values in case.metrics.items()
+    ]
+    return f"    {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n    }"
+
+
+def make_baseline(path: str | Path) -> Baseline:
+    """The baseline of a finished run. Nothing in its folder is executed.
+
+    Raises: RunError for a folder that holds no run, a damaged or an unfinished one; GateError if it trained nothing.
+    """
+    folder = RunFolder(Path(path))
+    header = folder.header
+    if not header.get("finished"):
+        raise RunError(
+            f"{path} is unfinished, and a gate on half a run would pass what it never saw: --resume it first"
+        )
+    records = folder.records()
+    if header.get("trials") is not None and len(records) < header["trials"]:
+        raise RunError(
+            f"{path} lacks {header['trials'] - len(records)} of {header['trials']} trials: --resume it first"
+        )
+    trained = [one for one in records if "recipe" in one.content]
+    if not trained:
+        raise GateError(f"{path} trained no recipe: there is nothing that a gate could compare")
+    verdicts = json.loads((folder.path / "verdicts.json").read_text(encoding="utf-8"))
+    return Baseline(
+        suite=header["suite"],
+        settings=header["settings"],
+        environment={key: trained[0].environment.get(key) for key in ENVIRONMENT},
+        cases=_cases(trained),
+        claims={one["statement"]: one["verdict"] for one in verdicts["claims"]},
+        commit=header.get("commit"),
+        origin=str(path),
+    )
+
+
+def _cases(records: list[Record]) -> dict[str, CaseValues]:
+    groups: dict[str, list[Record]] = {}
+    for one in sorted(records, key=lambda one: one.seed):
+        groups.setdefault(one.case, []).append(one)
+    found = {}
+    for name, group in sorted(groups.items()):
+        rows = [gated(one) for one in group]
+        metrics = {
+            metric: [row.get(metric, math.nan) for row in rows]
+            for metric in METRICS
+            if any(metric in row for row in rows)
+        }
+        found[name] = CaseValues(group[0].content["recipe"], [one.seed for one in group], metrics)
+    return found
+
+
+def load_baseline(path: str | Path) -> Baseline:
+    """A baseline from its file, from a folder that holds `baseline.json`, or from a run's folder.
+
+    Raises: GateError or RunError, in one line, for anything else, a damaged file, or a newer version.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / FILE).is_file():
+        if not (path / "run.json").is_file():
+            raise GateError(f"{path} holds neither {FILE} nor a run: make one with 'diag baseline RUN --output {path}'")
+        return make_baseline(path)
+    file = path / FILE if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema"] > SCHEMA_VERSION:
+            raise GateError(f"{file} was written by a newer diag (schema {content['schema']}): upgrade diag")
+        cases = {str(name): _case(value) for name, value in content["cases"].items()}
+        return Baseline(
+            content["suite"], content["settings"], content["environment"], cases,
+            {str(key): str(value) for key, value in content["claims"].items()}, content.get("commit"), str(file),
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise GateError(f"no baseline at {path}: make one with 'diag baseline RUN --output {path}'") from None
+    except GateError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GateError(f"{file} is no baseline that can be read ({type(error).__name__}: {error})") from None
+
+
+def _case(value: dict[str, Any]) -> CaseValues:
+    seeds = [int(one) for one in value["seeds"]]
+    metrics = {name: [float(one) for one in value[name]] for name in METRICS if name in value}
+    for name, values in metrics.items():
+        if len(values) != len(seeds):
+            raise ValueError(f"{name} has {len(values)} values for {len(seeds)} seeds")
+    if not seeds or not metrics:
+        raise ValueError("a case without seeds or metrics")
+    return CaseValues(dict(value["content"]), seeds, metrics)

@@ -1,0 +1,114 @@
+"""What a gate looks at in a trial, which way is worse, and how much of it matters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from diag.errors import DiagError, nearest
+from diag.suite.record import Record
+from diag.trace.operations import RELU_LIKE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class GateError(DiagError):
+    """A run and a baseline that cannot be held together, or a setting of the gate that does not exist."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number per trial. better: the direction. margin: a change below it does not matter; relative: nor one below
+    this share of the baseline's mean, whichever is more. what: its definition."""
+
+    name: str
+    better: Literal["high", "low"]
+    margin: float
+    relative: float
+    unit: str
+    what: str
+
+    def margin_at(self, baseline: float) -> float:
+        """The margin for a baseline of this mean."""
+        return max(self.margin, self.relative * abs(baseline)) if math.isfinite(baseline) else self.margin
+
+
+METRICS = {
+    one.name: one
+    for one in (
+        Metric("test_accuracy", "high", 0.02, 0.0, "share", "accuracy on the test part"),
+        Metric("test_loss", "low", 0.02, 0.10, "loss", "loss on the test part"),
+        Metric("train_loss", "low", 0.02, 0.10, "loss", "loss on the training part"),
+        Metric("steps_to_target", "low", 1.0, 0.10, "steps", "steps to the suite's target accuracy"),
+        Metric("diverged", "low", 0.25, 0.0, "share of the trials", "trainings that diverged"),
+        Metric(
+            "gradient_decay", "low", 0.02, 0.0, "decades per layer",
+            "|log10 of the gradient's rms, first over last layer| / layers between, at the first step",
+        ),
+        Metric(
+            "activation_decay", "low", 0.02, 0.0, "decades per layer",
+            "|log10 of the activations' rms, last over first layer| / layers between, at the first step",
+        ),
+        Metric("saturated", "low", 0.05, 0.0, "share", "saturated elements of the worst layer, at the last look"),
+        Metric("dead", "low", 0.05, 0.0, "share", "units of the worst layer, zero on the whole batch of the last look"),
+        Metric("findings_error", "low", 0.5, 0.0, "findings", "error-level findings of the rules"),
+        Metric("unmoved", "low", 0.5, 0.0, "parameters", "parameter tensors that training left as they were"),
+    )
+}  # fmt: skip
+"""Everything that a gate compares, in the order in which it is shown."""
+
+
+def chosen_margins(changes: dict[str, float]) -> dict[str, Metric]:
+    """The metrics with other margins.
+
+    Raises: GateError for an unknown metric or a margin that is not positive.
+    """
+    from dataclasses import replace
+
+    found = dict(METRICS)
+    for name, margin in changes.items():
+        if name not in METRICS:
+            raise GateError(f"no metric '{name}' in a gate{nearest(name, METRICS)}; there are {', '.join(METRICS)}")
+        if not (math.isfinite(margin) and margin > 0):
+            raise GateError(f"the margin of {name} is a positive number, got {margin}")
+        found[name] = replace(METRICS[name], margin=margin, relative=0.0)
+    return found
+
+
+def gated(record: Record) -> dict[str, float]:
+    """The gate's metrics of one trial of a recipe; those that it did not measure are left out."""
+    if "recipe" not in record.content:
+        return {}
+    found = {name: record.metrics[name] for name in METRICS if name in record.metrics}
+    layers = record.table("layers")
+    if layers is not None and len(layers):
+        found |= of_layers(layers)
+    return {name: found[name] for name in METRICS if name in found}
+
+
+def of_layers(frame: pd.DataFrame) -> dict[str, float]:
+    """Decay over depth at the first watched step, saturation and death at the last, over sites of nonlinearities."""
+    sites = frame[frame["site"].astype(str).str.contains(r"activation$|:relu|recurrence")]
+    sites = sites if len(sites) else frame
+    found = {}
+    for name, kind in (("activation_decay", "activation"), ("gradient_decay", "gradient")):
+        rows = sites[(sites["kind"] == kind) & (sites["step"] == sites["step"].min())].sort_values("order")
+        decay = _decay(rows.groupby("site", sort=False)["rms"].first().to_numpy(float))
+        if decay is not None:
+            found[name] = decay
+    last = sites[(sites["kind"] == "activation") & (sites["step"] == sites["step"].max())]
+    saturated = last[~last["op"].isin(RELU_LIKE)]["saturated_fraction"].astype(float).max()
+    share = (last["dead_units"].astype(float) / last["units"].astype(float)).max()
+    found |= {name: float(one) for name, one in (("saturated", saturated), ("dead", share)) if one == one}
+    return found
+
+
+def _decay(rms: np.ndarray) -> float | None:
+    """|log10(first / last)| per layer; None where a layer is silent or there is one only."""
+    if len(rms) < 2 or not (np.isfinite(rms).all() and (rms > 0).all()):
+        return None
+    return float(abs(np.log10(rms[0] / rms[-1])) / (len(rms) - 1))

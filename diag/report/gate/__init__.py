@@ -1,0 +1,1 @@
+"""A gate's verdict for people and for machines."""

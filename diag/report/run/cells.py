@@ -1,0 +1,73 @@
+"""A table's numbers as text: a mean and its half-width become one cell, and what is best stands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diag.report.text import MISSING, number, plain
+from diag.suite.ranking import BEST, TIED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, whether it is a number, and whether it is `best`, `tied` with it, or neither."""
+
+    text: str
+    numeric: bool = False
+    mark: str = ""
+
+
+def shown(frame: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
+    """The headings and the rows of a table as people read it."""
+    columns = [str(one) for one in frame.columns if not _belongs(str(one), frame)]
+    rows = [
+        [_cell(name, row) for name in columns]
+        for row in (dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False))
+    ]
+    return [plain(one).replace("_", " ") for one in columns], rows
+
+
+def _belongs(name: str, frame: pd.DataFrame) -> bool:
+    """Whether a column is the `±` or the `mark` of another."""
+    stem, _, last = name.rpartition(" ")
+    return last in ("±", "mark") and stem in frame
+
+
+def _cell(name: str, row: dict[str, Any]) -> Cell:
+    value, half, mark = row[name], row.get(f"{name} ±"), row.get(f"{name} mark", "")
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return Cell("yes" if value else "no")
+    if isinstance(value, int) or hasattr(value, "bit_count"):
+        return Cell(str(int(value)), numeric=True)
+    try:
+        as_float = float(value) if not isinstance(value, str) else None
+    except (TypeError, ValueError):
+        as_float = None
+    if as_float is None:
+        return Cell(MISSING if value is None or value != value else plain(value))
+    text = number(as_float)
+    if half is not None and half == half:
+        text = with_half_width(as_float, float(half))
+    return Cell(text, numeric=True, mark=mark if mark in (BEST, TIED) else "")
+
+
+def with_half_width(mean: float, half: float) -> str:
+    """`0.934 ± 0.012`: both to the second digit of the half-width, where that is plain.
+
+    >>> with_half_width(0.93421, 0.0123), with_half_width(12.0, 0.0), with_half_width(312.4, 25.0)
+    ('0.934 ± 0.012', '12 ± 0', '312 ± 25')
+    """
+    import math
+
+    if not (math.isfinite(mean) and half > 0):
+        return f"{number(mean)} ± {number(half)}"
+    places = 1 - math.floor(math.log10(half))
+    if 0 <= places <= 6 and abs(mean) < 1e5:
+        return f"{mean:.{places}f} ± {half:.{places}f}"
+    if places < 0 and abs(mean) < 1e5:
+        return f"{mean:.0f} ± {half:.0f}"
+    return f"{number(mean)} ± {number(half, 2)}"

@@ -1,0 +1,44 @@
+"""A gallery of answers: one folder per suite, and a page that links them and shows each one's key picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diag.atomic import write_bytes, write_text
+from diag.gate.baseline import make_baseline
+from diag.report.run.document import Document, counted, document
+from diag.report.run.files import write_markdown
+from diag.report.run.markdown import text
+from diag.suite.run import Run, open_run
+
+
+def write_gallery(runs: Sequence[Path], folder: Path, *, trust: bool = False) -> Path:
+    """Write `SUITE/report.md`, its figures, `verdicts.json` and `baseline.json` for each run, and `README.md`.
+
+    Suites that are in the folder already and in none of the runs stay, and stay linked. Returns the README's path.
+    Raises: RunError for a run that cannot be read or was never judged; WriteError if the folder cannot be written.
+    """
+    for path in runs:
+        run = open_run(path, trust=trust)
+        _write_one(run, document(run), folder / run.suite.name)
+    return write_text(folder / "README.md", _index(folder))
+
+
+def _write_one(run: Run, content: Document, folder: Path) -> None:
+    write_markdown(content, folder)
+    write_bytes(folder / "verdicts.json", (run.folder / "verdicts.json").read_bytes())
+    write_text(folder / "baseline.json", make_baseline(run.folder).to_json())
+    first = content.pictures[0].name if content.pictures else ""
+    lines = [f"## [{text(content.suite)}]({content.suite}/report.md): {text(content.question)}", ""]
+    lines += [text(content.answer), "", counted(content.claims), ""]
+    if first:
+        alternative = text(content.pictures[0].caption).replace("[", "(").replace("]", ")")
+        lines += [f"![{alternative}]({content.suite}/figures/{first}.svg)", ""]
+    write_text(folder / "summary.md", "\n".join(lines))
+
+
+def _index(folder: Path) -> str:
+    summaries = sorted(folder.glob("*/summary.md"))
+    lines = ["# Reports", "", "What the suites found, each from a full run. `make reports` makes them again.", ""]
+    return "\n".join([*lines, *(one.read_text(encoding="utf-8") for one in summaries)])
