@@ -10,14 +10,15 @@ RUNS := build/runs
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench reports clean
+.PHONY: help demo test lint gate bench reports clean
 
 help:
 	@echo "make demo   install into $(VENV), diagnose two networks, write a page"
 	@echo "make test   install into $(VENV), then ruff, mypy and pytest"
 	@echo "make lint   ruff and mypy only"
+	@echo "make gate   hold the suite quick to reports/quick: does training still work as it did?"
 	@echo "make bench  what watching costs, in time and memory"
-	@echo "make reports  run every suite in full (an hour on two cores) and write reports/"
+	@echo "make reports  run every suite in full, an hour or two on two cores, and write reports/"
 	@echo "make clean  remove $(VENV) and what the tools left"
 
 demo: $(VENV)/.demo
@@ -31,13 +32,20 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The project's own regressions: the suite `quick` held to its baseline in reports/.
+gate: $(VENV)/.dev
+	rm -rf build/gate
+	$(BIN)/diag run quick --output build/gate
+	$(BIN)/diag gate build/gate --baseline reports/quick
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -p no:xdist
 
 # Exit code 1 is a claim that does not hold, which is what the reports are there to say.
 reports: $(VENV)/.dev
-	$(BIN)/diag run $(SUITES) --output $(RUNS) $(RESUME) || [ $$? = 1 ]
+	$(BIN)/diag run $(SUITES) --output $(RUNS) || [ $$? = 1 ]
 	$(BIN)/diag report $(addprefix $(RUNS)/,$(SUITES)) --gallery reports
+	$(BIN)/python -m tests.benchmarks.gate_rates
 
 clean:
 	rm -rf $(VENV) build dist diag-demo diag-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

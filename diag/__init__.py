@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diag.check import check as check
     from diag.gate.gate import gate as gate
+    from diag.prescribe.prescribe import prescribe as prescribe
     from diag.recipes.recipe import Recipe as Recipe
     from diag.report.diagnosis import Diagnosis as Diagnosis
     from diag.rules.finding import Finding as Finding
@@ -46,6 +47,7 @@ __all__ = [
     "check",
     "gate",
     "load_suite",
+    "prescribe",
     "rule",
     "run_suite",
     "watch",
@@ -67,6 +69,7 @@ _HOMES = {
     "Watch": "diag.watch",
     "Workload": "diag.train.workload",
     "check": "diag.check",
+    "prescribe": "diag.prescribe.prescribe",
     "rule": "diag.rules.registry",
     "watch": "diag.watch",
 }

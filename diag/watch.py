@@ -24,8 +24,10 @@ class Watch:
     nothing is registered on it, and it trains bit for bit as it would unwatched.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], every: int) -> None:
-        self._probe = Probe([model], optimizers, every=every)
+    def __init__(
+        self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], every: int, budget: float | None
+    ) -> None:
+        self._probe = Probe([model], optimizers, every=every, budget=budget)
         self._title = type(model).__name__
 
     def __enter__(self) -> Self:
@@ -68,13 +70,15 @@ def watch(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     every: int = 1,
+    budget: float | None = None,
 ) -> Watch:
     """Watch a model in your own training loop.
 
     Args: model, the module whose layers are measured. optimizer: its optimizer or optimizers; any that holds the
-    model's
-        parameters is also found when it first steps. every: measure each `every`-th step, starting with the first.
-    Raises: TargetError for a model that is no module, or `every` below 1.
+        model's parameters is also found when it first steps. every: measure each `every`-th step, from the first on.
+        budget: measure only as often as keeps the cost of watching below this share of the training's time, such as
+        0.02; `watch.trace.coverage["budget"]` says what it took and how many steps were seen.
+    Raises: TargetError for a model that is no module, `every` below 1, or a budget that is no share.
     Example:
         >>> with diag.watch(model) as watch:  # doctest: +SKIP
         ...     train(model)
@@ -84,6 +88,10 @@ def watch(
         raise TargetError(f"diag.watch takes a torch.nn.Module, got {type(model).__name__}")
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise TargetError(f"every is a whole number of steps from 1, got {every!r}")
+    if budget is not None and (isinstance(budget, bool) or not 0 < budget <= 1):
+        raise TargetError(
+            f"budget is a share of the training's time above 0 and at most 1, such as 0.02; got {budget!r}"
+        )
     if optimizer is None:
         optimizers: Sequence[torch.optim.Optimizer] = ()
     else:
@@ -91,4 +99,4 @@ def watch(
     for one in optimizers:
         if not isinstance(one, torch.optim.Optimizer):
             raise TargetError(f"diag.watch takes a torch.optim.Optimizer or several, got {type(one).__name__}")
-    return Watch(model, optimizers, every)
+    return Watch(model, optimizers, every, budget)

@@ -256,14 +256,6 @@ def figure_3(results):
     return panels(table, "step", "spread", panel="case", hue="layer", ylabel="std of activations")
 
 
-def saturation(results):
-    """Share of elements on the flat part of the sigmoid, four layers, over the training: mean over seeds."""
-    from diag.report.suite_figures import heat_map
-
-    rows = by_layer(results.table("layers", case="sigmoid, 4 layers"))
-    return heat_map(rows, "layer", "step", "saturated_fraction", label="share saturated", numbers=False)
-
-
 def spread_over_layers(results):
     """Standard deviations at initialization per tanh layer (figures 6 to 8); weight gradients of layer 1 left out."""
     from diag.report.suite_figures import panels
@@ -326,7 +318,6 @@ suite = diag.Suite(
     figures={
         "Figure 2: sigmoid activations over the training": figure_2,
         "Figure 3: spread of activations over the training": figure_3,
-        "Saturation of four sigmoid layers": saturation,
         "Spread over layers at initialization": spread_over_layers,
         "Figure 6: activations at initialization": figures_6_and_7(
             "activation",

@@ -75,8 +75,9 @@ def answer(results):
     )
     lead = {name: mean[20, name] - mean[20, "scratch"] for name in ("autoencoder", "gan")}
     first = max(lead, key=lead.get)
+    named = {"autoencoder": "the autoencoder", "gan": "the GAN"}[first]
     return (
-        f"Test accuracy on digits is, {said}. With the fewest labels the larger gain is the {first}'s, "
+        f"Test accuracy on digits is, {said}. With the fewest labels the larger gain is that of {named}, "
         f"{100 * lead[first]:+.1f} points."
     )
 

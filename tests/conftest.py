@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
+
+pytest_plugins = ["pytester"]
 
 # Two threads in a small step wait for each other longer than they compute, and the tests run in several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_notebook_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests run is noted in a folder of theirs, so that the user's own note of trusted suites stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

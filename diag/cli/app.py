@@ -13,8 +13,10 @@ from diag.cli.compare import compare
 from diag.cli.demo import demo
 from diag.cli.gate import baseline, gate
 from diag.cli.list import list_
+from diag.cli.prescribe import prescribe
 from diag.cli.report import report
 from diag.cli.run import run
+from diag.cli.scale import scale
 from diag.cli.watch import watch
 from diag.errors import DiagError
 
@@ -28,12 +30,14 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(check)
 # What stands after the script is the script's own, its --help and its options included.
 app.command(no_args_is_help=True, context_settings={"allow_interspersed_args": False})(watch)
+app.command(no_args_is_help=True)(prescribe)
 app.command(no_args_is_help=True)(run)
 app.command("list")(list_)
 app.command(no_args_is_help=True)(report)
 app.command(no_args_is_help=True)(compare)
 app.command(no_args_is_help=True)(gate)
 app.command(no_args_is_help=True)(baseline)
+app.command(no_args_is_help=True)(scale)
 app.command()(demo)
 
 

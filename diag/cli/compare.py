@@ -42,10 +42,12 @@ def compare(
     else:
         from rich.console import Console
 
+        from diag.report.text import plain
+
         console = Console(width=None if sys.stdout.isatty() else 140)
         console.print(side_by_side.summary(found), markup=False)
         for line in side_by_side.remarks(found)[:20]:
-            console.print(f"- {line}", markup=False)
+            console.print(f"- {plain(line)}", markup=False)
         if len(found.differing):
             console.print(side_by_side.terminal(found))
     if html is not None:

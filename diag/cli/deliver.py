@@ -55,6 +55,10 @@ class Delivery:
         else:
             sys.stdout.write(self._rendered(diagnosis).rstrip("\n") + "\n")
             sys.stdout.flush()
+        if self.format is Format.github:
+            from diag.report import github, markdown
+
+            github.append_summary(markdown.render(diagnosis))
         if self.html is not None:
             _say_written(diagnosis.to_html(self.html))
         if self.trace is not None:

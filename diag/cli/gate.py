@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -53,15 +53,18 @@ def gate(
 
     Exit codes: 0 pass or improvement, 1 regression, 2 these seeds cannot tell, or the two cannot be compared.
     """
-    if run is None and benchmark is None:
-        raise DiagError("nothing to hold: give a RUN with --baseline, or --benchmark FILE with --ratio")
     if (run is None) != (baseline is None):
         raise DiagError("a RUN needs a --baseline, and a --baseline a RUN")
+    if run is None and benchmark is None:
+        raise DiagError("nothing to hold: give a RUN with --baseline, or --benchmark FILE with --ratio")
     if (benchmark is None) != (not ratio):
         raise DiagError("--benchmark FILE needs at least one --ratio 'A/B<=X', and a --ratio a --benchmark")
+    if run is None and (format is not GateFormat.text or output is not None or margin):
+        raise DiagError("--format, --output and --margin are of a RUN: ratios of benchmarks are lines on stdout")
     codes = []
     if benchmark is not None:
-        codes.append(_ratios(benchmark, ratio or []))
+        # Beside a verdict for machines, stdout is the verdict's alone.
+        codes.append(_ratios(benchmark, ratio or [], sys.stdout if format is GateFormat.text else sys.stderr))
     if run is not None and baseline is not None:
         codes.append(_run(run, baseline, format, output, false_alarms, margin or []))
     raise typer.Exit(1 if 1 in codes else max(codes))
@@ -72,6 +75,7 @@ def _run(
 ) -> int:
     from diag.gate.gate import gate as hold
     from diag.report.gate import formats
+    from diag.report.github import append_summary
 
     verdict = hold(run, baseline, false_alarms=false_alarms, margins=_margins(margins))
     if output is not None:
@@ -84,7 +88,8 @@ def _run(
         formats.show(verdict, sys.stdout)
     else:
         sys.stdout.write(formats.render(verdict, format.value))
-    formats.step_summary(verdict)
+    if format is GateFormat.github:
+        append_summary(formats.markdown(verdict))
     return verdict.exit_code
 
 
@@ -101,12 +106,12 @@ def _margins(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _ratios(file: Path, ratios: list[str]) -> int:
+def _ratios(file: Path, ratios: list[str], stream: TextIO) -> int:
     from diag.gate.benchmark import hold_ratios
 
     worst = 0
     for one in hold_ratios(file, ratios):
-        sys.stdout.write(f"{one.answer}: {one.text}\n")
+        stream.write(f"{one.answer}: {one.text}\n")
         worst = max(worst, {"pass": 0, "regression": 1}[one.answer])
     return worst
 

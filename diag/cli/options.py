@@ -18,6 +18,7 @@ class Format(StrEnum):
     github = "github"
     junit = "junit"
     sarif = "sarif"
+    gitlab = "gitlab"
 
 
 class FailOn(StrEnum):

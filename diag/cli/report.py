@@ -41,12 +41,18 @@ def report(
         if not one.exists():
             raise DiagError(f"no run at {one}: expected a folder such as diag-runs/quick-001, or a trace's file")
     if gallery is not None:
+        if html is not None or output is not None or format is not None:
+            raise DiagError("--gallery DIR writes files of its own: leave out --html, --output and --format")
+        if file := next((one for one in runs if one.is_file()), None):
+            raise DiagError(f"--gallery takes runs' folders, and {file} is a file")
         from diag.report.run.gallery import write_gallery
 
         _say(write_gallery(runs, gallery, trust=trust))
         return
     if len(runs) > 1 and (html is not None or output is not None):
         raise DiagError("--html and --output take one RUN; several go into a --gallery DIR")
+    if len(runs) > 1 and format not in (None, Format.text, Format.markdown):
+        raise DiagError(f"--format {format.value} takes one RUN: several would not be one document")
     for one in runs:
         if one.is_file():
             _trace(one, format or Format.text, html, output)

@@ -73,32 +73,54 @@ def make_baseline(path: str | Path) -> Baseline:
             f"{path} is unfinished, and a gate on half a run would pass what it never saw: --resume it first"
         )
     records = folder.records()
-    if header.get("trials") is not None and len(records) < header["trials"]:
+    trials = header.get("trials", len(records))
+    if len(records) < trials:
+        raise RunError(f"{path} lacks {trials - len(records)} of {trials} trials: --resume it first")
+    if len(records) > trials:
         raise RunError(
-            f"{path} lacks {header['trials'] - len(records)} of {header['trials']} trials: --resume it first"
+            f"{path} holds {len(records) - trials} trials of an earlier version of its suite: run it anew elsewhere"
         )
     trained = [one for one in records if "recipe" in one.content]
     if not trained:
         raise GateError(f"{path} trained no recipe: there is nothing that a gate could compare")
-    verdicts = json.loads((folder.path / "verdicts.json").read_text(encoding="utf-8"))
     return Baseline(
         suite=header["suite"],
         settings=header["settings"],
-        environment={key: trained[0].environment.get(key) for key in ENVIRONMENT},
-        cases=_cases(trained),
-        claims={one["statement"]: one["verdict"] for one in verdicts["claims"]},
+        environment={key: _environment(trained, key) for key in ENVIRONMENT},
+        cases=_cases(trained, path),
+        claims=_verdicts(folder.path / "verdicts.json"),
         commit=header.get("commit"),
         origin=str(path),
     )
 
 
-def _cases(records: list[Record]) -> dict[str, CaseValues]:
+def _verdicts(file: Path) -> dict[str, str]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {str(one["statement"]): str(one["verdict"]) for one in content["claims"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is missing or damaged ({type(error).__name__}: {error}): --resume the run") from None
+
+
+def _environment(trained: list[Record], key: str) -> Any:
+    """What the trials agree on; where they do not, all that they say, as text."""
+    found = list({str(value): value for one in trained if (value := one.environment.get(key)) is not None}.values())
+    return found[0] if len(found) == 1 else " and ".join(sorted(map(str, found))) or None
+
+
+def _cases(records: list[Record], path: str | Path) -> dict[str, CaseValues]:
     groups: dict[str, list[Record]] = {}
     for one in sorted(records, key=lambda one: one.seed):
         groups.setdefault(one.case, []).append(one)
     found = {}
     for name, group in sorted(groups.items()):
-        rows = [gated(one) for one in group]
+        if any(one.content != group[0].content for one in group):
+            raise RunError(f"{path} holds trials of '{name}' with two recipes: run it anew elsewhere")
+        try:
+            rows = [gated(one) for one in group]
+        except (KeyError, ValueError, TypeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise RunError(f"{path} holds a damaged trial of '{name}' ({what}): remove it and --resume") from None
         metrics = {
             metric: [row.get(metric, math.nan) for row in rows]
             for metric in METRICS
@@ -109,23 +131,26 @@ def _cases(records: list[Record]) -> dict[str, CaseValues]:
 
 
 def load_baseline(path: str | Path) -> Baseline:
-    """A baseline from its file, from a folder that holds `baseline.json`, or from a run's folder.
+    """A baseline from a run's folder, from its file, or from a folder that holds `baseline.json`.
 
+    A run's trials come first: a `baseline.json` beside them may be older than they are.
     Raises: GateError or RunError, in one line, for anything else, a damaged file, or a newer version.
     """
     path = Path(path)
-    if path.is_dir() and not (path / FILE).is_file():
-        if not (path / "run.json").is_file():
-            raise GateError(f"{path} holds neither {FILE} nor a run: make one with 'diag baseline RUN --output {path}'")
+    if (path / "run.json").is_file():
         return make_baseline(path)
+    if path.is_dir() and not (path / FILE).is_file():
+        raise GateError(f"{path} holds neither {FILE} nor a run: make one with 'diag baseline RUN --output {path}'")
     file = path / FILE if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["schema"] > SCHEMA_VERSION:
             raise GateError(f"{file} was written by a newer diag (schema {content['schema']}): upgrade diag")
         cases = {str(name): _case(value) for name, value in content["cases"].items()}
+        if not cases:
+            raise ValueError("it has no case")
         return Baseline(
-            content["suite"], content["settings"], content["environment"], cases,
+            str(content["suite"]), {**content["settings"]}, {**content["environment"]}, cases,
             {str(key): str(value) for key, value in content["claims"].items()}, content.get("commit"), str(file),
         )  # fmt: skip
     except FileNotFoundError:
@@ -138,10 +163,15 @@ def load_baseline(path: str | Path) -> Baseline:
 
 def _case(value: dict[str, Any]) -> CaseValues:
     seeds = [int(one) for one in value["seeds"]]
-    metrics = {name: [float(one) for one in value[name]] for name in METRICS if name in value}
+    metrics = {name: [float(one) for one in value[name]] for name in value if name not in ("content", "seeds")}
     for name, values in metrics.items():
+        if name not in METRICS:
+            # Left out, a metric that was renamed would never be held to anything again.
+            raise ValueError(f"'{name}' is no metric of this version of diag")
         if len(values) != len(seeds):
             raise ValueError(f"{name} has {len(values)} values for {len(seeds)} seeds")
     if not seeds or not metrics:
         raise ValueError("a case without seeds or metrics")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a case that has a seed twice")
     return CaseValues(dict(value["content"]), seeds, metrics)

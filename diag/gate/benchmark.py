@@ -16,7 +16,7 @@ from typing import Any, Literal
 from diag.errors import nearest
 from diag.gate.metrics import GateError
 
-_RATIO = re.compile(r"^\s*(?P<above>.+?)\s*/\s*(?P<below>.+?)\s*(?P<sign><=|<)\s*(?P<limit>[0-9.eE+-]+)\s*$")
+_RATIO = re.compile(r"^\s*(?P<names>.+?)\s*<=?\s*(?P<limit>[0-9.eE+-]+)\s*$")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def hold_ratios(file: Path, ratios: list[str]) -> list[RatioVerdict]:
 
     The interval is that of the ratio of medians, from each benchmark's interquartile range over the root of its rounds
     (the standard error of a median is about 1.25 sd / sqrt(n), and sd about iqr / 1.35), two standard errors wide.
-    Raises: GateError for a file that is no pytest-benchmark JSON, an unknown benchmark, or a ratio that cannot be read.
+    Raises: GateError for a file that is no pytest-benchmark JSON, a benchmark that is unknown or was run once, or a
+        ratio that cannot be read.
     """
     known = _benchmarks(file)
     return [_judge(text, known) for text in ratios]
@@ -45,7 +46,12 @@ def hold_ratios(file: Path, ratios: list[str]) -> list[RatioVerdict]:
 def _benchmarks(file: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {one["name"]: dict(one["stats"]) for one in content["benchmarks"]}
+        # Two modules may hold benchmarks of one name: their full names, with the file, tell them apart.
+        names = [one["name"] for one in content["benchmarks"]]
+        pairs = [(one.get("fullname", one["name"]), dict(one["stats"])) for one in content["benchmarks"]]
+        return dict(pairs) | {
+            name: stats for name, (_, stats) in zip(names, pairs, strict=True) if names.count(name) == 1
+        }
     except FileNotFoundError:
         raise GateError(f"no file {file}: make one with 'pytest --benchmark-json={file}'") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -58,19 +64,38 @@ def _judge(text: str, known: dict[str, dict[str, Any]]) -> RatioVerdict:
         limit = float(match["limit"]) if match else math.nan
     except ValueError:
         limit = math.nan
-    if match is None or not limit > 0:
+    if match is None or not 0 < limit < math.inf or "/" not in match["names"]:
         raise GateError(f"a ratio reads 'A/B<=1.2', with the names of two benchmarks; got '{text}'")
-    for name in (match["above"], match["below"]):
-        if name not in known:
-            raise GateError(f"no benchmark '{name}' in the file{nearest(name, known)}")
-    above, below = known[match["above"]], known[match["below"]]
-    ratio = above["median"] / below["median"]
-    error = ratio * math.hypot(_relative_error(above), _relative_error(below))
+    names = _two_names(match["names"], known)
+    (above, error_above), (below, error_below) = (_median(name, known[name]) for name in names)
+    ratio = above / below
+    error = ratio * math.hypot(error_above, error_below)
     low, high = ratio - 2 * error, ratio + 2 * error
     worse = low > limit
-    words = f"{match['above']} / {match['below']} = {ratio:.3g} [{low:.3g}, {high:.3g}], limit {limit:g}"
+    words = f"{names[0]} / {names[1]} = {ratio:.3g} [{low:.3g}, {high:.3g}], limit {limit:g}"
     return RatioVerdict(words, ratio, low, high, limit, "regression" if worse else "pass")
 
 
-def _relative_error(stats: dict[str, Any]) -> float:
-    return 1.25 / 1.35 * float(stats["iqr"]) / math.sqrt(max(1, int(stats["rounds"]))) / float(stats["median"])
+def _two_names(text: str, known: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """The names on both sides of that slash which leaves two benchmarks: a name may hold slashes itself."""
+    parts = text.split("/")
+    splits = [("/".join(parts[:i]).strip(), "/".join(parts[i:]).strip()) for i in range(1, len(parts))]
+    for above, below in splits:
+        if above in known and below in known:
+            return above, below
+    unknown = next((name for name in splits[0] if name not in known), text)
+    raise GateError(f"no benchmark '{unknown}' in the file, or several of that name{nearest(unknown, known)}")
+
+
+def _median(name: str, stats: dict[str, Any]) -> tuple[float, float]:
+    """A benchmark's median, and its relative standard error."""
+    try:
+        median, spread, rounds = float(stats["median"]), float(stats["iqr"]), int(stats["rounds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise GateError(f"the benchmark '{name}' has no median, iqr and rounds ({type(error).__name__})") from None
+    if rounds < 2 or not (0 < median < math.inf and 0 <= spread < math.inf):
+        raise GateError(
+            f"the benchmark '{name}' has {rounds} rounds, a median of {median:g} and an iqr of {spread:g}: a ratio "
+            "needs at least two rounds that took time"
+        )
+    return median, 1.25 / 1.35 * spread / math.sqrt(rounds) / median

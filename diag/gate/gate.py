@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from diag.gate.baseline import Baseline, CaseValues, load_baseline
-from diag.gate.judge import FALSE_ALARMS, Answer, Check, Sample, judge
-from diag.gate.metrics import GateError, Metric, chosen_margins
+from diag.gate.baseline import Baseline, load_baseline
+from diag.gate.judge import FALSE_ALARMS, Answer, Check, judge
+from diag.gate.metrics import METRICS, GateError, Metric, chosen_margins
+from diag.gate.samples import Sample, pooled_sample, samples_of
 
 if TYPE_CHECKING:
     from diag.suite.run import Run
 
-BEYOND = 100.0
-"""Margins beyond the worst finite value at which a value that is not finite is counted."""
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says. answer: regression if any check or claim is one; else "cannot tell" if the mean over all cases
-    could not be shown to be within some margin; else improvement or pass. pooled: those means, checks: case by case.
+    """What a gate says. answer: regression if any check or claim is one; else "cannot tell" if there is one of those
+    that decide; else improvement or pass. pooled: means over all cases, checks: case by case.
 
     claims: those that held and now do not. remarks: what differs without being a regression.
     """
@@ -48,6 +44,14 @@ class Verdict:
         """The checks that failed, the surest first; the means over all cases before single ones."""
         failed = [one for one in (*self.pooled, *self.checks) if one.answer == "regression"]
         return sorted(failed, key=lambda one: (bool(one.case), one.p))
+
+    @property
+    def undecided(self) -> list[Check]:
+        """Those that cannot be told and leave the gate without an answer: means over all cases, the single cases of
+        metrics that have no such mean, and those whose worst trials hide a regression."""
+        pooled = {one.metric for one in self.pooled}
+        decide = [*self.pooled, *(one for one in self.checks if one.hidden or one.metric not in pooled)]
+        return [one for one in decide if one.answer == "cannot tell"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -75,33 +79,47 @@ def gate(
     Raises: GateError or RunError, in one line, where the two cannot be held together: another suite, other recipes,
         trials or metrics that are missing, a damaged file.
     """
-    old = baseline if isinstance(baseline, Baseline) else load_baseline(baseline)
-    new = load_baseline(run if isinstance(run, (str, Path)) else run.folder)
     if not 0 < false_alarms < 0.5:
         raise GateError(f"the chance of a false alarm lies between 0 and 0.5, got {false_alarms}")
-    return compare(new, old, false_alarms, chosen_margins(dict(margins or {})))
+    metrics = chosen_margins(dict(margins or {}))
+    old = baseline if isinstance(baseline, Baseline) else load_baseline(baseline)
+    folder = Path(run if isinstance(run, (str, Path)) else run.folder)
+    if not folder.exists():
+        raise GateError(f"no run at {folder}: expected the folder of a finished 'diag run'")
+    return compare(load_baseline(folder), old, false_alarms, metrics)
 
 
 def compare(new: Baseline, old: Baseline, false_alarms: float, metrics: Mapping[str, Metric]) -> Verdict:
     """`gate`, for two sets of measurements."""
     _check_comparable(new, old)
+    gaps: list[str] = []
     remarks = _environment(new, old)
-    samples = []
-    for case, values in old.cases.items():
-        samples += _samples(case, values, new.cases[case], metrics, remarks)
-    pooled = [one for name in metrics if (one := _pooled(name, samples)) is not None]
-    judged = judge([*pooled, *samples], false_alarms)
-    over_all, single = judged[: len(pooled)], judged[len(pooled) :]
+    samples = [
+        sample
+        for case, values in old.cases.items()
+        for sample in samples_of(case, values, new.cases[case], metrics, gaps, remarks)
+    ]
+    if not samples and not gaps:
+        raise GateError(f"{old.origin or 'the baseline'} has no metric with two seeds: run its suite with --seeds 5")
+    over_all, single = judge_all(samples, false_alarms)
     claims, changed = _claims(new, old)
-    answers = {one.answer for one in judged}
-    answer: Answer = "pass"
-    if claims or "regression" in answers:
-        answer = "regression"
-    elif any(one.answer == "cannot tell" for one in over_all):
-        answer = "cannot tell"
-    elif "improvement" in answers:
-        answer = "improvement"
-    return Verdict(answer, new.suite, old.origin, single, over_all, claims, remarks + changed, false_alarms)
+    found = Verdict("pass", new.suite, old.origin, single, over_all, claims, remarks + changed, false_alarms)
+    if claims or found.regressions:
+        # What is missing is the regression's, too, more often than not: a network that died has no statistics.
+        return replace(found, answer="regression", remarks=gaps + found.remarks)
+    if gaps:
+        raise GateError(gaps[0] + (f" (and {len(gaps) - 1} more like this)" if gaps[1:] else ""))
+    if found.undecided:
+        return replace(found, answer="cannot tell")
+    better = any(one.answer == "improvement" for one in (*over_all, *single))
+    return replace(found, answer="improvement") if better else found
+
+
+def judge_all(samples: list[Sample], false_alarms: float) -> tuple[list[Check], list[Check]]:
+    """The means over all cases, and every case, judged together."""
+    pooled = [one for name in METRICS if (one := pooled_sample(name, samples)) is not None]
+    judged = judge([*pooled, *samples], false_alarms)
+    return judged[: len(pooled)], judged[len(pooled) :]
 
 
 def _check_comparable(new: Baseline, old: Baseline) -> None:
@@ -143,73 +161,6 @@ def _claims(new: Baseline, old: Baseline) -> tuple[list[str], list[str]]:
         now = new.claims.get(statement)
         if verdict == "holds" and now == "does not hold":
             broken.append(statement)
-        elif now is not None and now != verdict:
-            remarks.append(f"claim '{statement}': {verdict} -> {now}")
+        elif now != verdict:
+            remarks.append(f"claim '{statement}': {verdict} -> {now or 'no longer judged'}")
     return broken, remarks
-
-
-def _samples(
-    case: str, old: CaseValues, new: CaseValues, metrics: Mapping[str, Metric], remarks: list[str]
-) -> list[Sample]:
-    found = []
-    for name, metric in metrics.items():
-        if name in old.metrics and name not in new.metrics:
-            raise GateError(f"the run measured no {name} for '{case}', the baseline did: is a look or a measure gone?")
-        if name not in old.metrics:
-            if name in new.metrics and (text := f"{name} is not in the baseline: not compared") not in remarks:
-                remarks.append(text)
-            continue
-        if (sample := _sample(case, metric, old, new)) is not None:
-            found.append(sample)
-    return found
-
-
-def _sample(case: str, metric: Metric, old: CaseValues, new: CaseValues) -> Sample | None:
-    """The two sides of one metric, paired by seed where one side's seeds are all among the other's; None where both
-    sides did not measure it in two trials.
-
-    Raises: GateError if the new side lacks what the baseline has.
-    """
-    one, other = (_by_seed(side, metric.name) for side in (old, new))
-    if len(one) < 2:
-        return None
-    if len(other) < 2:
-        raise GateError(
-            f"'{case}' has {len(other)} trials with {metric.name}, the baseline {len(one)}: a gate needs at least two"
-        )
-    margin = metric.margin_at(float(np.mean([v for v in one.values() if math.isfinite(v)] or [math.inf])))
-    sign = -1.0 if metric.better == "high" else 1.0
-    shared = sorted(set(one) & set(other))
-    paired = len(shared) >= 2 and len(shared) == min(len(one), len(other))
-    before, after = (
-        np.array([sign * side[seed] for seed in (shared if paired else sorted(side))]) for side in (one, other)
-    )
-    return Sample(case, metric, margin, *_finite(before, after, margin), paired=paired)
-
-
-def _by_seed(values: CaseValues, metric: str) -> dict[int, float]:
-    pairs = zip(values.seeds, values.metrics[metric], strict=True)
-    return {seed: value for seed, value in pairs if not math.isnan(value)}
-
-
-def _finite(one: np.ndarray, other: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """A loss that is infinite is as bad as can be, but no mean can hold it."""
-    whole = np.concatenate([one, other])
-    finite = whole[np.isfinite(whole)]
-    worst = (float(finite.max()) if len(finite) else 0.0) + BEYOND * margin
-    return np.where(np.isfinite(one), one, worst), np.where(np.isfinite(other), other, worst)
-
-
-def _pooled(name: str, samples: list[Sample]) -> Sample | None:
-    """The mean over all cases by seed, in margins: many recipes see what none of them could show alone.
-
-    None for fewer than two cases, or where their seeds are not the same.
-    """
-    own = [one for one in samples if one.metric.name == name]
-    sizes = {(len(one.baseline), len(one.new), one.paired) for one in own}
-    if len(own) < 2 or len(sizes) > 1:
-        return None
-    baseline = np.mean([one.baseline / one.margin for one in own], axis=0)
-    new = np.mean([one.new / one.margin for one in own], axis=0)
-    scale = float(np.mean([one.margin for one in own]))
-    return Sample("", own[0].metric, scale, baseline * scale, new * scale, own[0].paired)

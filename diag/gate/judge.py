@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-from diag.gate.metrics import Metric
+from diag.gate.samples import RESOLUTION, Sample, spread
 from diag.suite.ranking import holm
 
 Answer = Literal["pass", "regression", "improvement", "cannot tell"]
@@ -16,18 +17,21 @@ FALSE_ALARMS = 0.01
 """The chance that a gate with nothing to find reports a regression, over all its comparisons together (Holm 1979)."""
 EQUIVALENCE = 0.05
 """The one-sided level at which a change is shown to be below the margin (Schuirmann 1987)."""
-RESOLUTION = 0.2
-"""No spread over seeds is believed to be less than this share of the margin: five equal values are no proof."""
+POWER = 0.9
+"""The chance with which `Check.needed` seeds settle a comparison whose harm and spread are those that were seen."""
 MOST_SEEDS = 1000
+CAPS = 16
+"""Bounds that are tried between two neighboring values."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One comparison. harm: how much worse the new mean is, in the metric's unit (negative: better).
 
-    low, high: its two-sided 90 % interval, whose ends are the one-sided tests'. p: of "the harm is at most the margin".
-    seeds: of the smaller side. needed: seeds that would settle it, where `answer` is "cannot tell". case: "" for the
-    mean over all cases.
+    low, high: its two-sided 90 % interval, whose ends are the one-sided tests'. p: of "the harm is at most the margin",
+    by Holm's method over all comparisons. seeds: of the smaller side. case: "" for the mean over all cases. Where
+    `answer` is "cannot tell", needed: seeds that would settle it; hidden: it would be a regression if its worst trials
+    were less bad, so that only their distance from the others keeps it from being one.
     """
 
     case: str
@@ -43,38 +47,7 @@ class Check:
     seeds: int
     paired: bool
     needed: int | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The two sides of one comparison, as numbers of which more is worse."""
-
-    case: str
-    metric: Metric
-    margin: float
-    baseline: np.ndarray
-    new: np.ndarray
-    paired: bool
-
-    @property
-    def harm(self) -> float:
-        """The mean of the new minus that of the baseline."""
-        return float(self.new.mean() - self.baseline.mean())
-
-    def spread(self) -> tuple[float, float]:
-        """The standard error of `harm` and its degrees of freedom: of the differences if paired, else Welch's."""
-        least = RESOLUTION * self.margin
-        if self.paired:
-            sd = max(_sd(self.new - self.baseline), least)
-            return sd / math.sqrt(len(self.new)), len(self.new) - 1
-        parts = [max(_sd(one), least) ** 2 / len(one) for one in (self.baseline, self.new)]
-        sizes = [len(one) - 1 for one in (self.baseline, self.new)]
-        freedom = sum(parts) ** 2 / sum(part**2 / size for part, size in zip(parts, sizes, strict=True))
-        return math.sqrt(sum(parts)), freedom
-
-
-def _sd(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1))
+    hidden: bool = False
 
 
 def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Check]:
@@ -84,23 +57,47 @@ def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Che
     chance of one false "regression" is at most `false_alarms`. What is neither shown to be worse nor better passes if
     its harm is shown to be below the margin (one-sided, `EQUIVALENCE`), and "cannot tell" otherwise.
     """
-    worse = holm([_p_above(one, one.harm - one.margin) for one in samples])
-    better = holm([_p_above(one, -one.harm - one.margin) for one in samples])
-    return [_check(one, p, gain, false_alarms) for one, p, gain in zip(samples, worse, better, strict=True)]
+    if not samples:
+        return []
+    from scipy import special
+
+    harm, margin = (np.array([getattr(one, name) for one in samples]) for name in ("harm", "margin"))
+    error, freedom = np.array([one.spread for one in samples]).T
+    raw = special.stdtr(freedom, -(harm - margin) / error)
+    worse = holm(raw.tolist())
+    capped = holm([_capped_p(one) if one.harm > one.margin else float(p) for one, p in zip(samples, raw, strict=True)])
+    better = holm(special.stdtr(freedom, -(-harm - margin) / error).tolist())
+    half = special.stdtrit(freedom, 1 - EQUIVALENCE) * error
+    level = false_alarms / len(samples)
+    checks = [
+        _check(one, float(width), p, gain, false_alarms, level)
+        for one, width, p, gain in zip(samples, half, worse, better, strict=True)
+    ]
+    return [
+        replace(one, hidden=True) if p < false_alarms and one.answer == "cannot tell" else one
+        for one, p in zip(checks, capped, strict=True)
+    ]
 
 
-def _p_above(sample: Sample, distance: float) -> float:
-    from scipy import stats
+def _capped_p(sample: Sample) -> float:
+    """The least p when values above some bound are taken for that bound: harm that is added to a trial cannot raise it.
 
-    error, freedom = sample.spread()
-    return float(stats.t.sf(distance / error, freedom))
+    Student's t can fall when one trial becomes worse, since the spread grows faster than the mean.
+    """
+    from scipy import special
+
+    values = np.sort(sample.new - sample.baseline if sample.paired else sample.new)
+    last = len(values) - 1
+    caps = np.interp(np.linspace(0, last, CAPS * last + 1), np.arange(last + 1), values)
+    capped = np.minimum(values, caps[:, None])
+    own = np.maximum(capped.var(axis=1, ddof=1), (RESOLUTION * sample.margin) ** 2)
+    variances = (own,) if sample.paired else (sample.variances[0], own)
+    error, freedom = spread(variances, sample.sizes)
+    harm = capped.mean(axis=1) - (0.0 if sample.paired else sample.means[0])
+    return float(special.stdtr(freedom, -(harm - sample.margin) / error).min())
 
 
-def _check(sample: Sample, worse: float, better: float, false_alarms: float) -> Check:
-    from scipy import stats
-
-    error, freedom = sample.spread()
-    half = float(stats.t.ppf(1 - EQUIVALENCE, freedom)) * error
+def _check(sample: Sample, half: float, worse: float, better: float, false_alarms: float, level: float) -> Check:
     harm = sample.harm
     answer: Answer
     if worse < false_alarms:
@@ -110,34 +107,43 @@ def _check(sample: Sample, worse: float, better: float, false_alarms: float) -> 
     else:
         answer = "pass" if harm + half < sample.margin else "cannot tell"
     sign = -1.0 if sample.metric.better == "high" else 1.0
+    before, after = sample.means
     return Check(
         case=sample.case,
         metric=sample.metric.name,
-        baseline=sign * float(sample.baseline.mean()),
-        new=sign * float(sample.new.mean()),
+        baseline=sign * before,
+        new=sign * after,
         harm=harm,
         low=harm - half,
         high=harm + half,
         margin=sample.margin,
         p=worse,
         answer=answer,
-        seeds=min(len(sample.baseline), len(sample.new)),
+        seeds=min(sample.sizes),
         paired=sample.paired,
-        needed=needed(sample) if answer == "cannot tell" else None,
+        needed=needed(sample, level) if answer == "cannot tell" else None,
     )
 
 
-def needed(sample: Sample) -> int | None:
-    """The seeds at which the harm seen would be shown to be below the margin, or above it, at `EQUIVALENCE`; None if
-    more than `MOST_SEEDS`."""
-    from scipy import stats
+def needed(sample: Sample, level: float = FALSE_ALARMS) -> int | None:
+    """The least seeds n, of both sides, that settle a comparison with the chance `POWER`; None beyond `MOST_SEEDS`.
 
-    error, _ = sample.spread()
-    size = len(sample.new) if sample.paired else min(len(sample.baseline), len(sample.new))
-    one = error * math.sqrt(size)
-    distance = abs(sample.margin - sample.harm)
-    for seeds in range(size + 1, MOST_SEEDS + 1):
-        freedom = seeds - 1 if sample.paired else 2 * (seeds - 1)
-        if float(stats.t.ppf(1 - EQUIVALENCE, freedom)) * one / math.sqrt(seeds) < distance:
-            return seeds
-    return None
+    (t(1 - alpha) + t(POWER)) sqrt(variance / n) < |margin - harm|, with the harm and the variance that were seen.
+    alpha: where the harm is below the margin, `EQUIVALENCE`, else `level`: that of one comparison among all.
+    """
+    distance = sample.margin - sample.harm
+    quantiles = _quantiles(EQUIVALENCE if distance > 0 else level, sample.paired)
+    enough = quantiles * math.sqrt(sum(sample.variances)) < abs(distance)
+    enough[: min(sample.sizes) - 1] = False
+    return int(np.argmax(enough)) + 2 if enough.any() else None
+
+
+@lru_cache(maxsize=64)
+def _quantiles(alpha: float, paired: bool) -> np.ndarray:
+    """(t(1 - alpha) + t(POWER)) / sqrt(n) for n from 2 to `MOST_SEEDS`."""
+    from scipy import special
+
+    seeds = np.arange(2, MOST_SEEDS + 1)
+    freedom = seeds - 1 if paired else 2 * (seeds - 1)
+    found: np.ndarray = (special.stdtrit(freedom, 1 - alpha) + special.stdtrit(freedom, POWER)) / np.sqrt(seeds)
+    return found

@@ -47,11 +47,13 @@ METRICS = {
         Metric("diverged", "low", 0.25, 0.0, "share of the trials", "trainings that diverged"),
         Metric(
             "gradient_decay", "low", 0.02, 0.0, "decades per layer",
-            "|log10 of the gradient's rms, first over last layer| / layers between, at the first step",
+            "|log10 of the gradient's rms, first over last layer| / layers between, at the first step; "
+            "infinite where a layer is silent",
         ),
         Metric(
             "activation_decay", "low", 0.02, 0.0, "decades per layer",
-            "|log10 of the activations' rms, last over first layer| / layers between, at the first step",
+            "|log10 of the activations' rms, last over first layer| / layers between, at the first step; "
+            "infinite where a layer is silent",
         ),
         Metric("saturated", "low", 0.05, 0.0, "share", "saturated elements of the worst layer, at the last look"),
         Metric("dead", "low", 0.05, 0.0, "share", "units of the worst layer, zero on the whole batch of the last look"),
@@ -97,7 +99,9 @@ def of_layers(frame: pd.DataFrame) -> dict[str, float]:
     found = {}
     for name, kind in (("activation_decay", "activation"), ("gradient_decay", "gradient")):
         rows = sites[(sites["kind"] == kind) & (sites["step"] == sites["step"].min())].sort_values("order")
-        decay = _decay(rows.groupby("site", sort=False)["rms"].first().to_numpy(float))
+        # Where no element is finite the trace has no rms: that layer was measured, and nothing came through it.
+        rms = rows["rms"].astype(float).mask(rows["rms"].isna() & (rows["nonfinite"] > 0), math.inf)
+        decay = _decay(rms.groupby(rows["site"], sort=False).first().to_numpy(float))
         if decay is not None:
             found[name] = decay
     last = sites[(sites["kind"] == "activation") & (sites["step"] == sites["step"].max())]
@@ -108,7 +112,9 @@ def of_layers(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _decay(rms: np.ndarray) -> float | None:
-    """|log10(first / last)| per layer; None where a layer is silent or there is one only."""
-    if len(rms) < 2 or not (np.isfinite(rms).all() and (rms > 0).all()):
+    """|log10(first / last)| per layer, infinite where one is silent or not finite; None for fewer than two layers."""
+    if len(rms) < 2 or np.isnan(rms).any():
         return None
+    if not (np.isfinite(rms).all() and (rms > 0).all()):
+        return math.inf
     return float(abs(np.log10(rms[0] / rms[-1])) / (len(rms) - 1))

@@ -158,6 +158,12 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     notes = list(dict.fromkeys(probe.notes))
     if recorder.stride > recorder.every:
         notes.append(f"after step 30 only every {recorder.stride}th step was kept, to bound the trace")
+    if probe.budget is not None:
+        own = probe.budget
+        notes.append(
+            f"to stay below {100 * own.share:g} % of the training's time, {own.measured} of {own.steps} steps were "
+            f"measured; it took {100 * own.cost:.2g} %, and what happened in the others was not seen"
+        )
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")
     if probe.forward.unmeasurable:
@@ -173,6 +179,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     return {
         "steps": recorder.step,
         "measured_steps": len(measured),
+        **({} if probe.budget is None else {"budget": probe.budget.to_dict()}),
         "training_passes": probe.forward.training_passes,
         "evaluation_passes": probe.forward.evaluation_passes,
         "ran_without_gradient": _without_gradient(probe),

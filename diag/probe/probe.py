@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from diag.probe.assemble import assemble
 from diag.probe.backward import Backward
+from diag.probe.budget import Budget
 from diag.probe.eager import enter_eager, leave_eager
 from diag.probe.forward import Forward
 from diag.probe.parameters import Parameters
@@ -23,7 +24,8 @@ class Probe:
     """Measures every `every`-th step of the models it is given, or, with `discover`, of every model that trains.
 
     A step ends with an optimizer's step; several optimizers stepping one after another share it. Without an optimizer,
-    `end_step` ends it. After `max_steps` steps it stops by itself.
+    `end_step` ends it. After `max_steps` steps it stops by itself. budget: measure only as often as keeps the cost
+    below this share of the training's time.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class Probe:
         optimizers: Sequence[Optimizer] = (),
         *,
         every: int = 1,
+        budget: float | None = None,
         discover: bool = False,
         window: int = 10,
         max_steps: int | None = None,
     ) -> None:
         self.sites = Sites()
-        self.recorder = Recorder(window, every)
+        self.budget = None if budget is None else Budget(budget)
+        self.recorder = Recorder(window, every, self.budget)
         self.backward = Backward(self.recorder, self.sites)
         self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
         self.parameters = Parameters(self.sites, self.recorder)
@@ -68,6 +72,8 @@ class Probe:
         self.backward.install()
         self.parameters.install()
         self.forward.install()
+        if self.budget is not None:
+            self.budget.begin()
 
     def stop(self) -> None:
         """Stop watching and leave nothing behind. What was begun and not ended is kept as a last step."""
@@ -136,6 +142,7 @@ class Probe:
         """Close a step that has been ended. It waits for the next pass, since another optimizer may belong to it."""
         if self._ended_by is None:
             return
+        step, measured = self.recorder.step, self.recorder.measures_step
         self.recorder.end_step(lr=self._ended_lr, optimizer=self._ended_by, loss=self._loss, batch=self._batch)
         self.backward.end_step()
         self.parameters.end_step()
@@ -143,8 +150,12 @@ class Probe:
         self._stepped.clear()
         if self.active and self.max_steps is not None and self.recorder.step >= self.max_steps:
             self.stop()
+        if self.budget is not None:
+            self.budget.end(step, measured)
         if self.active and not self.recorder.measures_step:
             self.forward.remove()
+        if self.budget is not None:
+            self.budget.begin()
 
     def trace(self) -> Trace:
         """What has been seen so far, as tables."""

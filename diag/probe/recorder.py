@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diag.probe.budget import Budget
 from diag.probe.buffer import Buffer
 from diag.probe.death import Death
 from diag.stats import fields
@@ -25,9 +26,10 @@ _Loss = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 class Recorder:
     """Takes measurements without waiting for the device; merges them per (site, call, kind) when the step ends."""
 
-    def __init__(self, window: int = 10, every: int = 1) -> None:
+    def __init__(self, window: int = 10, every: int = 1, budget: Budget | None = None) -> None:
         self.step = 0
         self.every = every
+        self.budget = budget
         self.death = Death(window)
         self.steps: list[dict[str, Any]] = []
         self.unit_rows: list[tuple[int, ...]] = []
@@ -169,6 +171,8 @@ class Recorder:
     @property
     def measures_step(self) -> bool:
         """Whether the open step is one that is asked for and will be kept."""
+        if self.budget is not None and not self.budget.measures(self.step):
+            return False
         return self.step % self.every == 0 and (self.step < _KEPT_STEPS or self.step % self.stride == 0)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 
 from diag.errors import DiagError, nearest
-from diag.report import github, junit, markdown, sarif
+from diag.report import github, gitlab, junit, markdown, sarif
 from diag.report.diagnosis import Diagnosis
 
-FORMATS = ("text", "json", "markdown", "github", "junit", "sarif")
+FORMATS = ("text", "json", "markdown", "github", "junit", "sarif", "gitlab")
 MACHINE = {
     "json": lambda diagnosis: diagnosis.to_json() + "\n",
     "markdown": markdown.render,
     "github": github.render,
     "junit": junit.render,
     "sarif": sarif.render,
+    "gitlab": gitlab.render,
 }
 
 

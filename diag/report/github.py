@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from diag.atomic import WriteError
 from diag.report.diagnosis import Diagnosis
 from diag.report.text import plain
 from diag.report.verdict import unobserved, verdict
 from diag.rules.finding import Finding
 
 COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The environment variable by which GitHub Actions names the file of a step's summary."""
 
 
 def render(diagnosis: Diagnosis) -> str:
@@ -19,6 +25,21 @@ def render(diagnosis: Diagnosis) -> str:
         missing = "".join(f"\nnot observed: {line}" for line in unobserved(diagnosis.coverage))
         lines = [f"::{kind} title=diag::{data(f'{plain(diagnosis.title)}: {answer.text}{missing}')}"]
     return "\n".join(lines) + "\n"
+
+
+def append_summary(markdown: str) -> None:
+    """Add Markdown to the step's summary; nothing where there is none.
+
+    Raises: WriteError if the file cannot be written.
+    """
+    file = os.environ.get(SUMMARY)
+    if not file:
+        return
+    try:
+        with Path(file).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(markdown.rstrip("\n") + "\n\n")
+    except (OSError, ValueError) as error:
+        raise WriteError(f"cannot write {SUMMARY}={file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def data(text: str) -> str:

@@ -21,9 +21,8 @@ def render(diagnosis: Diagnosis) -> str:
     """The log as JSON text: one run, one result per finding, consequences in its message."""
     rules = list(dict.fromkeys(finding.rule for finding in diagnosis.findings))
     driver: dict[str, Any] = {"name": "diag", "rules": [_rule(rule, diagnosis.findings) for rule in rules]}
-    version = _version()
-    if version:
-        driver["version"] = version
+    if version():
+        driver["version"] = version()
     run: dict[str, Any] = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
@@ -42,7 +41,8 @@ def render(diagnosis: Diagnosis) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, allow_nan=False) + "\n"
 
 
-def _version() -> str:
+def version() -> str:
+    """That of diag as it is installed; empty where it is not."""
     try:
         return importlib.metadata.version("diag")
     except importlib.metadata.PackageNotFoundError:
@@ -76,7 +76,7 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
         "ruleIndex": index,
         "level": finding.severity,
         "message": {"text": "\n".join(plain(line) for line in lines)},
-        "partialFingerprints": {"ruleAndSite/v1": _fingerprint(finding)},
+        "partialFingerprints": {"ruleAndSite/v1": fingerprint(finding.rule, finding.site)},
         "properties": {
             key: json.loads(json.dumps(whole[key], default=str)) for key in ("site", "evidence", "remedy", "source")
         },
@@ -87,8 +87,9 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
     return result
 
 
-def _fingerprint(finding: Finding) -> str:
-    return hashlib.sha256(f"{finding.rule}\0{finding.site}".encode("utf-8", "replace")).hexdigest()[:32]
+def fingerprint(rule: str, place: str) -> str:
+    """The same for the same trouble at the same place, whatever its numbers."""
+    return hashlib.sha256(f"{rule}\0{place}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _location(finding: Finding) -> dict[str, Any]:

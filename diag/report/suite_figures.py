@@ -36,6 +36,7 @@ def curves(
 
     theory: the same columns, drawn as thin dashed lines in the colors of their `hue`. labels: xlabel, ylabel.
     """
+    _require(table, y)
     names = list(dict.fromkeys(table[hue]))
     figure, axis = canvas(WIDTH, HEIGHT)
     lines(axis, table, x, y, hue, names)
@@ -60,6 +61,7 @@ def panels(
     **labels: str,
 ) -> Figure:
     """`curves`, in one panel per value of `panel`, all with the same axes, colors and legend."""
+    _require(table, y)
     names = list(dict.fromkeys(table[panel]))
     hues = list(dict.fromkeys(table[hue]))
     rows = -(-len(names) // columns)
@@ -91,16 +93,36 @@ def heat_map(
     """Means of a value over two factors; numbers: in the cells, else a map over many (steps, layers) without them."""
     import numpy as np
     import seaborn
+    from matplotlib import colormaps
 
+    from diag.report.text import number
+
+    _require(table, value)
     wide = table.pivot_table(index=row, columns=column, values=value, aggfunc="mean", sort=not numbers)
+    if wide.columns.dtype.kind in "iuf":
+        wide = wide.sort_index(axis=1)
     if not numbers:
         wide = wide.sort_index(ascending=False)  # depth grows upwards
     figure, axis = canvas(WIDTH, max(2.0, 0.32 * len(wide) + 0.9))
+    finite = wide.to_numpy(float)[np.isfinite(wide.to_numpy(float))]
+    share = not finite.size or (not numbers and finite.max() <= 1)
+    low, high = (0.0, 1.0) if share else (finite.min(), finite.max())
+    # What is infinite has the color of the largest, and says what it is.
+    drawn = wide.clip(low, high)
+    said = wide.map(lambda one: format(one, fmt) if abs(one) < 1e5 else number(one)) if numbers else False
     seaborn.heatmap(
-        wide, annot=numbers, fmt=fmt, cmap="cividis", cbar_kws={"label": label or value}, ax=axis,
-        annot_kws={"fontsize": 7.5}, linewidths=0.5 if numbers else 0, linecolor="#ffffff",
-        **({} if numbers or np.nanmax(wide.to_numpy()) > 1 else {"vmin": 0.0, "vmax": 1.0}),
+        drawn, annot=said, fmt="", cmap=colormaps["cividis"].resampled(64 if numbers else 256), ax=axis,
+        cbar_kws={"label": label or value}, annot_kws={"fontsize": 7.5},
+        xticklabels=True if numbers else max(1, len(wide.columns) // 8),
+        linewidths=0.5 if numbers else 0, linecolor="#ffffff", vmin=low, vmax=high,
     )  # fmt: skip
+    mesh = axis.collections[0]
+    # A dark page turns the colors of what is an image: the map and its bar both are one, or neither is.
+    mesh.set_rasterized(not numbers)
+    mesh.colorbar.solids.set_rasterized(not numbers)
+    cells = [one for one in drawn.to_numpy(float).flat if one == one and numbers]
+    for text, cell in zip(axis.texts, cells, strict=True):
+        text.set_color(_legible_on(mesh.cmap(mesh.norm(cell))))
     axis.grid(False)
     axis.set_xlabel(column)
     axis.set_ylabel(row)
@@ -109,12 +131,20 @@ def heat_map(
     return figure
 
 
+def _legible_on(ground: Sequence[float]) -> str:
+    """Black or white, whichever has the higher contrast with a color (WCAG 2.2): at least 4.5 with any."""
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in ground[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
 def bars(
     table: pd.DataFrame, y: str, value: str, *, hue: str | None = None, label: str = "", log: bool = False
 ) -> Figure:
     """A point with its 95 % interval per `y`, mean over seeds, the largest first; for shares and times alike."""
     import seaborn
 
+    _require(table, value)
     order = list(table.groupby(y)[value].mean().sort_values(ascending=False).index)
     hues = list(dict.fromkeys(table[hue])) if hue else []
     figure, axis = canvas(WIDTH, 0.2 * len(order) * max(1, 0.7 * len(hues)) + 0.8)
@@ -138,6 +168,7 @@ def histograms(table: pd.DataFrame, x: str, *, hue: str, xlabel: str = "", bins:
     """The densities of x, one per `hue`, each with an area of 1."""
     import seaborn
 
+    _require(table, x)
     hues = list(dict.fromkeys(table[hue]))
     figure, axis = canvas(WIDTH, HEIGHT)
     seaborn.histplot(
@@ -177,26 +208,40 @@ def trajectories(
     return figure
 
 
-def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """An empty figure and its axes (an array of them, if there are several), part of no global state."""
+def _require(table: pd.DataFrame, value: str) -> None:
+    """Raises: MissingTrialsError if nothing of this was measured: an empty picture would say that there is nothing."""
+    from diag.suite.errors import MissingTrialsError
+
+    if value not in table or not table[value].notna().any():
+        raise MissingTrialsError(f"no trial has measured {value} yet")
+
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, *, same_y: bool = True) -> tuple[Figure, Any]:
+    """An empty figure and its axes (an array of them, if there are several), part of no global state.
+
+    Several share their horizontal axis, and their vertical one if `same_y`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     single = rows == columns == 1
-    axes = figure.subplots(rows, columns, sharex=not single, sharey=not single, squeeze=single)
+    axes = figure.subplots(rows, columns, sharex=not single, sharey=not single and same_y, squeeze=single)
     return figure, axes
 
 
 def lines(axis: Axes, table: pd.DataFrame, x: str, y: str, hue: str, names: list[Any]) -> None:
     """`curves` on given axes; names: all values of `hue` that the legend has, so that colors agree between panels."""
     import seaborn
+    from matplotlib.ticker import MaxNLocator
 
     rows = table[table[y].notna()]
     present = [name for name in names if name in set(rows[hue])]
     if not present:
         return
+    if rows[x].dtype.kind in "iu":
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     dashed = len(names) <= 12
     # A band of two standard errors: a bootstrap of every point takes seconds and says the same.
     seaborn.lineplot(
@@ -212,10 +257,13 @@ def lines(axis: Axes, table: pd.DataFrame, x: str, y: str, hue: str, names: list
 
 def finish(axis: Axes, log: str, xlabel: str, ylabel: str) -> None:
     """Scales and labels; log: the axes that are logarithmic."""
-    if "x" in log:
+    import math
+
+    # An axis without a positive value has no logarithm.
+    if "x" in log and math.isfinite(axis.dataLim.minposx):
         axis.set_xscale("log")
         _decades(axis.xaxis)
-    if "y" in log:
+    if "y" in log and math.isfinite(axis.dataLim.minposy):
         axis.set_yscale("log")
         _decades(axis.yaxis)
     axis.set_xlabel(xlabel)

@@ -14,7 +14,7 @@ import pandas as pd
 from diag.suite.claim import CONFIDENCE, interval
 from diag.suite.errors import RunError
 from diag.suite.folder import RunFolder
-from diag.suite.ranking import holm
+from diag.suite.ranking import holm, p_of_no_difference
 from diag.suite.record import Record
 
 COLUMNS = ["case", "metric", "first", "second", "difference", "low", "high", "p", "told apart", "pairs"]
@@ -33,6 +33,8 @@ class Side:
     def read(cls, path: str | Path) -> Side:
         """Raises: RunError for a folder that holds no run, a damaged one, or one without a trial."""
         folder = RunFolder(Path(path))
+        if folder.path.is_file():
+            raise RunError(f"{path} is a file: expected a run's folder, such as diag-runs/quick-001")
         header = folder.header
         records = folder.records()
         if not records:
@@ -45,7 +47,7 @@ class Comparison:
     """second - first. table: `COLUMNS`, a row per case and metric; pairs: of seeds that both have, 0 where unpaired.
 
     changed: cases of the same name whose recipes differ, with the fields. alone: cases that one run lacks.
-    verdicts: claims whose verdicts differ: statement, first, second. identical: metrics equal in every shared trial.
+    verdicts: claims whose verdicts differ: statement, first, second. identical: every row's values are, seed by seed.
     """
 
     first: Side
@@ -54,12 +56,14 @@ class Comparison:
     changed: dict[str, list[str]]
     alone: dict[str, list[str]]
     verdicts: list[tuple[str, str, str]]
+    identical: bool
 
     @property
     def differing(self) -> pd.DataFrame:
         """The rows that the seeds tell apart, the largest difference over its interval first."""
         rows = self.table[self.table["told apart"]]
-        size = (rows["difference"] / (rows["high"] - rows["low"])).abs()
+        # Where one run diverged there is no interval: nothing is larger.
+        size = (rows["difference"] / (rows["high"] - rows["low"])).abs().fillna(math.inf)
         return rows.loc[size.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 
 
@@ -78,10 +82,16 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
             f"{first} (suite '{sides[0].header['suite']}') and {second} (suite '{sides[1].header['suite']}') have no "
             "case in common: compare two runs of the same suite"
         )
-    rows = [row for case in shared for row in _rows(case, groups[0][case], groups[1][case])]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    pairs = {
+        (case, name): (_series(groups[0][case], name), _series(groups[1][case], name))
+        for case in shared
+        for name in _metrics(groups[0][case], groups[1][case])
+    }
+    measured = [one for one in COLUMNS if one != "told apart"]
+    table = pd.DataFrame([[*key, *_difference(*pair)] for key, pair in pairs.items()], columns=measured)
     table["p"] = holm(table["p"].tolist())
     table["told apart"] = table["p"] < 1 - CONFIDENCE
+    table = table[COLUMNS]
     return Comparison(
         *sides,
         table=table,
@@ -95,6 +105,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
             for statement, verdict in sides[0].verdicts.items()
             if (other := sides[1].verdicts.get(statement, verdict)) != verdict
         ],
+        identical=all(one.equals(other) for one, other in pairs.values()),
     )
 
 
@@ -105,9 +116,10 @@ def _by_case(records: list[Record]) -> dict[str, list[Record]]:
     return groups
 
 
-def _rows(case: str, first: list[Record], second: list[Record]) -> list[list[Any]]:
-    names = [name for name in first[0].metrics if name in second[0].metrics]
-    return [[case, name, *_difference(_series(first, name), _series(second, name))] for name in names]
+def _metrics(*sides: list[Record]) -> list[str]:
+    """What both sides measured, be it in one trial only."""
+    first, second = ({name: None for one in side for name in one.metrics} for side in sides)
+    return [name for name in first if name in second]
 
 
 def _series(records: list[Record], metric: str) -> pd.Series:
@@ -115,38 +127,48 @@ def _series(records: list[Record], metric: str) -> pd.Series:
 
 
 def _difference(one: pd.Series, other: pd.Series) -> list[Any]:
-    """Both means, second - first with its interval, p, False (told apart, decided later), and the number of pairs."""
+    """Both means, second - first with its interval, p, and the number of pairs."""
     means = [float(series.mean()) if len(series) else math.nan for series in (one, other)]
     shared = one.index.intersection(other.index)
     paired = len(shared) > 0 and len(shared) == len(one) == len(other)
+    pairs = len(shared) if paired else 0
     if not all(map(math.isfinite, means)):
-        same = means[0] == means[1]
-        return [*means, 0.0 if same else means[1] - means[0], math.nan, math.nan, math.nan, False, len(shared)]
-    if paired:
-        values = (other.loc[shared] - one.loc[shared]).to_numpy()
-        mean, low, high = interval(values)
-        if np.ptp(values) == 0:
-            # The same difference for every seed is no chance, unless it is none, or there is one seed only.
-            p = 1.0 if values[0] == 0 else 0.0 if len(values) > 1 else math.nan
-            return [*means, mean, mean, mean, p, False, len(shared)]
-        from scipy import stats
+        difference = 0.0 if means[0] == means[1] else means[1] - means[0]
+        return [*means, difference, math.nan, math.nan, _p_of_divergence(one, other), pairs]
+    if not paired:
+        return [*means, *_welch(one.to_numpy(), other.to_numpy()), pairs]
+    values = (other.loc[shared] - one.loc[shared]).to_numpy()
+    mean, low, high = interval(values) if np.ptp(values) or len(values) < 2 else (values[0],) * 3
+    return [*means, float(mean), float(low), float(high), p_of_no_difference(values), pairs]
 
-        p = float(stats.ttest_1samp(values, 0.0).pvalue) if len(values) > 1 else math.nan
-        return [*means, mean, low, high, p, False, len(shared)]
-    return [*means, *_welch(one.to_numpy(), other.to_numpy()), False, 0]
+
+def _p_of_divergence(one: pd.Series, other: pd.Series) -> float:
+    """0 where one run has an infinite loss at every seed and the other at none, which is no chance; else unknown."""
+    least = min(len(one), len(other))
+    apart = least > 1 and bool(np.isinf(one).all() and np.isfinite(other).all())
+    turned = least > 1 and bool(np.isinf(other).all() and np.isfinite(one).all())
+    return 0.0 if apart or turned else math.nan
 
 
 def _welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float, float]:
+    """other - one with its interval and p, by Welch's t: s^2 / n of each side, with degrees of freedom of their own.
+
+    Source: Welch 1947, Biometrika 34.
+    """
     from scipy import stats
 
     mean = float(other.mean() - one.mean())
     if min(len(one), len(other)) < 2:
         return mean, -math.inf, math.inf, math.nan
-    if np.ptp(one) == 0 and np.ptp(other) == 0:
+    # By hand: scipy's test warns of values that are nearly the same, which seeds often are.
+    parts = [float(np.var(side, ddof=1) / len(side)) if np.ptp(side) else 0.0 for side in (one, other)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
         return mean, mean, mean, 1.0 if mean == 0 else 0.0
-    found: Any = stats.ttest_ind(other, one, equal_var=False)
-    ends = found.confidence_interval(CONFIDENCE)
-    return mean, float(ends.low), float(ends.high), float(found.pvalue)
+    shares = [part / sum(parts) for part in parts]
+    freedom = 1 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, (one, other), strict=True))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
 def _changes(one: Record, other: Record) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -104,7 +105,16 @@ def _run_all(run: Run, folder: RunFolder, engine: Engine, watcher: Watcher | Non
         more = suite.follow_up_cases(run.results)
         tasks += tasks_of(more, suite.follow_up_seeds or suite.seeds)
         _complete(run, folder, engine, tasks, watcher)
+    if not run.failures.errors:
+        _set_aside(folder, {record_file(folder.trials, task) for task in tasks})
     return len(tasks)
+
+
+def _set_aside(folder: RunFolder, wanted: set[Path]) -> None:
+    """Move the trials of a suite's file as it was before a change to `replaced/`, where no reader of the run is."""
+    for one in set(folder.trials.glob("*.trial")) - wanted:
+        (folder.path / "replaced").mkdir(exist_ok=True)
+        one.replace(folder.path / "replaced" / one.name)
 
 
 def open_run(path: str | Path, *, trust: bool = False) -> Run:
@@ -115,15 +125,49 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
     """
     folder = RunFolder(Path(path))
     header = folder.header
-    suite = _suite_of(folder, header["suite"], trust)
-    settings = header["settings"]
-    chosen = suite.variant(quick=settings["quick"], seeds=settings["seeds"], changes=settings["set"])
-    run = Run(chosen, folder.path, Results(folder.records()), seconds=float(header.get("seconds", float("nan"))))
-    run.verdicts = [judge_claim(claim, run.results) for claim in chosen.claims]
+    suite = _suite_of(folder, header, trust)
+    try:
+        settings = header["settings"]
+        chosen = suite.variant(quick=settings["quick"], seeds=settings["seeds"], changes=settings["set"])
+        seconds = float(header.get("seconds", "nan"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder.path / 'run.json'} is damaged: {type(error).__name__}: {error}") from None
+    whole = bool(header.get("finished"))
+    run = Run(chosen, folder.path, Results(_in_order(chosen, folder.records())), seconds=seconds)
+    run.verdicts = _judged(run, whole)
     return run
 
 
-def _suite_of(folder: RunFolder, name: str, trust: bool) -> Suite:
+def _judged(run: Run, whole: bool) -> list[ClaimVerdict]:
+    """The verdicts. In a run that is not whole, a measure that fails may fail for want of trials: undecided."""
+    found = []
+    for claim in run.suite.claims:
+        try:
+            found.append(judge_claim(claim, run.results))
+        except SuiteError as error:
+            if whole:
+                raise
+            bounds = (claim.above, claim.below, claim.unit)
+            found.append(ClaimVerdict(claim.statement, claim.source, "undecided", *bounds, why=str(error)))
+    return found
+
+
+def _in_order(suite: Suite, records: list[Record]) -> list[Record]:
+    """The records as `run_suite` has them: seed by seed, cases in the suite's order, those of the follow-up last."""
+    names = list(suite.cases)
+    first = set(suite.cases)
+    with contextlib.suppress(Exception):
+        # Asked of the first cases alone, as when it ran; of a run that is unfinished it may not be able to say.
+        names += list(suite.follow_up_cases(Results([one for one in records if one.case in first])))
+    place = {name: i for i, name in enumerate(names)}
+    return sorted(records, key=lambda one: (one.case not in first, one.seed, place.get(one.case, len(place)), one.case))
+
+
+def _suite_of(folder: RunFolder, header: Mapping[str, Any], trust: bool) -> Suite:
+    name = header["suite"]
+    # A report is written to a folder of this name.
+    if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):
+        raise RunError(f"{folder.path / 'run.json'} is damaged: a suite is not named {name!r}")
     file = folder.path / "suite.py"
     try:
         source = file.read_text(encoding="utf-8")
@@ -134,15 +178,23 @@ def _suite_of(folder: RunFolder, name: str, trust: bool) -> Suite:
         raise RunError(
             f"{file} was never run on this machine, and showing the run would execute it: read it, then add --trust"
         )
-    # By its own path, whose folder its imports are looked up in: never by that of a folder of results.
-    suite = suite_from_source(source, path or file)
+    suite = suite_from_source(source, path or _origin(folder, header))
     suite.name = name
     return suite
 
 
+def _origin(folder: RunFolder, header: Mapping[str, Any]) -> Path:
+    """Where the suite's file lay when it was run: its imports are looked up there, never in a folder of results."""
+    path = Path(str(header.get("file")))
+    if path.is_absolute() and not path.resolve().is_relative_to(folder.path.resolve()):
+        return path
+    # What is below a file is no folder, and so nothing is found in it.
+    return folder.path / "suite.py" / f"{header['suite']}.py"
+
+
 def finish(run: Run, folder: RunFolder, trials: int) -> None:
     """Judge the claims and write what was found."""
-    run.verdicts = [judge_claim(claim, run.results) for claim in run.suite.claims]
+    run.verdicts = _judged(run, not run.failures.errors)
     content = {
         "schema": 1,
         "suite": run.suite.name,

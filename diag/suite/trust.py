@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from diag.atomic import WriteError, write_text
-from diag.suite.load import source_hash, suite_files
+from diag.suite.load import source_hash, suite_folders
 
 MOST = 500
 """Files that are remembered."""
@@ -35,11 +35,14 @@ def remember(source: str, path: Path) -> None:
 
 
 def trusted_path(name: str, source: str) -> Path | None:
-    """The user's own file of this suite, or where it lay when it was run; None for one that was never run here."""
-    own = suite_files().get(name)
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if own is not None and own.read_text(encoding="utf-8") == source:
-            return own
+    """diag's own file of this suite, or where it lay when it was run; None for one that was never run here."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in suite_folders():
+        # Not the working folder's `suites/`: it may have come with the run.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            own = folder / f"{name}.py"
+            if folder.resolve().parent in (package, package.parent) and own.read_text(encoding="utf-8") == source:
+                return own
     found = _known().get(source_hash(source))
     return Path(found) if found else None
 

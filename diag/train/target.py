@@ -22,6 +22,59 @@ from diag.train.user_code import user_code
 from diag.train.workload import Workload
 
 
+def sized_target(spec: str, parameter: str) -> tuple[Callable[[int], Workload], int]:
+    """The workload that `spec` names as a function of a whole number, and the default of that parameter (1 without).
+
+    Raises: TargetError as `load_target` does, or if `spec` names no function with that parameter.
+    """
+    place, _, name = spec.rpartition(":")
+    _require_place(spec, place, name)
+    with import_path(_home(place)):
+        found = _attribute(_loaded(place), name, place)
+    try:
+        known = inspect.signature(found).parameters if callable(found) else {}
+    except (TypeError, ValueError):
+        known = {}
+    if parameter not in known:
+        raise TargetError(
+            f"{spec} takes no '{parameter}'{nearest(parameter, known)}: expected a function such as "
+            f"build({parameter}=64) that returns a diag.Workload"
+        )
+    default = known[parameter].default
+    if default is not inspect.Parameter.empty and (isinstance(default, bool) or not isinstance(default, int)):
+        raise TargetError(f"{spec}: the default of '{parameter}' is {default!r}, expected a whole number")
+
+    def build(size: int) -> Workload:
+        with import_path(_home(place)), user_code(f"calling {spec} with {parameter}={size}", None):
+            built = found(**{parameter: size})
+        if not isinstance(built, Workload):
+            raise TargetError(f"{spec} gives {_described(built)} for {parameter}={size}: expected a diag.Workload")
+        return _checked(built, spec)
+
+    return build, default if isinstance(default, int) else 1
+
+
+def _require_place(spec: str, place: str, name: str) -> None:
+    if not place or not name:
+        raise TargetError(
+            f"target '{spec}' names nothing to check: expected path/to/file.py:name or package.module:name, "
+            f"such as {spec.strip(':') or 'model.py'}:build"
+        )
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or os.sep in place or Path(place).is_file()
+
+
+def _home(place: str) -> Path:
+    """Where the target's own imports are looked up."""
+    return Path(place).resolve().parent if _is_file(place) else Path.cwd()
+
+
+def _loaded(place: str) -> ModuleType:
+    return _load_file(Path(place)) if _is_file(place) else _load_module(place)
+
+
 def load_target(spec: str, *, input_shape: str | None = None) -> Workload:
     """The workload that `spec` names: `path/to/file.py:name` or `package.module:name`.
 
@@ -31,16 +84,10 @@ def load_target(spec: str, *, input_shape: str | None = None) -> Workload:
     Raises: TargetError, with what to do, if it cannot be found, loaded or used.
     """
     shapes = None if input_shape is None else parse_shapes(input_shape)
-    place, separator, name = spec.rpartition(":")
-    if not separator or not place or not name:
-        raise TargetError(
-            f"target '{spec}' names nothing to check: expected path/to/file.py:name or package.module:name, "
-            f"such as {spec.strip(':') or 'model.py'}:build"
-        )
-    is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
-    with import_path(Path(place).resolve().parent if is_file else Path.cwd()):
-        module = _load_file(Path(place)) if is_file else _load_module(place)
-        found = _call(_attribute(module, name, place), spec)
+    place, _, name = spec.rpartition(":")
+    _require_place(spec, place, name)
+    with import_path(_home(place)):
+        found = _call(_attribute(_loaded(place), name, place), spec)
     if isinstance(found, torch.nn.Module):
         _require_parameters(found, spec)
         if shapes is None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from diag.report.formats import FORMATS, UnknownFormatError, render
 from diag.report.markdown import code, escape
 from diag.rules.finding import Finding
 from diag.trace import Trace
+from tests.report.schemas import gitlab_violations, junit_violations, sarif_violations
 from tests.report.synthetic import build_diagnosis
 
 NASTY = "a|b`c<script>alert(1)</script>\x00\x1b\ufffe %,:\r\n::error::x"
@@ -31,6 +33,45 @@ def test_every_format_renders_every_diagnosis(name: str, make: str) -> None:
     if name != "json":
         assert "\x00" not in text
         assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("make", ["nasty", "healthy", "empty", "located", "no site"])
+def test_what_has_a_schema_satisfies_it(make: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finding = Finding("missing-gradient", "error", "fc", "m", {"file": str(tmp_path / "my model.py"), "line": 12})
+    diagnoses = {
+        "nasty": build_diagnosis(5, 2, rename={0: NASTY}),
+        "healthy": build_diagnosis(5, 2, healthy=True),
+        "empty": Diagnosis([], Trace()),
+        "located": Diagnosis([finding], Trace(), {"notes": ["no optimizer"]}),
+        "no site": Diagnosis([replace(finding, evidence={}, site="")], Trace()),
+    }
+    assert junit_violations(render(diagnoses[make], "junit")) == []
+    assert sarif_violations(render(diagnoses[make], "sarif")) == []
+    assert gitlab_violations(render(diagnoses[make], "gitlab")) == []
+
+
+@pytest.mark.parametrize(
+    ("xml", "what"),
+    [
+        ('<testsuites><testsuite name="a"/></testsuites>', "testsuite needs tests"),
+        ('<testsuites skipped="0"/>', "testsuites has no attribute skipped"),
+        ("<testsuites><testcase/></testsuites>", "testsuites holds no testcase"),
+        ('<testsuites tests="1"/>', "testsuites says tests=1, there are 0"),
+    ],
+)
+def test_the_check_of_junit_can_fail(xml: str, what: str) -> None:
+    assert what in junit_violations(xml)
+
+
+def test_the_check_of_sarif_can_fail() -> None:
+    log = json.loads(render(build_diagnosis(5, 2), "sarif"))
+    log["runs"][0]["results"][0]["level"] = "grave"
+    del log["runs"][0]["results"][1]["message"]
+    assert [text.partition(":")[0] for text in sarif_violations(json.dumps(log))] == [
+        "$.runs[0].results[0].level",
+        "$.runs[0].results[1]",
+    ]
 
 
 def _without_numbers(diagnosis: Diagnosis) -> Diagnosis:
@@ -113,6 +154,33 @@ def test_sarif_fingerprints_follow_rule_and_site_alone() -> None:
         for result in _sarif(Diagnosis([one, other, elsewhere], Trace()))["results"]
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_gitlab_names_the_file_of_the_evidence_or_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finding = Finding("missing-gradient", "error", "fc", "no gradient", {"file": "src/m.py", "line": 12}, "remove it")
+
+    def place(evidence: dict[str, Any], title: str) -> tuple[str, int]:
+        (issue,) = json.loads(render(Diagnosis([replace(finding, evidence=evidence)], Trace(), title=title), "gitlab"))
+        assert issue["description"] == "fc: no gradient; remedy: remove it"
+        assert (issue["check_name"], issue["severity"]) == ("missing-gradient", "critical")
+        return issue["location"]["path"], issue["location"]["lines"]["begin"]
+
+    assert place({"file": "src/m.py", "line": 12}, "t") == ("src/m.py", 12)
+    assert place({"file": str(tmp_path / "src" / "m.py"), "line": 12}, "t") == ("src/m.py", 12)
+    assert place({"file": "src/m.py"}, "t") == ("src/m.py", 1)
+    assert place({}, "models/net.py:build") == ("models/net.py", 1)
+    assert place({}, "train.py") == ("train.py", 1)
+
+
+def test_gitlab_severities_and_fingerprints() -> None:
+    issues = json.loads(render(build_diagnosis(5, 2), "gitlab"))
+    assert [issue["severity"] for issue in issues] == ["critical", "major", "info"]
+    assert "therefore: stalled-update at layers.0.weight" in issues[0]["description"]
+    assert len({issue["fingerprint"] for issue in issues}) == 3
+    assert json.loads(render(build_diagnosis(5, 2, healthy=True), "gitlab")) == []
 
 
 def test_github_commands_cannot_be_forged_by_a_name() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
-import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,9 +11,10 @@ from diag.gate.gate import Verdict
 from diag.gate.judge import Check
 from diag.report.gate.wording import headline, lines, sentence, where
 from diag.report.github import attribute, data
+from diag.report.gitlab import issue
 from diag.report.junit import legal
-from diag.report.run.markdown import cell, text
-from diag.report.sarif import SCHEMA
+from diag.report.markdown import escape
+from diag.report.sarif import SCHEMA, fingerprint, version
 from diag.report.text import number, plain
 
 if TYPE_CHECKING:
@@ -75,8 +73,8 @@ def to_json(verdict: Verdict) -> str:
 
 def markdown(verdict: Verdict) -> str:
     """For a comment on a pull request."""
-    out = [f"### diag gate, {text(verdict.suite)}: {text(headline(verdict))}", ""]
-    out += [f"- {text(one)}" for one in lines(verdict)[:MOST]]
+    out = [f"### diag gate, {escape(verdict.suite)}: {escape(headline(verdict))}", ""]
+    out += [f"- {escape(one)}" for one in lines(verdict)[:MOST]]
     rest = len(lines(verdict)) - MOST
     out += [f"- and {rest} more"] if rest > 0 else []
     out += ["", "| verdict | metric | where | baseline | now | worse by (90 % interval) | margin |"]
@@ -84,7 +82,7 @@ def markdown(verdict: Verdict) -> str:
     for one in (verdict.pooled or verdict.checks)[:MOST]:
         interval = f"{number(one.harm)} [{number(one.low)}, {number(one.high)}]"
         cells = [one.metric, where(one), number(one.baseline), number(one.new), interval, number(one.margin)]
-        out.append(f"| **{one.answer}** | " + " | ".join(map(cell, cells)) + " |")
+        out.append(f"| **{one.answer}** | " + " | ".join(map(escape, cells)) + " |")
     return "\n".join([*out, ""])
 
 
@@ -97,16 +95,9 @@ def github(verdict: Verdict) -> str:
     out += [f"::error title=diag gate: a claim no longer holds::{data(plain(one))}" for one in verdict.claims]
     if not out:
         kind = "warning" if verdict.answer == "cannot tell" else "notice"
-        out = [f"::{kind} title=diag gate::{data(f'{verdict.suite}: {headline(verdict)}')}"]
+        told = [f"{verdict.suite}: {headline(verdict)}", *(lines(verdict)[:MOST] if verdict.undecided else [])]
+        out = [f"::{kind} title=diag gate::{data(chr(10).join(map(plain, told)))}"]
     return "\n".join([*out, ""])
-
-
-def step_summary(verdict: Verdict) -> None:
-    """Append the Markdown to the step summary, where GitHub Actions names a file for it."""
-    file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if file:
-        with Path(file).open("a", encoding="utf-8") as stream:
-            stream.write(markdown(verdict) + "\n")
 
 
 def junit(verdict: Verdict) -> str:
@@ -119,6 +110,7 @@ def junit(verdict: Verdict) -> str:
         "skipped": str(skipped),
     }  # fmt: skip
     root = ET.Element("testsuites", {"name": "diag gate", **counts})
+    del root.attrib["skipped"]
     suite = ET.SubElement(root, "testsuite", {"name": legal(verdict.suite), **counts})
     for one in checks:
         case = ET.SubElement(suite, "testcase", {"classname": legal(where(one)), "name": one.metric})
@@ -142,12 +134,13 @@ def sarif(verdict: Verdict) -> str:
     results += [_result("gate/claim", f"claim no longer holds: {one}", one, verdict) for one in verdict.claims]
     driver: dict[str, Any] = {
         "name": "diag gate",
-        "version": importlib.metadata.version("diag"),
         "rules": [
             {"id": f"gate/{name}", "shortDescription": {"text": f"{name.replace('_', ' ')} regressed"}}
             for name in rules
         ],
     }
+    if version():
+        driver["version"] = version()
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
@@ -176,26 +169,13 @@ def _result(rule: str, message: str, place: str, verdict: Verdict) -> dict[str, 
     }
 
 
-def fingerprint(rule: str, place: str) -> str:
-    """The same for the same trouble at the same place."""
-    return hashlib.sha256(f"{rule}\0{place}".encode("utf-8", "replace")).hexdigest()[:32]
-
-
 def gitlab(verdict: Verdict) -> str:
     """GitLab's code quality JSON."""
     issues = [
-        _issue(f"gate/{one.metric}", f"{where(one)}: {sentence(one)}", where(one), verdict)
+        issue(f"gate/{one.metric}", f"{where(one)}: {sentence(one)}", where(one), "error", verdict.baseline)
         for one in verdict.regressions
     ]
-    issues += [_issue("gate/claim", f"claim no longer holds: {one}", one, verdict) for one in verdict.claims]
+    issues += [
+        issue("gate/claim", f"claim no longer holds: {one}", one, "error", verdict.baseline) for one in verdict.claims
+    ]
     return json.dumps(issues, indent=2) + "\n"
-
-
-def _issue(rule: str, message: str, place: str, verdict: Verdict) -> dict[str, Any]:
-    return {
-        "description": plain(message),
-        "check_name": rule,
-        "fingerprint": fingerprint(rule, place),
-        "severity": "major",
-        "location": {"path": verdict.baseline, "lines": {"begin": 1}},
-    }

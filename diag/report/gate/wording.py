@@ -12,7 +12,7 @@ def headline(verdict: Verdict) -> str:
     checks = [*verdict.pooled, *verdict.checks]
     failed = len(verdict.regressions) + len(verdict.claims)
     if verdict.answer == "regression":
-        return f"regression: {plural(failed, 'comparison')} of {len(checks)} worse than {verdict.baseline}"
+        return f"regression: {plural(failed, 'comparison')} of {len(checks)} worse than {plain(verdict.baseline)}"
     if verdict.answer == "cannot tell":
         need = needed(verdict)
         return f"cannot tell: too few seeds for the margins{f'; about {need} would do' if need else ''}"
@@ -24,9 +24,9 @@ def headline(verdict: Verdict) -> str:
 
 
 def needed(verdict: Verdict) -> int | None:
-    """The most seeds that any undecided mean over cases needs."""
-    found = [one.needed for one in verdict.pooled if one.answer == "cannot tell" and one.needed is not None]
-    return max(found, default=None)
+    """The most seeds that any comparison needs which left the gate without an answer; None if one needs too many."""
+    found = [one.needed for one in verdict.undecided]
+    return max((one for one in found if one is not None), default=None) if None not in found else None
 
 
 def where(check: Check) -> str:
@@ -39,6 +39,7 @@ def sentence(check: Check) -> str:
     direction = "worse" if check.harm >= 0 else "better"
     pairs = "paired by seed" if check.paired else "unpaired"
     need = f"; about {check.needed} seeds would settle it" if check.needed else ""
+    need += "; it is its worst trials' distance from the others that leaves it open" if check.hidden else ""
     return (
         f"{check.metric}: {number(check.baseline)} -> {number(check.new)}, {number(abs(check.harm))} {direction} "
         f"(90 % interval {number(check.low)} to {number(check.high)}, margin {number(check.margin)}, "
@@ -47,7 +48,8 @@ def sentence(check: Check) -> str:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """Everything that a person has to know: regressions, broken claims, remarks."""
-    found = [f"{plain(where(one))}: {sentence(one)}" for one in verdict.regressions]
+    """Everything that a person has to know: regressions, broken claims, what left it without an answer, remarks."""
+    told = verdict.undecided if verdict.answer == "cannot tell" else verdict.regressions
+    found = [f"{plain(where(one))}: {sentence(one)}" for one in told]
     found += [f"claim no longer holds: {plain(one)}" for one in verdict.claims]
     return found + [plain(one) for one in verdict.remarks]

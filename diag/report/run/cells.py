@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,10 @@ from diag.suite.ranking import BEST, TIED
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MOST_ROWS = 2000
+"""Rows of a table that a report shows: more are not read, and would make a page of many megabytes."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,23 @@ def _cell(name: str, row: dict[str, Any]) -> Cell:
     except (TypeError, ValueError):
         as_float = None
     if as_float is None:
-        return Cell(MISSING if value is None or value != value else plain(value))
+        return Cell(MISSING if missing(value) else plain(value))
     text = number(as_float)
-    if half is not None and half == half:
+    if half is not None and not missing(half):
         text = with_half_width(as_float, float(half))
     return Cell(text, numeric=True, mark=mark if mark in (BEST, TIED) else "")
+
+
+def missing(value: Any) -> bool:
+    """Whether nothing was measured: None, nan, or one of pandas' own; a list or an array is something."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def left_out(frame: pd.DataFrame) -> str:
+    """What `MOST_ROWS` leaves out of a table, in words; or empty."""
+    return f"The first {MOST_ROWS} of {len(frame)} rows." if len(frame) > MOST_ROWS else ""
 
 
 def with_half_width(mean: float, half: float) -> str:
@@ -61,9 +78,7 @@ def with_half_width(mean: float, half: float) -> str:
     >>> with_half_width(0.93421, 0.0123), with_half_width(12.0, 0.0), with_half_width(312.4, 25.0)
     ('0.934 ± 0.012', '12 ± 0', '312 ± 25')
     """
-    import math
-
-    if not (math.isfinite(mean) and half > 0):
+    if not (math.isfinite(mean) and 0 < half < math.inf):
         return f"{number(mean)} ± {number(half)}"
     places = 1 - math.floor(math.log10(half))
     if 0 <= places <= 6 and abs(mean) < 1e5:

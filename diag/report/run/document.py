@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,7 @@ METHOD = (
     "A claim holds if its whole interval (Student's t over seeds, 95 %; of several parts together, by Bonferroni) lies "
     "in the range in which it is true, does not hold if the interval lies outside, and is undecided otherwise. In "
     "tables, ± is half of the 95 % interval of a mean; bold is the best, and what a paired t-test over seeds (Holm, "
-    "5 %) does not tell from it, unless it loses at every one of five or more seeds."
+    "5 %) does not tell from it, unless its nearest seed is further from the best ones than they are from one another."
 )
 
 
@@ -81,13 +84,14 @@ def document(run: Run) -> Document:
     Raises: SuiteError if a figure, table or answer of the suite fails.
     """
     header = RunFolder(run.folder).header
+    whole = bool(header.get("finished"))
     absent: list[str] = []
-    pictures = _pictures(run, absent)
-    tables = _tables(run, absent)
+    pictures = _pictures(run, whole, absent)
+    tables = _tables(run, whole, absent)
     return Document(
         suite=run.suite.name,
         question=run.suite.question,
-        answer=_answer(run),
+        answer=_answer(run, whole),
         claims=run.verdicts,
         pictures=pictures,
         tables=tables,
@@ -114,9 +118,9 @@ def counted(claims: list[ClaimVerdict]) -> str:
     )
 
 
-def _answer(run: Run) -> str:
+def _answer(run: Run, whole: bool) -> str:
     if run.suite.answer is not None:
-        found = _asked(run, "the answer", run.suite.answer)
+        found = _asked(run, "the answer", run.suite.answer, whole)
         if isinstance(found, str) and found.strip():
             return " ".join(found.split())
     failing = [one.statement for one in run.verdicts if one.verdict == "does not hold"]
@@ -125,60 +129,99 @@ def _answer(run: Run) -> str:
     return f"{counted(run.verdicts)} None fails in this measurement."
 
 
-def _asked(run: Run, what: str, function: Callable[[Any], Any]) -> Any:
-    """What a function of the suite says of the results; a MissingTrialsError that says why it cannot say it."""
+def _asked(run: Run, what: str, function: Callable[[Any], Any], whole: bool) -> Any:
+    """What a function of the suite says of the results; a MissingTrialsError that says why it cannot say it.
+
+    whole: the run is finished. In one that is not, whatever fails may fail for want of trials.
+    """
     try:
         return function(run.results)
     except MissingTrialsError as error:
         return error
     except Exception as error:
-        raise SuiteError(f"{run.suite.name}: {what} fails: {type(error).__name__}: {plain(error)}") from error
+        text = f"{type(error).__name__}: {plain(error)}"
+        if not whole:
+            return MissingTrialsError(text)
+        raise SuiteError(f"{run.suite.name}: {what} fails: {text}") from error
 
 
-def _pictures(run: Run, absent: list[str]) -> list[Picture]:
+def _pictures(run: Run, whole: bool, absent: list[str]) -> list[Picture]:
+    from matplotlib.figure import Figure
+
     from diag.report.figures.style import styled
 
-    found = []
+    found: list[Picture] = []
+    names = _names(run.suite.figures)
     with styled():
         for title, function in run.suite.figures.items():
-            figure = _asked(run, f"the figure '{title}'", function)
+            what = f"the figure '{title}'"
+            figure = _asked(run, what, function, whole)
             if isinstance(figure, MissingTrialsError):
                 absent.append(f"{title}: {figure}")
-            else:
-                found.append(_picture(run.suite.name, title, caption_of(function, title), figure))
+                continue
+            if not isinstance(figure, Figure):
+                raise SuiteError(f"{run.suite.name}: {what} is a {type(figure).__name__}: expected a matplotlib Figure")
+            found.append(_picture(run.suite.name, names[title], title, caption_of(function, title), figure))
+            _close(figure)
     return found
 
 
-def _picture(suite: str, title: str, caption: str, figure: Figure) -> Picture:
+def _close(figure: Figure) -> None:
+    """Let go of a figure that pyplot made, which would keep it for as long as the process lives."""
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close(figure)
+
+
+def _picture(suite: str, name: str, title: str, caption: str, figure: Figure) -> Picture:
     from diag.report.figures.svg import inline, standalone
 
-    name = file_name(title)
     wide = figure.get_figwidth() > WIDEST
     return Picture(
-        name, title, caption, inline(figure, f"{suite}-{name}", caption), standalone(figure, name), wide=wide
-    )
+        name, title, caption, inline=_visible(inline(figure, f"{suite}-{name}", plain(caption))),
+        file=_visible(standalone(figure, name)), wide=wide,
+    )  # fmt: skip
 
 
-def _tables(run: Run, absent: list[str]) -> list[Table]:
+def _visible(svg: str) -> str:
+    """A drawing in which what XML cannot hold, and what turns the direction of text, is seen instead."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda one: plain(one[0]), svg)
+
+
+def _tables(run: Run, whole: bool, absent: list[str]) -> list[Table]:
+    import pandas as pd
+
     found = []
+    names = _names(run.suite.tables)
     for title, function in run.suite.tables.items():
-        frame = _asked(run, f"the table '{title}'", function)
+        what = f"the table '{title}'"
+        frame = _asked(run, what, function, whole)
         if isinstance(frame, MissingTrialsError):
             absent.append(f"{title}: {frame}")
-        else:
-            found.append(Table(file_name(title), title, caption_of(function, ""), flat(frame)))
+            continue
+        if not isinstance(frame, pd.DataFrame):
+            raise SuiteError(f"{run.suite.name}: {what} is a {type(frame).__name__}: expected a pandas DataFrame")
+        found.append(Table(names[title], title, caption_of(function, ""), flat(frame)))
     return found
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with its index as columns, if it has names, and every column named by one string."""
+    """The table with its index as columns, if it has names, and every column named by one string of its own."""
     import pandas as pd
 
     if not isinstance(frame.index, pd.RangeIndex) and any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
     frame = frame.reset_index(drop=True)
-    names = [" ".join(str(part) for part in (one if isinstance(one, tuple) else (one,)) if part) for one in frame]
-    return frame.set_axis(names, axis=1)
+    names = [" ".join(str(part) for part in (one if isinstance(one, tuple) else (one,)) if part != "") for one in frame]
+    return frame.set_axis(different(names), axis=1)
+
+
+def different(names: Iterable[str], joint: str = " ") -> list[str]:
+    """The names, each with a number behind it that was there already."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name}{joint}{i}" for i in itertools.count(2))
+        taken[next(one for one in itertools.chain([name], numbered) if one not in taken)] = None
+    return list(taken)
 
 
 def caption_of(function: Callable[..., Any], otherwise: str) -> str:
@@ -190,7 +233,13 @@ def caption_of(function: Callable[..., Any], otherwise: str) -> str:
 def file_name(title: str) -> str:
     """A title as the name of a file."""
     words = "".join(one if one.isalnum() and one.isascii() else " " for one in title.lower()).split()
-    return "-".join(words) or "untitled"
+    return "-".join(words)[:80] or "untitled"
+
+
+def _names(titles: Iterable[str]) -> dict[str, str]:
+    """A file's name for each title, of which no two are the same."""
+    several = list(titles)
+    return dict(zip(several, different(map(file_name, several), "-"), strict=True))
 
 
 def _techniques(run: Run) -> list[Technique]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.atomic import write_bytes, write_text
 from diag.report.run import markdown
+from diag.report.run.cells import missing
 from diag.report.run.document import Document
 from diag.suite.record import encoded, packed
 
@@ -24,14 +26,16 @@ def write_report(document: Document, folder: Path) -> Path:
     from diag.report.run import page
 
     write_markdown(document, folder)
-    keep = set()
+    earlier = _named(folder / "report.html", r'id="table-([a-z0-9-]+)"')
     for table in document.tables:
         for suffix, data in (
             ("csv", table.frame.to_csv(index=False).encode()),
             ("parquet", packed(plain_types(table.frame))),
         ):
-            keep.add(write_bytes(folder / "tables" / f"{table.name}.{suffix}", data))
-    _sweep(folder / "tables", keep, (".csv", ".parquet"))
+            write_bytes(folder / "tables" / f"{table.name}.{suffix}", data)
+    for name in earlier - {one.name for one in document.tables}:
+        for suffix in ("csv", "parquet"):
+            (folder / "tables" / f"{name}.{suffix}").unlink(missing_ok=True)
     return page.write_page(document, folder / "report.html")
 
 
@@ -40,15 +44,20 @@ def write_markdown(document: Document, folder: Path) -> Path:
 
     Raises: WriteError if the folder cannot be written.
     """
-    keep = {write_text(folder / "figures" / f"{one.name}.svg", one.file) for one in document.pictures}
-    _sweep(folder / "figures", keep, (".svg",))
+    earlier = _named(folder / "report.md", r"\]\(figures/([a-z0-9-]+)\.svg\)")
+    for one in document.pictures:
+        write_text(folder / "figures" / f"{one.name}.svg", one.file)
+    for name in earlier - {one.name for one in document.pictures}:
+        (folder / "figures" / f"{name}.svg").unlink(missing_ok=True)
     return write_text(folder / "report.md", markdown.render(document))
 
 
-def _sweep(folder: Path, keep: set[Path], suffixes: tuple[str, ...]) -> None:
-    for one in folder.glob("*"):
-        if one.suffix in suffixes and one not in keep:
-            one.unlink(missing_ok=True)
+def _named(report: Path, pattern: str) -> set[str]:
+    """What an earlier report says that it has: the folder may hold figures and tables of the user's own, which stay."""
+    try:
+        return set(re.findall(pattern, report.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError):
+        return set()
 
 
 def to_json(document: Document) -> str:
@@ -74,16 +83,22 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if value is None or value != value:
+    if missing(value):
         return None
+    if getattr(value, "ndim", 1) == 0:
+        value = value.item()
     if isinstance(value, float):
         return encoded(value)
     return value if isinstance(value, (bool, int, str)) else str(value)
 
 
 def plain_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with columns of mixed objects as text, which parquet can hold."""
-    mixed = [name for name in frame if frame[name].dtype == object]
-    return frame.astype(dict.fromkeys(mixed, "str")) if mixed else frame
+    """The table with columns of mixed objects and of complex numbers as text, which parquet can hold."""
+    import pandas as pd
+
+    found = frame.copy()
+    for name in frame:
+        if frame[name].dtype == object or frame[name].dtype.kind == "c":
+            texts = [None if missing(one) else str(one) for one in frame[name]]
+            found[name] = pd.Series(texts, index=frame.index, dtype="string")
+    return found

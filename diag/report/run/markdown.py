@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from diag.report.run.cells import Cell, shown
+from diag.report.markdown import escape
+from diag.report.run.cells import MOST_ROWS, Cell, left_out, shown
 from diag.report.run.document import Document, Table, counted
 from diag.report.run.wording import measured
 from diag.report.text import plain
@@ -26,8 +27,7 @@ def render(document: Document, figures: str = "figures") -> str:
     if document.notes:
         lines += ["", "To be read beside the verdicts:", "", *(f"- {text(note)}" for note in document.notes)]
     for picture in document.pictures:
-        alternative = text(picture.caption).replace("[", "(").replace("]", ")")
-        lines += ["", f"## {text(picture.title)}", "", f"![{alternative}]({figures}/{picture.name}.svg)", ""]
+        lines += ["", f"## {text(picture.title)}", "", f"![{text(picture.caption)}]({figures}/{picture.name}.svg)", ""]
         lines += [text(picture.caption)]
     for table in document.tables:
         lines += ["", f"## {text(table.title)}", "", *table_lines(table)]
@@ -56,7 +56,7 @@ def claims_table(claims: Iterable[ClaimVerdict]) -> list[str]:
     """A row per claim."""
     head = ["| verdict | claim | measured (95 % interval over seeds) | source |", "|---|---|---|---|"]
     return head + [
-        f"| **{one.verdict}** | {cell(one.statement)} | {cell(measured(one))} | {cell(one.source)} |" for one in claims
+        f"| **{one.verdict}** | {text(one.statement)} | {text(measured(one))} | {text(one.source)} |" for one in claims
     ]
 
 
@@ -67,21 +67,17 @@ def table_lines(table: Table) -> list[str]:
 
 def frame_lines(frame: pd.DataFrame) -> list[str]:
     """A data frame as the lines of a Markdown table; numbers to the right, what is best in bold."""
-    columns, rows = shown(frame)
+    columns, rows = shown(frame.head(MOST_ROWS))
     numeric = [bool(rows) and all(row[i].numeric or row[i].text == "-" for row in rows) for i in range(len(columns))]
-    lines = ["| " + " | ".join(map(cell, columns)) + " |", "|" + "".join("--:|" if one else "---|" for one in numeric)]
-    return lines + ["| " + " | ".join(map(_marked, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(text, columns)) + " |", "|" + "".join("--:|" if one else "---|" for one in numeric)]
+    lines += ["| " + " | ".join(map(_marked, row)) + " |" for row in rows]
+    return [*lines, *(["", text(rest)] if (rest := left_out(frame)) else [])]
 
 
 def _marked(one: Cell) -> str:
-    return f"**{cell(one.text)}**" if one.mark else cell(one.text)
-
-
-def cell(value: str) -> str:
-    """Text for inside a table."""
-    return text(value).replace("|", "\\|")
+    return f"**{text(one.text)}**" if one.mark else text(one.text)
 
 
 def text(value: str) -> str:
-    """A user's words on one line, in which nothing is read as HTML or as a link."""
-    return plain(value).replace("<", "&lt;").replace("![", "!\\[")
+    """A user's words on one line, in a table too, in which nothing is read as HTML, as a link or as mathematics."""
+    return escape(value)

@@ -6,12 +6,13 @@ import base64
 import datetime
 import hashlib
 import importlib.resources
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag import atomic
 from diag.report.run import strip
-from diag.report.run.cells import shown
+from diag.report.run.cells import MOST_ROWS, left_out, shown
 from diag.report.run.document import Document, Table, counted
 from diag.report.run.wording import part_text, true_range
 from diag.report.text import MISSING, number, plain
@@ -75,12 +76,13 @@ def styled_table(table: Table) -> str:
     """A table as HTML by pandas' Styler; its cells carry the classes `num`, `best` and `tied`."""
     import pandas as pd
 
-    columns, rows = shown(table.frame)
-    text = pd.DataFrame(
-        [[one.text for one in row] for row in rows], columns=pd.Index(columns, dtype="str"), dtype="str"
-    )
+    columns, rows = shown(table.frame.head(MOST_ROWS))
+    # By number, since pandas styles no columns of the same name.
+    text = pd.DataFrame([[one.text for one in row] for row in rows], columns=range(len(columns)), dtype="str")
     classes = [[f"{'num' if one.numeric else ''} {one.mark}".strip() for one in row] for row in rows]
-    style = text.style.hide(axis="index").format(escape="html").format_index(escape="html", axis=1)
+    style = text.style.hide(axis="index").format(escape="html")
+    headings: dict[Any, str] = dict(enumerate(map(escape, columns)))
+    style = style.format_index(headings.__getitem__, axis=1)
     if rows:
         style = style.set_td_classes(pd.DataFrame(classes, columns=text.columns, dtype="str"))
     style = style.set_table_attributes('class="sortable"')
@@ -90,4 +92,4 @@ def styled_table(table: Table) -> str:
     for i in range(len(columns)):
         if rows and all(row[i].numeric or row[i].text == MISSING for row in rows):
             html = html.replace(f'class="col_heading level0 col{i}"', f'class="col_heading level0 col{i} num"')
-    return html
+    return html + (f"<p>{rest}</p>" if (rest := left_out(table.frame)) else "")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from diag.report.run.document import Table
 from diag.report.run.files import rows
-from diag.report.run.markdown import cell, frame_lines, text
+from diag.report.run.markdown import frame_lines, text
 from diag.report.run.wording import joined
 from diag.report.text import number, plain, plural
 from diag.suite.comparison import Comparison, Side
@@ -22,30 +22,39 @@ def summary(comparison: Comparison) -> str:
     """What differs, in a few sentences."""
     table, told = comparison.table, comparison.differing
     cases, metrics = table["case"].nunique(), table["metric"].nunique()
-    if ((table["difference"] == 0) & (table["low"] == 0)).all():
+    if comparison.identical:
         what = "every measurement is the same in both."
     elif told.empty:
         what = "the seeds tell no measurement apart."
     else:
         what = (
-            f"{plural(len(told), 'measurement')} of {len(table)} differ by more than chance explains, "
-            f"in {plural(told['case'].nunique(), 'case')}."
+            f"{len(told)} of {plural(len(table), 'measurement')} {'differs' if len(told) == 1 else 'differ'} by more "
+            f"than chance explains, in {plural(told['case'].nunique(), 'case')}."
         )
     parts = [f"{plural(cases, 'shared case')}, {plural(metrics, 'metric')}: {what}"]
-    if comparison.changed:
-        parts.append(f"{plural(len(comparison.changed), 'case')} of the same name have different recipes.")
+    if count := len(comparison.changed):
+        parts.append(f"{plural(count, 'case')} {'has another recipe' if count == 1 else 'have other recipes'}.")
     for which, names in comparison.alone.items():
         if names:
             parts.append(f"{plural(len(names), 'case')} only in the {which}.")
-    if comparison.verdicts:
-        parts.append(f"{plural(len(comparison.verdicts), 'claim')} changed the verdict.")
+    if count := len(comparison.verdicts):
+        parts.append(f"{plural(count, 'claim')} changed {'its' if count == 1 else 'their'} verdict.")
     return " ".join(parts)
 
 
 def environment_change(comparison: Comparison) -> list[str]:
     """What differs between where the two were measured."""
-    one, other = (side.records[0].environment for side in (comparison.first, comparison.second))
+    one, other = (_environment(side) for side in (comparison.first, comparison.second))
     return [f"{key}: {one.get(key)} -> {other.get(key)}" for key in {**one, **other} if one.get(key) != other.get(key)]
+
+
+def _environment(side: Side) -> dict[str, str]:
+    """Where its trials ran; several values of one key, as of a run that was resumed elsewhere, joined."""
+    several: dict[str, set[str]] = {}
+    for record in side.records:
+        for key, value in record.environment.items():
+            several.setdefault(key, set()).add(str(value))
+    return {key: joined(sorted(values)) for key, values in several.items()}
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -102,8 +111,8 @@ def terminal(comparison: Comparison, most: int = 20) -> RichTable:
 def markdown(comparison: Comparison) -> str:
     """The comparison: the summary, the rows that are told apart, then all."""
     lines = ["# Two runs side by side", "", text(summary(comparison)), ""]
-    lines += [f"- first: {cell(named(comparison.first))}", f"- second: {cell(named(comparison.second))}"]
-    lines += [f"- {cell(one)}" for one in remarks(comparison)]
+    lines += [f"- first: {text(named(comparison.first))}", f"- second: {text(named(comparison.second))}"]
+    lines += [f"- {text(one)}" for one in remarks(comparison)]
     told = comparison.differing
     if len(told):
         lines += ["", "## Told apart", "", *frame_lines(shown(told))]

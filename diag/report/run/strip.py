@@ -6,7 +6,7 @@ import math
 from html import escape
 
 from diag.report.run.wording import measured
-from diag.report.text import number
+from diag.report.text import number, plain
 from diag.suite.claim import ClaimVerdict, Part
 
 WIDTH, ROW, MARGIN = 200.0, 14.0, 6.0
@@ -41,10 +41,9 @@ def draw(verdict: ClaimVerdict) -> str:
         for one in bounds
     ]
     shapes += [_part(one, x, ROW * (i + 0.5) + 2) for i, one in enumerate(parts)]
-    return (
-        f'<svg class="strip" role="img" aria-label="{escape(measured(verdict), quote=True)}" viewBox="0 0 {WIDTH:g} '
-        f'{height:g}" width="{WIDTH:g}" height="{height:g}">{"".join(shapes)}</svg>'
-    )
+    label = escape(plain(measured(verdict)), quote=True)
+    size = f'viewBox="0 0 {WIDTH:g} {height:g}" width="{WIDTH:g}" height="{height:g}"'
+    return f'<svg class="strip" role="img" aria-label="{label}" {size}>{"".join(shapes)}</svg>'
 
 
 def _part(part: Part, x, y: float) -> str:  # type: ignore[no-untyped-def] # x: a function of draw's

@@ -1,0 +1,90 @@
+"""Losses of the wrong sign or scale, or that squash what was squashed already."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from diag.prescribe.patient import Patient
+from diag.prescribe.remedy import SLOW, STEP, Advice, Remedy, family
+
+PLACE = 80
+SMALL, LARGE = 1e-3, 50.0
+"""Losses of classification and of standardized regression begin between these by far."""
+
+_SIGN = """ascended = loss
+
+
+def loss(model, batch):
+    return -ascended(model, batch)
+"""
+_SCALE = """unscaled = loss
+
+
+def loss(model, batch):
+    return unscaled(model, batch) * {factor:.3g}
+"""
+_CROSS_ENTROPY = """import torch
+
+
+def loss(model, batch):
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+"""
+_WITHOUT = """from torch import nn
+
+parent, _, child = {name!r}.rpartition(".")
+setattr(model.get_submodule(parent), child, nn.Identity())
+"""
+
+
+@family("sign of the loss")
+def sign(patient: Patient) -> Iterator[Remedy | Advice]:
+    """The sign turned where the rules saw the negative of a loss that is never negative."""
+    if patient.finding("diverging-loss", of="sign"):
+        change = "Turn the sign of the loss: what is minimized is minus a loss that is never negative."
+        yield Remedy("sign turned", "loss", change, _SIGN, ("diverging-loss",), direct=True, place=PLACE, loss_sign=-1)
+
+
+@family("scale of the loss")
+def scale(patient: Patient) -> Iterator[Remedy | Advice]:
+    """The loss divided by its first value where that is far from 1."""
+    steps = patient.watched.trace.steps
+    known = [float(one) for one in steps.loc[steps["loss_known"].astype(bool), "loss"]]
+    first = known[0] if known else math.nan
+    if not math.isfinite(first) or first == 0 or SMALL <= abs(first) <= LARGE or patient.optimizer is None:
+        return
+    if patient.suffers(*STEP, *SLOW, "vanishing-gradient", "missing-gradient", "exploding-gradient"):
+        yield Remedy(
+            "loss scaled",
+            "loss",
+            f"Scale the loss to order 1: it begins at {first:.3g}, and gradients are as large or as small.",
+            _SCALE.format(factor=1 / abs(first)),
+            (*STEP, *SLOW, "vanishing-gradient", "missing-gradient", "exploding-gradient"),
+            direct=abs(first) < SMALL,
+            place=PLACE,
+        )
+
+
+@family("softmax twice")
+def squashed(patient: Patient) -> Iterator[Remedy | Advice]:
+    """The squashing taken out of the model, or the loss of the logits in place of the user's."""
+    twice = next((one for one in patient.watched.findings if "floor" in one.evidence), None)
+    if twice is None:
+        return
+    modules = dict(patient.model.named_modules())
+    found = modules.get(twice.site)
+    if isinstance(found, (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)) and twice.site:
+        change = f"Take {twice.site} out of the model: the loss applies its own."
+        code = _WITHOUT.format(name=twice.site)
+        yield Remedy("squashed once", "loss", change, code, SLOW, direct=True, surgery=True, place=5)
+        return
+    change = "Give cross_entropy the logits: it applies softmax itself."
+    y = patient.targets
+    if y is None or y.dtype != torch.int64 or not isinstance(patient.batches[0], (tuple, list)):
+        why = "the loss is not known to be one of model(batch[0]) and batch[1]: take the squashing out of it by hand"
+        yield Advice("squashed once", change, why)
+        return
+    yield Remedy("squashed once", "loss", change, _CROSS_ENTROPY, SLOW, direct=True, place=PLACE)

@@ -1,0 +1,133 @@
+"""What an optimizer was told wrongly: parameters it lacks, options that swallow or inflate its steps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from diag.prescribe.patient import Patient
+from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
+
+PLACE = 50
+UNEVEN_RATES = 100.0
+DECAYED = 0.01
+"""What weight decay may take off a weight in one step, as a share of it: 0.01 leaves half after 69 steps."""
+SMALLEST_EPS, LARGEST_EPS = 1e-12, 1e-2
+
+_UNCLEARED = """# or, in your own loop, optimizer.zero_grad() before loss.backward(): the call of zero_grad alone
+optimizer.register_step_post_hook(lambda *_: model.zero_grad())
+"""
+_MISSING = """held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+group = optimizer.param_groups[0]
+for p in model.parameters():  # a parameter joins the group of the one before it
+    group = held.get(id(p), group)
+    if p.requires_grad and id(p) not in held:
+        group["params"].append(p)
+"""
+_UNFROZEN = """model.requires_grad_(True)
+"""
+_OPTION = """for group in optimizer.param_groups:
+    group[{name!r}] = {value!r}
+"""
+
+
+@family("clearing")
+def clearing(patient: Patient) -> Iterator[Remedy | Advice]:
+    """Gradients cleared after each step, where the rules saw that none ever are."""
+    if patient.finding("oversized-update", of="uncleared"):
+        change = "Clear the gradients in every step."
+        yield Remedy("zero_grad", "optimizer", change, _UNCLEARED, STEP, direct=True, place=PLACE + 5)
+
+
+@family("parameters")
+def parameters(patient: Patient) -> Iterator[Remedy | Advice]:
+    """Parameters that no optimizer holds handed to it; frozen ones unfrozen."""
+    optimizer = patient.optimizer
+    if optimizer is None:
+        return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    every = list(patient.model.parameters())
+    missing = [p for p in every if p.requires_grad and id(p) not in held]
+    frozen = [p for p in every if not p.requires_grad]
+    lbfgs = isinstance(optimizer, torch.optim.LBFGS)
+    if missing and patient.suffers(*SLOW, "missing-gradient", *SIGNAL):
+        change = f"Hand the optimizer the {len(missing)} parameters that it lacks."
+        if lbfgs:
+            yield Advice("parameters added", change, "LBFGS takes no new parameters: build it anew")
+        else:
+            rules = (*SLOW, "missing-gradient")
+            yield Remedy("parameters added", "optimizer", change, _MISSING, rules, direct=True, place=PLACE)
+    if frozen and not lbfgs and patient.suffers(*SLOW, "missing-gradient", *SIGNAL):
+        change = f"Unfreeze the {len(frozen)} parameters that are frozen, and train them."
+        more = (*SLOW, "missing-gradient", "vanishing-gradient", "collapsed-signal")
+        yield Remedy("unfrozen", "optimizer", change, _UNFROZEN + _MISSING, more, place=PLACE)
+
+
+@family("options of the optimizer")
+def options(patient: Patient) -> Iterator[Remedy | Advice]:
+    """One option after another that is out of its usual range."""
+    if patient.optimizer is None or not patient.suffers(*STEP, *SLOW, *SIGNAL):
+        return
+    groups = patient.optimizer.param_groups
+    if any(group.get("maximize") for group in groups):
+        yield _option("minimized", "Minimize the loss: maximize=True ascends it.", "maximize", False)
+    eps = [float(group["eps"]) for group in groups if isinstance(group.get("eps"), (int, float))]
+    if any(not SMALLEST_EPS <= one <= LARGEST_EPS for one in eps):
+        yield _option("usual eps", f"Set eps to 1e-8: {eps[0]:g} swallows the steps or divides by 0.", "eps", 1e-8)
+    if max(_decay(patient.optimizer, group) for group in groups) > DECAYED:
+        decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
+        change = f"Lower the weight decay from {decay:g} to 0.0001."
+        yield _option("less weight decay", change, "weight_decay", 1e-4)
+    rates = [float(group["lr"]) for group in groups if "lr" in group]
+    if rates and min(rates) > 0 and max(rates) >= UNEVEN_RATES * min(rates):
+        change = f"Train all groups at {min(rates):g}: one has {max(rates):g}."
+        yield _option("one learning rate", change, "lr", min(rates))
+
+
+def _option(name: str, change: str, option: str, value: Any) -> Remedy:
+    code = _OPTION.format(name=option, value=value)
+    return Remedy(name, "optimizer", change, code, (*STEP, *SLOW, *SIGNAL), direct=True, place=PLACE)
+
+
+def _decay(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
+    """The share of a weight that the decay alone takes off in a step; an adaptive one divides it out, unless it is
+    decoupled."""
+    decay, rate = float(group.get("weight_decay") or 0.0), float(group.get("lr", 0.0))
+    adaptive = any(name in group for name in ("betas", "rho", "alpha")) and not group.get("decoupled_weight_decay")
+    return 0.0 if adaptive and not isinstance(optimizer, torch.optim.AdamW) else decay * rate
+
+
+@family("plain optimizer")
+def plain(patient: Patient) -> Iterator[Remedy | Advice]:
+    """torch's own optimizer in place of a subclass of it, or of one that hooks or a schedule act on."""
+    optimizer = patient.optimizer
+    if optimizer is None or not patient.suffers(*STEP, *SLOW):
+        return
+    kind = next((one for one in type(optimizer).__mro__ if one.__module__.startswith("torch.optim.")), None)
+    scheduled = "step" in vars(optimizer)
+    hooked = any(vars(optimizer)[name] for name in vars(optimizer) if name.startswith("_optimizer_step_p"))
+    changed = type(optimizer) is not kind
+    if kind in (None, torch.optim.Optimizer) or not (scheduled or hooked or changed):
+        return
+    what = "its schedule" if scheduled else "its hooks" if hooked else f"what {type(optimizer).__name__} adds"
+    change = f"Use a plain torch.optim.{kind.__name__}, without {what}."
+    if len(optimizer.param_groups) > 1:
+        yield Advice("plain optimizer", change, "it has several groups of parameters: build it anew by hand")
+        return
+    written = _written(kind, optimizer.param_groups[0])
+    code = f"import torch\n\noptimizer = torch.optim.{kind.__name__}(model.parameters(), {written})\n"
+    yield Remedy("plain optimizer", "optimizer", change, code, (*STEP, *SLOW), direct=changed or scheduled, place=45)
+
+
+def _written(kind: type, group: dict[str, Any]) -> str:
+    """The group's options as arguments: lr, and what differs from the class's defaults."""
+    known = inspect.signature(kind).parameters
+    values = {"lr": float(group.get("initial_lr", group.get("lr", math.nan)))}
+    for name, value in group.items():
+        if name in known and name not in ("lr", "params") and value != known[name].default:
+            values[name] = value
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())

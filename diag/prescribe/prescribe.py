@@ -1,0 +1,141 @@
+"""From a training that does not go well to remedies that were shown to help."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from diag.errors import DiagError
+from diag.prescribe.arm import LAST, Arm
+from diag.prescribe.copies import Source, require_own_loss
+from diag.prescribe.effect import LEARNED, MARGIN
+from diag.prescribe.order import to_tell
+from diag.prescribe.remedy import Advice
+from diag.prescribe.search import Search
+from diag.prescribe.trial import Bench, Trial
+from diag.prescribe.watched import STEPS, Watched, watch
+from diag.rules.finding import json_safe
+from diag.train.loop import Progress
+from diag.train.snapshot import restored
+from diag.train.user_code import user_code
+from diag.train.workload import Workload
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """What is wrong, and what was tried against it.
+
+    watched: findings and trace of the user's training. controls: how it ends, per seed. trials: what helped first, the
+    largest effect on top. advice: what was not tried, and why. untried: names of what time or number left out.
+    """
+
+    watched: Watched
+    controls: list[Arm] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    steps: int = 0
+    seeds: int = 0
+
+    @property
+    def best(self) -> Trial | None:
+        """The remedy that helped most; None if none did."""
+        return self.trials[0] if self.trials and self.trials[0].helped else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe values: `remedies`, each with `change`, `helped`, `effect` and `code`, the best first."""
+        content = {
+            "schema": 1,
+            "healthy": self.watched.healthy,
+            "findings": [one.to_dict() for one in self.watched.findings],
+            "remedies": [one.to_dict() for one in self.trials],
+            "advice": [vars(one) for one in self.advice],
+            "untried": self.untried,
+            "notes": self.notes,
+            "control": [
+                {"seed": a.seed, "start": a.start, "final": a.final, "diverged": a.diverged} for a in self.controls
+            ],
+            "how": {
+                "steps": self.steps,
+                "seeds": self.seeds,
+                "final_over_last": LAST,
+                "margin": MARGIN,
+                "learned": LEARNED,
+            },
+            "coverage": self.watched.trace.coverage,
+        }
+        safe: dict[str, Any] = json_safe(content)
+        return safe
+
+
+def prescribe(
+    workload: Workload,
+    steps: int = 60,
+    seeds: int = 3,
+    most: int = 8,
+    *,
+    everything: bool = False,
+    budget: float | None = None,
+    progress: Progress | None = None,
+) -> Prescription:
+    """Judge a training, and try what may help it, each remedy on a copy and beside an untouched one.
+
+    steps, seeds: of each training; a seed decides the order of the batches and what a remedy draws. most: remedies that
+    are tried. everything: try remedies on a healthy training too. budget: seconds, after which no other is begun.
+    progress: called with trainings done and to do. The user's model, optimizer and random state are left as they were.
+
+    Raises: DiagError for a workload that cannot be trained, or whose loss trains a model of its own.
+    """
+    if not isinstance(workload, Workload):
+        raise DiagError(f"prescribe takes a diag.Workload, got {type(workload).__name__}: diag.Workload(model, ...)")
+    if steps < 5 or seeds < 1 or most < 1:
+        raise DiagError(f"prescribe takes steps from 5, seeds and most from 1; got {steps}, {seeds} and {most}")
+    ends = math.inf if budget is None else time.monotonic() + budget
+    with restored(workload):
+        bench = _bench(workload, steps, seeds, lambda: time.monotonic() > ends)
+        if bench.watched.clean and not everything:
+            return Prescription(bench.watched, steps=steps, seeds=seeds)
+        search = Search(bench, most, progress)
+        search.run()
+        return _told(search, steps)
+
+
+def _bench(workload: Workload, steps: int, seeds: int, is_late: Callable[[], bool] = lambda: False) -> Bench:
+    """The workload's batches read once, its copies, and what the rules say of it."""
+    batches = _materialized(workload, steps)
+    source = Source(Workload(workload.model, batches, workload.loss, workload.optimizer))
+    require_own_loss(source, batches[0])
+    with source.fresh() as lent:
+        watched = watch(lent, batches, min(steps, STEPS))
+    return Bench(source, batches, watched, seeds, workload.loss, is_late)
+
+
+def _materialized(workload: Workload, steps: int) -> list[Any]:
+    """The first batches, as many as there are steps; again from the start where there are fewer."""
+    with user_code("reading the batches"):
+        found = list(itertools.islice(workload.batches, steps))
+    if not found:
+        raise DiagError("the workload's batches are empty: give at least one batch, or an iterator that is not spent")
+    return list(itertools.islice(itertools.cycle(found), steps))
+
+
+def _told(search: Search, steps: int) -> Prescription:
+    bench = search.bench
+    notes = ["the time was up before everything was tried"] if bench.is_late() else []
+    if bench.source.why_not:
+        notes.append(f"{bench.source.why_not}: changes of its structure were not tried")
+    return Prescription(
+        bench.watched,
+        [bench.controls[key] for key in sorted(bench.controls) if key[1] == 1],
+        to_tell(search.trials),
+        search.advice,
+        search.untried,
+        notes,
+        steps,
+        bench.seeds,
+    )

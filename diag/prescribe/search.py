@@ -1,0 +1,115 @@
+"""Which remedies are tried: one by one, and then together with what the first ones showed."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable, Iterator
+
+from diag.prescribe.order import to_tell, to_try
+from diag.prescribe.patient import Patient
+from diag.prescribe.rate import ANSWERS, UNTUNED, tuned
+from diag.prescribe.remedy import FAMILIES, Advice, Remedy, combined
+from diag.prescribe.trial import Bench, Trial
+from diag.train.loop import Progress
+
+# A family registers itself when its file is imported.
+for _family in (
+    "losses",
+    "inputs",
+    "optimizers",
+    "biases",
+    "initialization",
+    "activations",
+    "normalization",
+    "residual",
+    "clipping",
+):
+    importlib.import_module(f"diag.prescribe.{_family}")
+
+COMBINATIONS = 3
+"""Of the remedies tried, as many are of two."""
+STRUCTURAL = ("activation", "initialization", "normalization", "inputs", "targets", "optimizer", "loss", "biases")
+"""Families that may ask for another learning rate."""
+
+
+class Search:
+    """trials: in the order in which they were made. advice: what was not tried, and why. untried: what is left over."""
+
+    def __init__(self, bench: Bench, most: int, progress: Progress | None) -> None:
+        self.bench, self.most, self.progress = bench, most, progress
+        self.trials: list[Trial] = []
+        self.advice: list[Advice] = []
+        self.untried: list[str] = []
+        source = bench.source
+        norms = bench.control(0).gradient_norms if source.optimizer is not None else []
+        self.patient = Patient(source.template, source.fresh, bench.batches, bench.watched, norms)
+
+    def run(self) -> None:
+        """Try what there is, as far as number and time allow."""
+        alone = self.most - COMBINATIONS if self.most > 2 * COMBINATIONS else self.most
+        candidates = self._candidates()
+        for number, remedy in enumerate(candidates):
+            if len(self.trials) >= alone or self.bench.is_late():
+                self.untried += [one.name for one in candidates[number:]]
+                break
+            for one in self._tunings(None) if remedy is UNTUNED else [remedy]:
+                self._try(one)
+        for remedy in self._combinations():
+            if len(self.trials) >= self.most or self.bench.is_late():
+                break
+            self._try(remedy)
+
+    def _try(self, remedy: Remedy) -> None:
+        trial = self.bench.try_(remedy)
+        if trial.verdict == "could not be tried":
+            self.advice.append(Advice(remedy.name, remedy.change, trial.why, remedy.code))
+        else:
+            self.trials.append(trial)
+        if self.progress is not None:
+            self.progress(len(self.trials), self.most, None)
+
+    def _candidates(self) -> list[Remedy]:
+        """What the families propose, in the order in which it is tried. The range test waits for its turn."""
+        proposed = list(self._told(one for propose in FAMILIES.values() for one in propose(self.patient)))
+        if self.patient.optimizer is not None and self.patient.suffers(*ANSWERS):
+            proposed.append(UNTUNED)
+        return to_try(self.patient, proposed)
+
+    def _combinations(self) -> Iterator[Remedy]:
+        """A learning rate tuned after the best; the two best of different families; a rate tuned after what is then the
+        best but one. Where nothing lowered the loss, rates tuned after what made the steps too large."""
+        best = self._best()
+        if best:
+            yield from self._tunings(best[0])
+        if len(best) > 1:
+            yield (pair := combined(best[0], best[1]))
+            ends = {one.remedy.name: _end(one) for one in self.trials}
+            yield from self._tunings(pair if ends.get(pair.name, math.inf) < ends[best[1].name] else best[1])
+        wild = [one.remedy for one in self.trials if one.effect is not None and one.effect.value >= 0]
+        for remedy in [one for one in wild if one.family in STRUCTURAL][: COMBINATIONS - len(best)]:
+            yield from self._tunings(remedy)
+
+    def _best(self) -> list[Remedy]:
+        """The best remedy of each family but the learning rate that lowered the loss at all."""
+        kept: dict[str, Remedy] = {}
+        for one in to_tell(self.trials):
+            lower = one.effect is not None and one.effect.value < 0 and one.verdict != "diverged"
+            if lower and one.remedy.family in (*STRUCTURAL, "clipping", "residual", "dropout"):
+                kept.setdefault(one.remedy.family, one.remedy)
+        return list(kept.values())
+
+    def _tunings(self, after: Remedy | None) -> list[Remedy]:
+        return list(self._told(tuned(self.patient, after))) if self.patient.optimizer is not None else []
+
+    def _told(self, proposed: Iterable[Remedy | Advice]) -> Iterator[Remedy]:
+        """The remedies; advice is noted, once for what it is about."""
+        for one in proposed:
+            if isinstance(one, Remedy):
+                yield one
+            elif all(one.name != known.name for known in self.advice):
+                self.advice.append(one)
+
+
+def _end(trial: Trial) -> float:
+    return trial.effect.remedy if trial.effect is not None else math.inf

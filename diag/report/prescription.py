@@ -1,0 +1,174 @@
+"""A prescription for people: what is wrong, what to do, what it would bring, and the lines to paste."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any, TextIO
+
+from diag.prescribe.arm import LAST
+from diag.prescribe.effect import MARGIN
+from diag.prescribe.prescribe import Prescription
+from diag.prescribe.trial import Trial
+from diag.report.markdown import code, escape
+from diag.report.terminal import INDENT, MARKS, STYLES
+from diag.report.text import number, plain, plural
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from diag.rules.finding import Finding
+
+VERDICTS = {"helped": "healthy", "did not help": "warning", "diverged": "error", "could not be tried": "unknown"}
+"""The verdicts of trials in the colors of findings."""
+COLUMNS = ("change", "loss, untreated -> treated", "effect (95 % interval)", "findings gone", "verdict")
+
+
+def headline(found: Prescription) -> str:
+    """The answer in a sentence."""
+    if found.best is not None:
+        return f"{found.best.remedy.name} helped most: {effect_text(found.best)}"
+    if not found.trials:
+        return "healthy: nothing was tried" if found.watched.clean else "nothing could be tried"
+    none = f"none of {plural(len(found.trials), 'remedy').replace('remedys', 'remedies')} helped"
+    return f"{'healthy, and ' if found.watched.healthy else ''}{none}"
+
+
+def effect_text(trial: Trial) -> str:
+    """What it brought, with its interval: `loss 82% lower [75% to 88%]`."""
+    effect = trial.effect
+    if effect is None:
+        return f"{plural(len(trial.gone or []), 'finding')} gone at initialization"
+    if trial.verdict == "diverged":
+        return "diverged"
+    if not math.isfinite(effect.low):
+        return f"{_change(effect.measure, effect.value)} (one seed)"
+    ends = sorted((effect.low, effect.high), reverse=True)
+    low, high = (_amount(effect.measure, one) for one in ends)
+    return f"{_change(effect.measure, effect.value)} [{low} to {high}]"
+
+
+def _change(measure: str, value: float) -> str:
+    return f"loss {_amount(measure, value, signed=False)} {'lower' if value < 0 else 'higher'}"
+
+
+def _amount(measure: str, value: float, signed: bool = True) -> str:
+    """By how much the loss is lower; negative where it is higher."""
+    amount = 1 - math.exp(min(value, 50.0)) if measure == "log ratio" else -value
+    amount = amount if signed else abs(amount)
+    return f"{100 * amount:.0f}%" if measure == "log ratio" else number(amount)
+
+
+def cells(trial: Trial) -> tuple[str, ...]:
+    """A row of the table, in the order of `COLUMNS`."""
+    effect = trial.effect
+    losses = "-" if effect is None else f"{number(effect.control)} -> {number(effect.remedy)}"
+    gone = "-" if trial.gone is None else ", ".join(trial.gone) or "none"
+    if trial.new:
+        gone += f"; new: {', '.join(trial.new)}"
+    return trial.remedy.change, losses, effect_text(trial), gone, trial.verdict
+
+
+def method(found: Prescription) -> str:
+    """How it was measured."""
+    return (
+        f"{found.steps} steps and {plural(found.seeds, 'seed')} each, on copies, with the same batches in the same "
+        f"order as the untreated training; the loss is a mean over the last {LAST:.0%} of the steps. Helped: Student's "
+        f"interval over seeds excludes no effect, and the loss ends lower by {MARGIN:.0%} of what it began with. "
+        "Findings: by the rules, after the change."
+    )
+
+
+def show(found: Prescription, file: TextIO, title: str) -> None:
+    """For a terminal: findings, the table, the winner's code, and what was not tried."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, width=None if file.isatty() else 120)
+    style = STYLES["healthy" if found.best or found.watched.clean else "error" if not found.watched.healthy else "note"]
+    parts: list[RenderableType] = [Text.assemble((headline(found), style), "   ", (plain(title), "dim"))]
+    parts += [line for finding in found.watched.findings for line in _finding(finding)]
+    if found.trials:
+        parts += [Text(), _table(found), Text(method(found), "dim")]
+    if found.best is not None:
+        parts += [Text(), Text(f"{found.best.remedy.change} Paste after the model and the optimizer are made:", "bold")]
+        parts += [Text(), *(Text(f"    {plain(line)}", "green") for line in found.best.remedy.code.splitlines())]
+    remarks = _remarks(found)
+    parts += [Text(), *(Text(plain(f"- {one}")) for one in remarks)] if remarks else []
+    for one in parts:
+        console.print(one, highlight=False)
+
+
+def text(found: Prescription, title: str) -> str:
+    """What a terminal shows, without color, 120 columns wide."""
+    file = io.StringIO()
+    show(found, file, title)
+    return file.getvalue()
+
+
+def _finding(finding: Finding) -> list[RenderableType]:
+    """What, where and why; what to do; what follows from it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    where = f" at {plain(finding.site)}" if finding.site else ""
+    head = Text.assemble(
+        (MARKS[finding.severity], STYLES[finding.severity]), " ", (finding.rule, "bold"), (where, "cyan"),
+        f": {plain(finding.message)}",
+    )  # fmt: skip
+    marked = [("what to do: ", finding.remedy)] if finding.remedy else []
+    marked += [("therefore: ", f"{one.rule}: {one.message}") for one in finding.consequences]
+    return [head, *(Padding(Text(f"{mark}{plain(text)}"), (0, 0, 0, INDENT)) for mark, text in marked)]
+
+
+def _table(found: Prescription) -> RenderableType:
+    from rich import box
+    from rich.markup import escape as mark_up
+    from rich.table import Table
+
+    table = Table(*COLUMNS, box=box.ASCII, title="what it would bring")
+    for one in found.trials:
+        style = STYLES[VERDICTS[one.verdict]]
+        table.add_row(*(mark_up(plain(cell)) for cell in cells(one)[:-1]), f"[{style}]{one.verdict}[/]")
+    return table
+
+
+def _remarks(found: Prescription) -> list[str]:
+    """What was not tried, and why."""
+    lines = [f"not tried: {one.change.rstrip('.')}: {one.why}" for one in found.advice]
+    lines += [f"not tried, beyond the number or the time allowed: {', '.join(found.untried)}"] if found.untried else []
+    return [*lines, *found.notes]
+
+
+def markdown(found: Prescription, title: str) -> str:
+    """For a comment on a pull request."""
+    out = [f"### diag prescribe, {escape(title)}: {escape(headline(found))}", ""]
+    for one in found.watched.findings:
+        where = f" at {code(one.site)}" if one.site else ""
+        out += [f"- **{one.severity}: {escape(one.rule)}**{where}: {escape(one.message)} {escape(one.remedy)}"]
+    if found.trials:
+        out += ["", "| " + " | ".join(COLUMNS) + " |", "|---|---|---|---|---|"]
+        out += ["| " + " | ".join(map(escape, cells(one))) + " |" for one in found.trials]
+        out += ["", escape(method(found))]
+    if found.best is not None:
+        out += ["", f"{escape(found.best.remedy.change)} Paste after the model and the optimizer are made:", ""]
+        out += ["```python", found.best.remedy.code.rstrip(), "```"]
+    remarks = _remarks(found)
+    out += ["", *(f"- {escape(one)}" for one in remarks)] if remarks else []
+    return "\n".join([*out, ""])
+
+
+def page(found: Prescription, title: str, command: str) -> str:
+    """One self-contained page."""
+    from diag.report.run.page import fill
+
+    values: dict[str, Any] = {"found": found, "remarks": _remarks(found), "method": method(found), "command": command}
+    return fill(
+        "prescribe.html.j2",
+        title=f"What helps {plain(title)}",
+        summary=headline(found),
+        columns=COLUMNS,
+        cells=cells,
+        status=VERDICTS,
+        **values,
+    )

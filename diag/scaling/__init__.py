@@ -1,0 +1,1 @@
+"""How a network's signals change with its width or depth: the coordinate check, judged."""

@@ -1,0 +1,114 @@
+"""The coordinate check of a user's own model: over which sizes its signals stay level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from diag.errors import TargetError
+from diag.scaling.measure import Build, Progress, measure
+from diag.scaling.slopes import LEVEL, Slope, slopes
+
+SOURCE = "Yang et al. 2022, Tensor Programs V, section 4 and appendix D.1 (coordinate checking)"
+Answer = Literal["level", "changes", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """axis: width or depth. table: what was measured (`diag.scaling.measure.COLUMNS`). slopes: per site.
+
+    answer: "changes" if any activation or gradient grows or shrinks; "level" if all are level.
+    """
+
+    axis: str
+    sizes: list[int]
+    seeds: int
+    steps: int
+    table: pd.DataFrame
+    slopes: list[Slope]
+    answer: Answer
+
+    @property
+    def troubles(self) -> list[Slope]:
+        """Activations and gradients that grow or shrink, the steepest first."""
+        found = [one for one in self.slopes if one.quantity != "update" and one.verdict in ("grows", "shrinks")]
+        return sorted(found, key=lambda one: -abs(one.slope) if math.isfinite(one.slope) else -math.inf)
+
+    def advice(self) -> list[str]:
+        """What the troubles mean, in sentences."""
+        first = min((one.step for one in self.slopes), default=0)
+        at_start = {one.verdict for one in self.troubles if one.step == first and one.quantity == "activation"}
+        later = {one.verdict for one in self.troubles if one.step > first and one.quantity == "activation"}
+        backward = {one.verdict for one in self.troubles if one.step == first and one.quantity == "gradient"}
+        said = []
+        if at_start:
+            said.append(
+                f"At initialization activations {' or '.join(one[:-1] for one in sorted(at_start))} with {self.axis}: "
+                "the variance of the weights must fall as 1 / fan_in (he_normal, lecun_normal)"
+                + ("." if self.axis == "width" else ", and sums of residual branches be scaled by 1 / sqrt(depth).")
+            )
+        if "grows" in later - at_start:
+            said.append(
+                f"After {self.steps} steps activations grow with {self.axis}: the learning rate that suits the small "
+                f"network is too high for the large one. Lower it with {self.axis}, or use muP (for Adam 1 / width in "
+                "hidden layers)."
+            )
+        if "shrinks" in later - at_start:
+            said.append(f"After {self.steps} steps activations shrink with {self.axis}: larger networks learn less.")
+        if backward:
+            said.append(
+                f"At initialization gradients change with {self.axis}: no one learning rate suits all sizes of it."
+            )
+        return said
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = [
+            {
+                key: (None if isinstance(value, float) and not math.isfinite(value) else value)
+                for key, value in asdict(one).items()
+            }
+            for one in self.slopes
+        ]
+        return {
+            "schema": 1, "axis": self.axis, "sizes": self.sizes, "seeds": self.seeds, "steps": self.steps,
+            "answer": self.answer, "level": LEVEL, "advice": self.advice(), "slopes": plain, "source": SOURCE,
+        }  # fmt: skip
+
+
+def scale(
+    build: Build,
+    sizes: Sequence[int],
+    *,
+    axis: str = "width",
+    seeds: int = 5,
+    steps: int = 5,
+    progress: Progress | None = None,
+) -> Scaling:
+    """Build the same network at several sizes, train each for some steps, and fit quantity ~ size^slope per site.
+
+    Args: build(size) -> Workload with an optimizer. sizes: two or more. seeds, steps: of each size.
+    Raises: TargetError for fewer than two sizes, or networks that share no site.
+    """
+    chosen = sorted(set(sizes))
+    if len(chosen) < 2 or chosen[0] < 1:
+        raise TargetError(f"a slope needs at least two sizes from 1 on, got {list(sizes)}")
+    if seeds < 1 or steps < 2:
+        raise TargetError(f"at least one seed and two steps are needed, got {seeds} and {steps}")
+    table = measure(build, chosen, seeds, steps, progress)
+    if table.empty:
+        raise TargetError(
+            f"networks of {axis} {chosen} have no site in common: does the target build the same network?"
+        )
+    found = slopes(table)
+    judged = [one for one in found if one.quantity != "update"]
+    answer: Answer = "level"
+    if any(one.verdict in ("grows", "shrinks") for one in judged):
+        answer = "changes"
+    elif any(one.verdict == "cannot tell" for one in judged):
+        answer = "cannot tell"
+    return Scaling(axis, chosen, seeds, steps, table, found, answer)

@@ -1,0 +1,116 @@
+"""Does the top remedy bring back what the fault took? `python -m tests.corpus.prescribe [name ...]`.
+
+For each curable faulty case the healthy twin, the case with its top remedy, and the case as it is are trained for as
+many steps, and measured by the twin's loss. Restored is the share of the twin's fall that the remedied training reaches.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from diag.errors import DiagError
+from diag.prescribe.arm import Arm, run_arm, seed_everything
+from diag.prescribe.copies import Source
+from diag.prescribe.prescribe import _materialized, prescribe
+from diag.prescribe.remedy import Remedy
+from diag.train.seeds import derived_seed
+from diag.train.workload import Workload
+from tests.corpus import FAULTY
+from tests.corpus.case import Case
+
+STEPS, SEEDS = 60, 3
+ENOUGH = 0.9
+NOT_CURABLE = {
+    **dict.fromkeys(
+        "cut-detach cut-no-grad cut-numpy cut-rewrapped cut-data cut-round cut-threshold "
+        "cut-transformer-detach".split(),
+        "forward() cuts the gradient",
+    ),
+    "cut-in-loss": "the loss runs a network under no_grad",
+    "cut-gate-zero": "forward() multiplies by zero",
+    "dead-functional": "forward() subtracts a constant before ReLU",
+    "collapsed-code": "forward() adds a constant of a million",
+    "data-zeros": "the data hold nothing",
+    "data-same-sample": "the data hold nothing",
+    "data-shuffled-labels": "the labels hold nothing",
+    "data-noise": "the inputs hold nothing",
+    **dict.fromkeys(
+        "nan-log-negative nan-sqrt-negative inf-exp nan-divide-by-zero-std nan-normalize-zero nan-masked-row "
+        "nan-backward-sqrt nan-backward-where".split(),
+        "forward() has no number there",
+    ),
+    "nan-naive-log-softmax": "the loss overflows",
+    "nan-backward-distance": "the loss has no slope at 0",
+    "nan-late": "the loss divides by zero once",
+}
+"""Faults that stand in the user's forward(), loss or data, where no change from outside mends them."""
+
+
+def restored(case: Case) -> tuple[float, str]:
+    """The share of the twin's fall of the loss that the top remedy brings back, and what was done."""
+    assert case.twin is not None
+    twin = case.twin()
+    batches, healthy = _materialized(case.build(), STEPS), _materialized(twin, STEPS)
+    scale = _target_scale(batches) ** 2 / _target_scale(healthy) ** 2
+    sound = [_arm(case.twin, healthy, seed, twin.loss, None) for seed in range(SEEDS)]
+    start, end = (float(np.mean([getattr(arm, name) for arm in sound])) for name in ("start", "final"))
+    prescription = prescribe(case.build(), STEPS, SEEDS)
+    sick = [_arm(case.build, batches, seed, twin.loss, None) for seed in range(SEEDS)]
+    untreated = _share(start, end, sick, scale)
+    tried = ", ".join(f"{one.remedy.name} ({one.verdict})" for one in prescription.trials)
+    if prescription.best is None:
+        return untreated, f"untreated {untreated:.0%}; nothing helped of: {tried or prescription.watched.rules()}"
+    remedy = prescription.best.remedy
+    arms = [_arm(case.build, batches, seed, twin.loss, remedy) for seed in range(SEEDS)]
+    share = _share(start, end, arms, scale)
+    return share, f"{remedy.name} (untreated {untreated:.0%}); tried: {tried}"
+
+
+def _arm(build: Callable[[], Workload], batches: list[Any], seed: int, loss: Any, remedy: Remedy | None) -> Arm:
+    with Source(build()).fresh() as workload, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        workload.batches = batches
+        seed_everything(derived_seed(seed, "remedy"))
+        return run_arm(remedy.apply(workload) if remedy else workload, batches, seed, loss)
+
+
+def _share(start: float, end: float, arms: list[Arm], scale: float) -> float:
+    reached = float(np.mean([arm.final for arm in arms])) / scale
+    return (start - reached) / (start - end)
+
+
+def _target_scale(batches: list[Any]) -> float:
+    """The deviation of targets that are numbers; 1 for classes."""
+    targets = batches[0][1] if isinstance(batches[0], tuple) else torch.zeros(1, dtype=torch.int64)
+    return float(torch.cat([y for _, y in batches]).std()) if targets.is_floating_point() else 1.0
+
+
+def main(parts: list[str]) -> None:
+    """Print every curable case and the share of them that is restored."""
+    torch.set_num_threads(1)
+    shares = []
+    for case in FAULTY:
+        if case.name in NOT_CURABLE or (parts and not any(part in case.name for part in parts)):
+            continue
+        begun = time.perf_counter()
+        try:
+            share, told = restored(case)
+        except DiagError as error:
+            share, told = float("-inf"), f"{type(error).__name__}: {error}"
+        shares.append(share)
+        mark = "restored" if share >= ENOUGH else "short   "
+        print(f"{mark} {share:8.0%}  {case.name:28} {told}  {time.perf_counter() - begun:.1f} s", flush=True)
+    count = sum(share >= ENOUGH for share in shares)
+    print(f"{count} of {len(shares)} curable cases restored to {ENOUGH:.0%} of their twin's progress")
+    print(f"{len(NOT_CURABLE)} faults stand in the user's own forward(), loss or data, and are left out")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

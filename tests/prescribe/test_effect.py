@@ -1,0 +1,85 @@
+"""The effect of a remedy, its interval, and when it counts as help."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from diag.prescribe.arm import Arm
+from diag.prescribe.effect import MARGIN, effect_of, is_settled, verdict_of
+
+
+def arms(*finals: float, start: float = 2.0) -> list[Arm]:
+    return [Arm(seed, start, final, not math.isfinite(final)) for seed, final in enumerate(finals)]
+
+
+def test_log_ratio_with_students_interval() -> None:
+    effect = effect_of(arms(1.0, 1.0, 1.0), arms(0.5, 0.25, 0.125))
+    mean, sd, t = -2 * math.log(2), math.log(2), 4.302652729911275
+    assert effect.measure == "log ratio"
+    assert effect.value == pytest.approx(mean)
+    assert effect.low == pytest.approx(mean - t * sd / 3**0.5)
+    assert effect.high == pytest.approx(mean + t * sd / 3**0.5)
+    assert (effect.control, effect.remedy, effect.start, effect.seeds) == (1.0, pytest.approx(0.875 / 3), 2.0, 3)
+
+
+def test_losses_that_are_not_positive_are_subtracted() -> None:
+    effect = effect_of(arms(-1.0, -2.0), arms(-3.0, -4.0))
+    assert (effect.measure, effect.value) == ("difference", -2.0)
+    assert effect.low == effect.high == -2.0
+
+
+def test_pairs_of_seeds_cancel_what_they_share() -> None:
+    effect = effect_of(arms(1.0, 1.5, 2.0), arms(0.5, 0.75, 1.0))
+    assert effect.low == pytest.approx(effect.high) == pytest.approx(-math.log(2))
+
+
+def test_how_far_a_control_diverged_is_no_effect() -> None:
+    effect = effect_of(arms(1e30, 50.0, math.inf), arms(1.0, 1.0, 1.0))
+    assert effect.value == pytest.approx(math.log(1.0 / 2.0))
+    assert effect.low == pytest.approx(effect.high)
+    assert math.isinf(effect.control)
+
+
+@pytest.mark.parametrize(
+    ("control", "remedy", "verdict"),
+    [
+        ((2.0, 2.0, 2.0), (1.0, 1.1, 0.9), "helped"),
+        ((2.0, 2.0, 2.0), (2.0, 1.0, 0.1), "did not help"),  # the seeds disagree
+        ((2.0, 2.0, 2.0), (2.1, 2.1, 2.1), "did not help"),
+        ((2.0, 2.0, 2.0), (0.1, 0.1, math.inf), "diverged"),
+        ((0.020, 0.020, 0.020), (0.010, 0.010, 0.010), "did not help"),  # both have solved it
+        ((math.inf,) * 3, (1.99, 1.99, 1.99), "did not help"),  # it does not diverge, and learns nothing
+        ((math.inf,) * 3, (1.0, 1.0, 1.0), "helped"),
+    ],
+)
+def test_verdicts(control: tuple[float, ...], remedy: tuple[float, ...], verdict: str) -> None:
+    treated = arms(*remedy)
+    assert verdict_of(effect_of(arms(*control), treated), treated) == verdict
+
+
+def test_the_margin_is_a_share_of_the_loss_before_training() -> None:
+    control = arms(2.0, 2.0, 2.0)
+    for share, verdict in ((0.9, "did not help"), (1.1, "helped")):
+        treated = arms(*[2.0 - share * MARGIN * 2.0] * 3)
+        assert verdict_of(effect_of(control, treated), treated) == verdict
+
+
+def test_one_seed_has_no_interval() -> None:
+    effect = effect_of(arms(2.0), arms(0.1))
+    assert (effect.low, effect.high) == (-math.inf, math.inf)
+    assert verdict_of(effect, arms(0.1)) == "did not help"
+
+
+def test_a_first_seed_without_a_fall_settles_it_up_to_four_seeds() -> None:
+    worse, better = effect_of(arms(2.0), arms(2.0)), effect_of(arms(2.0), arms(1.9))
+    assert [is_settled(worse, arms(2.0), seeds) for seeds in (1, 2, 3, 4, 5)] == [True, True, True, True, False]
+    assert not is_settled(better, arms(1.9), 3)
+    assert is_settled(better, arms(math.inf), 9)
+    # What makes it exact: with one seed at no effect, no effect of the others, however alike, is significant.
+    for seeds in (2, 3, 4):
+        treated = arms(2.0, *[0.5] * (seeds - 1))
+        assert effect_of(arms(*[2.0] * seeds), treated).high > 0
+    five = arms(2.0, *[0.5] * 4)
+    assert effect_of(arms(*[2.0] * 5), five).high < 0
