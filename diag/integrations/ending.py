@@ -74,8 +74,8 @@ class Ending:
         if grave:
             more = f" (and {len(grave) - 1} more)" if len(grave) > 1 else ""
             raise FindingsError(
-                f"fail_on={self.fail_on!r}, and the training has {told(grave[0])}{more}; all of it is in the "
-                "callback's `diagnosis`"
+                f"fail_on={self.fail_on!r}, and the training has {told(grave[0]).rstrip('.')}{more}; all of it is in "
+                "the callback's `diagnosis`"
             )
 
 

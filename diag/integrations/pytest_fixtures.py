@@ -144,7 +144,8 @@ def _failing(who: str) -> Iterator[None]:
         yield
     except DiagError as error:
         # Where their own code failed, their traceback says where.
-        pytest.fail(f"{getattr(error, 'user_traceback', '')}{who}: {error}", pytrace=False)
+        told = f"{getattr(error, 'user_traceback', '')}{who}: {error}"
+        raise pytest.fail.Exception(told, pytrace=False) from None
 
 
 def _told(diagnosis: Diagnosis, least: Any) -> str:

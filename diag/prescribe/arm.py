@@ -37,12 +37,10 @@ class Arm:
     gradient_norms: list[float] = field(default_factory=list)
 
 
-def run_arm(
-    workload: Workload, batches: Sequence[Any], seed: int, measure: Loss, sign: int = 1, norms: bool = False
-) -> Arm:
+def run_arm(workload: Workload, batches: Sequence[Any], seed: int, measure: Loss, norms: bool = False) -> Arm:
     """Train a workload once over the batches, in the order of the seed (0: as they come), and measure.
 
-    measure: whose value counts, times `sign`, without dropout.
+    measure: whose value counts, without dropout.
     norms: whether to keep the gradients' norms.
     The random state is set by the seed, and is the caller's to bring back.
     """
@@ -55,15 +53,15 @@ def run_arm(
     seed_everything(derived_seed(seed, "training"))
     last = len(order) - max(1, round(LAST * len(order)))
     plain = measure is workload.loss and not _dropouts(workload.model)
-    arm.start = _mean([sign * _measured(workload.model, batches[index], measure) for index in order[:FIRST]])
+    arm.start = _mean([_measured(workload.model, batches[index], measure) for index in order[:FIRST]])
     ends: list[float] = []
     first = math.nan
     for number, index in enumerate(order):
         batch, wanted = batches[index], number >= last
-        before = sign * _measured(workload.model, batch, measure) if wanted and not plain else math.nan
+        before = _measured(workload.model, batch, measure) if wanted and not plain else math.nan
         value = _step(workload, batch, arm if norms else None)
         if wanted:
-            ends.append(sign * value if plain else before)
+            ends.append(value if plain else before)
         first = value if math.isnan(first) else first
         if not math.isfinite(value) or abs(value) > DIVERGED * max(1.0, abs(first)):
             arm.diverged = True

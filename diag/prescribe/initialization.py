@@ -39,7 +39,7 @@ _RECURRENT = """    elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
         for name, weight in layer.named_parameters(recurse=False):
             if "weight_hh" in name:
                 for gate in weight.data.split(layer.hidden_size):
-                    nn.init.orthogonal_(gate)
+                    {fill}(gate)
             elif "weight" in name:
                 nn.init.xavier_normal_(weight)
             else:
@@ -62,7 +62,13 @@ def code_for(model: nn.Module, scheme: str) -> str:
     """Lines that draw every linear, convolutional and recurrent weight anew and set biases to 0."""
     kinds = "nn.Linear, nn.Embedding" if scheme == "GPT-2" else "nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d"
     recurrent = any(isinstance(one, (nn.RNNBase, nn.RNNCellBase)) for one in model.modules())
-    return _HEAD.format(kinds=kinds, call=_CALLS[scheme]) + (_RECURRENT if recurrent else "")
+    return _HEAD.format(kinds=kinds, call=_CALLS[scheme]) + (_RECURRENT.format(fill=_fill(model)) if recurrent else "")
+
+
+def _fill(model: nn.Module) -> str:
+    """How recurrent matrices are filled: ReLU keeps a state only under the identity (Le, Jaitly & Hinton 2015)."""
+    rectified = any(getattr(one, "nonlinearity", "") == "relu" for one in model.modules())
+    return "nn.init.eye_" if rectified else "nn.init.orthogonal_"
 
 
 @family("initialization")
@@ -76,7 +82,8 @@ def initialization(patient: Patient) -> Iterator[Remedy | Advice]:
         yield Advice(f"{scheme} initialization", change, "weights are parametrized, so that they cannot be set here")
         return
     recurrent = any(isinstance(one, (nn.RNNBase, nn.RNNCellBase)) for one in patient.model.modules())
-    also = " Recurrent weights become orthogonal." if recurrent else ""
+    kind = "the identity" if _fill(patient.model).endswith("eye_") else "orthogonal"
+    also = f" Recurrent weights become {kind}." if recurrent else ""
     code = code_for(patient.model, scheme)
     yield Remedy(f"{scheme} initialization", "initialization", change + also, code, ANSWERS, place=PLACE)
     if patient.input_key is not None and scheme != "GPT-2":

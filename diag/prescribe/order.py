@@ -39,7 +39,7 @@ USUAL: dict[str, tuple[str, ...]] = {
 }
 """Families of remedies by the rule that asks for them, the one that usually helps most first."""
 
-MOST_OF_IT = 0.9
+MOST_OF_IT = 0.95
 """A larger effect than this share of the best one is no reason for a change that is harder to understand."""
 _VERDICTS: dict[Verdict, int] = {"helped": 0, "did not help": 1, "diverged": 2, "could not be tried": 3}
 

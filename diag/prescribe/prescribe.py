@@ -13,6 +13,7 @@ from diag.errors import DiagError
 from diag.prescribe.arm import LAST, Arm
 from diag.prescribe.copies import Source, require_own_loss
 from diag.prescribe.effect import LEARNED, MARGIN
+from diag.prescribe.losses import measure_of
 from diag.prescribe.order import to_tell
 from diag.prescribe.remedy import Advice
 from diag.prescribe.search import Search
@@ -112,7 +113,8 @@ def _bench(workload: Workload, steps: int, seeds: int, is_late: Callable[[], boo
     require_own_loss(source, batches[0])
     with source.fresh() as lent:
         watched = watch(lent, batches, min(steps, STEPS))
-    return Bench(source, batches, watched, seeds, workload.loss, is_late)
+    measure, what = measure_of(workload, watched, batches)
+    return Bench(source, batches, watched, seeds, measure, what, is_late)
 
 
 def _materialized(workload: Workload, steps: int) -> list[Any]:
@@ -126,12 +128,13 @@ def _materialized(workload: Workload, steps: int) -> list[Any]:
 
 def _told(search: Search, steps: int) -> Prescription:
     bench = search.bench
-    notes = ["the time was up before everything was tried"] if bench.is_late() else []
+    notes = [f"all trainings are compared by {bench.measured_by}"] if bench.measured_by else []
+    notes += ["the time was up before everything was tried"] if bench.is_late() else []
     if bench.source.why_not:
         notes.append(f"{bench.source.why_not}: changes of its structure were not tried")
     return Prescription(
         bench.watched,
-        [bench.controls[key] for key in sorted(bench.controls) if key[1] == 1],
+        [bench.controls[seed] for seed in sorted(bench.controls)],
         to_tell(search.trials),
         search.advice,
         search.untried,

@@ -14,6 +14,7 @@ from diag.prescribe.remedy import Remedy
 from diag.prescribe.watched import Watched, watch
 from diag.rules.finding import json_safe
 from diag.train.seeds import derived_seed
+from diag.train.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,33 @@ class Trial:
 
 @dataclass
 class Bench:
-    """Where trials are run. controls: the user's own training, per seed and sign of the loss, run when first needed."""
+    """Where trials are run. measure: the loss that counts; measured_by: what it is if it is not the user's. controls:
+    the user's own training by seed, run when first needed."""
 
     source: Source
     batches: Sequence[Any]
     watched: Watched
     seeds: int
     measure: Loss
+    measured_by: str = ""
     is_late: Callable[[], bool] = lambda: False
-    controls: dict[tuple[int, int], Arm] = field(default_factory=dict)
+    controls: dict[int, Arm] = field(default_factory=dict)
 
-    def control(self, seed: int, sign: int = 1) -> Arm:
+    def control(self, seed: int) -> Arm:
         """The user's training with this seed, unchanged."""
-        if (seed, sign) not in self.controls:
+        if seed not in self.controls:
             with self.source.fresh() as workload:
-                self.controls[seed, sign] = run_arm(workload, self.batches, seed, self.measure, sign, norms=seed == 0)
-        return self.controls[seed, sign]
+                self.controls[seed] = self._run(workload, seed, norms=seed == 0)
+        return self.controls[seed]
 
     def arm(self, remedy: Remedy, seed: int) -> Arm:
         """The same with a remedy; what it draws is drawn by the seed."""
         with self.source.fresh() as workload:
             seed_everything(derived_seed(seed, "remedy"))
-            return run_arm(remedy.apply(workload), self.batches, seed, self.measure, remedy.loss_sign)
+            return self._run(remedy.apply(workload), seed)
+
+    def _run(self, workload: Workload, seed: int, norms: bool = False) -> Arm:
+        return run_arm(workload, self.batches, seed, self.measure, norms)
 
     def try_(self, remedy: Remedy) -> Trial:
         """Train it with one seed after another until the verdict is settled, and, if it helped, watch it.
@@ -103,7 +109,7 @@ class Bench:
         controls: list[Arm] = []
         arms: list[Arm] = []
         for seed in range(self.seeds):
-            controls.append(self.control(seed, remedy.loss_sign))
+            controls.append(self.control(seed))
             arms.append(self.arm(remedy, seed))
             effect = effect_of(controls, arms)
             if is_settled(effect, arms, self.seeds):

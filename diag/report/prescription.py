@@ -41,22 +41,21 @@ def effect_text(trial: Trial) -> str:
         return f"{plural(len(trial.gone or []), 'finding')} gone at initialization"
     if trial.verdict == "diverged":
         return "diverged"
+    lower = effect.value < 0
+    change = f"loss {_amount(effect.measure, effect.value, lower)} {'lower' if lower else 'higher'}"
     if not math.isfinite(effect.low):
-        return f"{_change(effect.measure, effect.value)} (one seed)"
-    ends = sorted((effect.low, effect.high), reverse=True)
-    low, high = (_amount(effect.measure, one) for one in ends)
-    return f"{_change(effect.measure, effect.value)} [{low} to {high}]"
+        return f"{change} (one seed)"
+    ends = (effect.high, effect.low) if lower else (effect.low, effect.high)
+    low, high = (_amount(effect.measure, end, lower) for end in ends)
+    return f"{change} [{low} to {high}]"
 
 
-def _change(measure: str, value: float) -> str:
-    return f"loss {_amount(measure, value, signed=False)} {'lower' if value < 0 else 'higher'}"
-
-
-def _amount(measure: str, value: float, signed: bool = True) -> str:
-    """By how much the loss is lower; negative where it is higher."""
-    amount = 1 - math.exp(min(value, 50.0)) if measure == "log ratio" else -value
-    amount = amount if signed else abs(amount)
-    return f"{100 * amount:.0f}%" if measure == "log ratio" else number(amount)
+def _amount(measure: str, value: float, lower: bool) -> str:
+    """By how much the loss is lower, or higher."""
+    sign = -1 if lower else 1
+    if measure != "log ratio":
+        return number(sign * value)
+    return f"{100 * sign * math.expm1(min(value, 50.0)):.0f}%"
 
 
 def cells(trial: Trial) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Does the top remedy bring back what the fault took? `python -m tests.corpus.prescribe [name ...]`.
 
 For each curable faulty case the healthy twin, the case with its top remedy, and the case as it is are trained for as
-many steps, and measured by the twin's loss. Restored is the share of the twin's fall that the remedied training reaches.
+many steps, and measured by the twin's loss. Restored is the share of the twin's fall of the loss that the remedied
+training reaches.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from diag.prescribe.prescribe import _materialized, prescribe
 from diag.prescribe.remedy import Remedy
 from diag.train.seeds import derived_seed
 from diag.train.workload import Workload
-from tests.corpus import FAULTY
+from tests.corpus import FAULTY, HEALTHY
 from tests.corpus.case import Case
 
 STEPS, SEEDS = 60, 3
@@ -92,9 +93,28 @@ def _target_scale(batches: list[Any]) -> float:
     return float(torch.cat([y for _, y in batches]).std()) if targets.is_floating_point() else 1.0
 
 
+def noise() -> None:
+    """How far apart healthy trainings end that differ in the order of their batches alone; in units of their start."""
+    spreads = []
+    for case in HEALTHY:
+        workload = case.build()
+        if workload.optimizer is None or case.name.startswith("transformers-"):
+            continue
+        batches = _materialized(workload, STEPS)
+        arms = [_arm(case.build, batches, seed, workload.loss, None) for seed in range(SEEDS)]
+        finals = [arm.final for arm in arms]
+        spreads.append((max(finals) - min(finals)) / abs(float(np.mean([arm.start for arm in arms]))))
+        print(f"{spreads[-1]:8.2%}  {case.name}", flush=True)
+    shares = ", ".join(f"{share:.0%} below {np.quantile(spreads, share):.1%}" for share in (0.5, 0.9, 0.95))
+    print(f"{len(spreads)} healthy cases, {SEEDS} orders: {shares}")
+
+
 def main(parts: list[str]) -> None:
-    """Print every curable case and the share of them that is restored."""
+    """Print every curable case and the share of them that is restored; with `--noise`, what chance alone does."""
     torch.set_num_threads(1)
+    if parts == ["--noise"]:
+        noise()
+        return
     shares = []
     for case in FAULTY:
         if case.name in NOT_CURABLE or (parts and not any(part in case.name for part in parts)):

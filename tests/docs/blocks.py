@@ -17,7 +17,11 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. line: of its fence, from 1. section: the heading above it. file: what `<!-- file: -->` names."""
+    """A fenced block.
+
+    line: of its fence, from 1. section: the heading above it. file: what `<!-- file: -->` names. place: the how manieth
+    of its language it is in its section, files apart.
+    """
 
     document: str
     line: int
@@ -25,11 +29,12 @@ class Block:
     text: str
     section: str
     file: str | None = None
+    place: int = 1
 
     @property
     def name(self) -> str:
-        """What the tests' tables call it: its file, or its section."""
-        return self.file or self.section
+        """What the tests' tables call it: its file, or its section, with a number from the second block on."""
+        return self.file or (self.section if self.place == 1 else f"{self.section} {self.place}")
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
@@ -58,7 +63,8 @@ def blocks(document: str, text: str) -> list[Block]:
         if fence is not None:
             if match and match[2].startswith(fence[2]) and not match[3]:
                 lines = [one.removeprefix(fence[1]) for one in body]
-                found.append(Block(document, start, fence[3], "\n".join(lines) + "\n", section, file))
+                before = sum((one.section, one.language, one.file) == (section, fence[3], None) for one in found)
+                found.append(Block(document, start, fence[3], "\n".join(lines) + "\n", section, file, before + 1))
                 fence, file = None, None
             else:
                 body.append(line)

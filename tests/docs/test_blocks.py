@@ -47,7 +47,7 @@ def test_blocks_are_found_in_their_order() -> None:
     assert [(str(one), one.language, one.name) for one in found] == [
         ("a.md:4", "python", "net.py"),
         ("a.md:10", "console", "Second"),
-        ("a.md:19", "console", "Second"),
+        ("a.md:19", "console", "Second 2"),
         ("a.md:26", "yaml", "Second"),
     ]
     assert found[0].text == "x = 1\n"

@@ -17,7 +17,8 @@ import pytest
 from tests.docs import shell
 from tests.docs.blocks import Block, Command, blocks, commands
 from tests.docs.output import mismatch
-from tests.docs.tables import FILES, NOT_RUN, PLACEHOLDERS, PRELUDES, SHORTENED, SHOWN_LATE
+from tests.docs.reader import FILES, PLACEHOLDERS, PRELUDES
+from tests.docs.tables import NOT_RUN, SHORTENED, SHOWN_LATE
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "docs/tour.md")
@@ -28,11 +29,14 @@ def read(document: str) -> list[Block]:
     return blocks(document, (ROOT / document).read_text(encoding="utf-8"))
 
 
+def prelude(block: Block) -> str:
+    return PRELUDES.get((block.document, block.name), "")
+
+
 def code(block: Block) -> str:
-    """The block with what it leaves to the reader."""
-    key = block.document, block.name
-    placeholder, filled = PLACEHOLDERS.get(key, ("", ""))
-    return PRELUDES.get(key, "") + (block.text.replace(placeholder, filled) if placeholder else block.text)
+    """The block, with what it leaves to the reader filled in."""
+    placeholder, filled = PLACEHOLDERS.get((block.document, block.name), ("", ""))
+    return block.text.replace(placeholder, filled) if placeholder else block.text
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +50,28 @@ def rules() -> Iterator[dict[str, Any]]:
     RULES.update(before)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reader's own folder, into which W&B writes too; it asks no network."""
+    path = tmp_path / "reader"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    for name, value in (("WANDB_ERROR_REPORTING", "false"), ("WANDB_CONSOLE", "off"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    return path
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec:FutureWarning",  # of torch 2.13, for what Lightning 2.5 calls
+    # Lightning's advice, which a network of some units need not take
+    "ignore:The number of training batches",
+    "ignore:.* does not have many workers",
+)
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_runs_and_shows_what_it_prints(
-    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "reader"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def test_every_block_runs_and_shows_what_it_prints(document: str, folder: Path) -> None:
     for (owner, file), text in FILES.items():
         if owner == document:
             (folder / file).write_text(text, encoding="utf-8")
@@ -63,12 +81,13 @@ def test_every_block_runs_and_shows_what_it_prints(
     every = read(document)
     for block in every:
         if (document, block.name) in SHOWN_LATE:
-            (folder / block.name).write_text(code(block), encoding="utf-8")
+            (folder / block.name).write_text(prelude(block) + code(block), encoding="utf-8")
     for block in every:
         if block.file:
-            (folder / block.file).write_text(code(block), encoding="utf-8")
+            (folder / block.file).write_text(prelude(block) + code(block), encoding="utf-8")
         elif block.language == "python":
-            exec(compile("\n" * block.line + code(block), str(block), "exec"), namespace)
+            exec(prelude(block), namespace)
+            exec(compile("\n" * block.line + code(block), block.document, "exec"), namespace)
         elif block.language == "toml":
             tomllib.loads(block.text)
         else:

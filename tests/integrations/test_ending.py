@@ -45,9 +45,9 @@ NOTE = Finding("dead-units", "note", "net.1", "Some are dead.")
 @pytest.mark.parametrize(
     ("fail_on", "findings", "message"),
     [
-        ("error", [ERROR, WARNING], r"error vanishing-gradient at net\.0: It vanishes\.; all"),
-        ("warning", [ERROR, WARNING], r"error vanishing-gradient at net\.0: It vanishes\. \(and 1 more\); all"),
-        ("warning", [WARNING, NOTE], r"warning stalled-update: It hardly moves\.; all"),
+        ("error", [ERROR, WARNING], r"error vanishing-gradient at net\.0: It vanishes; all"),
+        ("warning", [ERROR, WARNING], r"error vanishing-gradient at net\.0: It vanishes \(and 1 more\); all"),
+        ("warning", [WARNING, NOTE], r"warning stalled-update: It hardly moves; all"),
         ("error", [WARNING, NOTE], None),
         ("warning", [NOTE], None),
         ("never", [ERROR], None),

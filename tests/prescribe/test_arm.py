@@ -107,5 +107,5 @@ def test_the_random_stream_is_the_same_however_it_is_measured() -> None:
 def test_lbfgs_and_the_sign() -> None:
     model = mlp(2)
     workload = Workload(model, [], classify, torch.optim.LBFGS(model.parameters(), lr=0.1))
-    arm = run_arm(workload, blobs(1) * 6, 0, classify, sign=-1)
+    arm = run_arm(workload, blobs(1) * 6, 0, lambda model, batch: -classify(model, batch))
     assert -2.0 < arm.start < 2 * arm.final < 0

@@ -38,6 +38,8 @@ def test_pairs_of_seeds_cancel_what_they_share() -> None:
 def test_how_far_a_control_diverged_is_no_effect() -> None:
     effect = effect_of(arms(1e30, 50.0, math.inf), arms(1.0, 1.0, 1.0))
     assert effect.value == pytest.approx(math.log(1.0 / 2.0))
+    uneven = [Arm(0, 1e12, 1e30), Arm(1, 1e6, 5.0)]
+    assert effect_of(uneven, arms(1.0, 1.0)).value == pytest.approx(math.log(1.0 / 2.0))
     assert effect.low == pytest.approx(effect.high)
     assert math.isinf(effect.control)
 

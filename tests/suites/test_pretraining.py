@@ -46,4 +46,6 @@ def test_best_holds_one_case_per_start_and_number_of_labels() -> None:
     best = SUITE.best(results())
     assert len(best) == 2 * 9
     assert best.groupby(["labels", "start"])["case"].nunique().eq(1).all()
-    assert set(SUITE.table(results())["lr"]) == {0.0003, 0.001}
+    assert set(best["lr"]) == {0.0003, 0.001}
+    ranked = SUITE.ranked(50)(results())
+    assert len(ranked) == 3 and ranked["test_accuracy"].is_monotonic_decreasing

@@ -1,0 +1,97 @@
+"""What is tried first, and what is told first."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from diag.prescribe.effect import Effect, Verdict
+from diag.prescribe.order import MOST_OF_IT, USUAL, to_tell
+from diag.prescribe.remedy import Remedy, combined, family
+from diag.prescribe.trial import Trial
+from diag.rules.causes import EXPLAINS
+from tests.prescribe.cases import mlp, proposals, sgd
+from tests.prescribe.test_remedies import CASES
+
+
+def remedy(name: str, kind: str = "initialization", direct: bool = False, place: int = 0, code: str = "") -> Remedy:
+    return Remedy(name, kind, f"Do {name}.", code, ("dead-units",), direct, place=place)
+
+
+def trial(one: Remedy, final: float, verdict: Verdict = "helped") -> Trial:
+    return Trial(one, verdict, Effect("log ratio", math.log(final / 2), -1.0, -0.1, 2.0, final, 2.0, 3))
+
+
+def test_every_rule_has_families() -> None:
+    assert set(USUAL) == set(EXPLAINS)
+
+
+def test_the_largest_effect_is_on_top_and_what_diverged_below() -> None:
+    worst, wild, best, good = (remedy(name) for name in ("worst", "wild", "best", "good"))
+    trials = [
+        trial(worst, 1.9, "did not help"),
+        trial(wild, 0.01, "diverged"),
+        trial(good, 1.0),
+        trial(best, 0.4),
+    ]
+    assert [one.remedy.name for one in to_tell(trials)] == ["best", "good", "worst", "wild"]
+
+
+def test_one_change_goes_before_two_that_bring_hardly_more() -> None:
+    pair = remedy("pair", "combination")
+    # The pair takes off 1.5 of 2; the single one a little more, and a little less, than the share that suffices.
+    for share, first in ((MOST_OF_IT + 0.01, "one"), (MOST_OF_IT - 0.01, "pair")):
+        assert to_tell([trial(pair, 0.5), trial(remedy("one"), 2 - 1.5 * share)])[0].remedy.name == first
+
+
+def test_what_was_seen_to_be_wrong_goes_before_what_merely_helps() -> None:
+    trials = [trial(remedy("other"), 0.50), trial(remedy("seen", direct=True), 0.51), trial(remedy("far"), 1.0)]
+    assert [one.remedy.name for one in to_tell(trials)] == ["seen", "other", "far"]
+
+
+@pytest.mark.parametrize(
+    ("case", "first"),
+    [
+        ("inputs standardized", "inputs standardized"),
+        ("usual eps", "usual eps"),
+        ("ReLU for sigmoid", "ReLU for sigmoid"),
+        ("zero_grad", "zero_grad"),
+        ("residual scaling", "He initialization"),
+    ],
+)
+def test_what_is_tried_first(case: str, first: str) -> None:
+    _, remedies, _ = proposals(CASES[case][0]())
+    names = list(remedies)
+    assert names[0] == first
+    direct = [one.direct for one in remedies.values()]
+    assert direct == sorted(direct, reverse=True)
+
+
+def test_one_of_each_family_before_a_second_one() -> None:
+    _, remedies, _ = proposals(sgd(mlp(6, nn.Sigmoid, "glorot")))
+    kinds = [one.family for one in remedies.values() if not one.direct]
+    first = len(set(kinds))
+    assert len(kinds) > first
+    assert len(set(kinds[:first])) == first
+
+
+def test_combined_code_imports_once_and_runs_in_order() -> None:
+    wrap = remedy("wrap", place=9, code="import math\nfrom torch import nn\n\nbatches.append(math.pi)\n")
+    bias = remedy("bias", place=1, code="from torch import nn\n\nbatches.append(nn)\n")
+    both = combined(wrap, bias)
+    assert both.name == "bias + wrap"
+    assert both.change == "Do bias; and do wrap."
+    assert both.code == "import math\nfrom torch import nn\n\nbatches.append(nn)\n\nbatches.append(math.pi)\n"
+    assert sgd(mlp(2), batches=[]).batches == []
+    assert both.apply(sgd(mlp(2), batches=(found := []))).batches == [nn, math.pi] == found
+    assert torch.nn is nn
+
+
+def test_a_family_has_one_name() -> None:
+    from diag.errors import DiagError
+
+    with pytest.raises(DiagError, match="'clipping' exists already"):
+        family("clipping")(lambda patient: [])

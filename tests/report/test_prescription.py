@@ -1,0 +1,115 @@
+"""A prescription as text, Markdown and a page: the answer, the table, the code, and nothing of a name that acts."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from diag.prescribe.effect import Effect, Verdict
+from diag.prescribe.prescribe import Prescription
+from diag.prescribe.remedy import Advice, Remedy
+from diag.prescribe.trial import Trial
+from diag.prescribe.watched import Watched
+from diag.report.prescription import effect_text, headline, markdown, page, text
+from diag.rules.finding import Finding
+from diag.trace import Trace
+
+CODE = 'for group in optimizer.param_groups:\n    group["lr"] = 0.14\n'
+EVIL = "layer\x1b[31m|<b>"
+
+
+def trial(verdict: Verdict = "helped", value: float = math.log(0.2), measure: str = "log ratio") -> Trial:
+    remedy = Remedy("learning rate 0.14", "learning rate", "Set the learning rate to 0.14.", CODE, ())
+    effect = Effect(measure, value, value - 0.1, value + 0.1, 2.0, 0.4, 2.3, 3)
+    return Trial(remedy, verdict, effect, ["stalled-update"], [], ["dead-units"])
+
+
+def prescription(*trials: Trial, findings: int = 1) -> Prescription:
+    finding = Finding("stalled-update", "error", EVIL, f"updates of {EVIL} are 1e-9", {}, "raise the rate", "-")
+    return Prescription(
+        Watched([finding] * findings, Trace()),
+        [],
+        list(trials),
+        [Advice("normalization", "Put a norm there.", f"{EVIL} is no chain")],
+        ["LSUV initialization"],
+        ["a note"],
+        60,
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (trial(), "loss 80% lower [78% to 82%]"),
+        (trial("did not help", math.log(1.5)), "loss 50% higher [36% to 66%]"),
+        (trial("did not help", -0.05), "loss 5% lower [-5% to 14%]"),
+        (trial("did not help", -0.5, "difference"), "loss 0.5 lower [0.4 to 0.6]"),
+        (trial("diverged"), "diverged"),
+        (Trial(trial().remedy, "helped", None, ["a", "b"]), "2 findings gone at initialization"),
+    ],
+)
+def test_effects_in_words(one: Trial, expected: str) -> None:
+    assert effect_text(one) == expected
+
+
+def test_one_seed_shows_no_interval() -> None:
+    effect = Effect("log ratio", -0.7, -math.inf, math.inf, 2.0, 1.0, 2.3, 1)
+    assert effect_text(Trial(trial().remedy, "did not help", effect)) == "loss 50% lower (one seed)"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (prescription(trial()), "learning rate 0.14 helped most: loss 80% lower [78% to 82%]"),
+        (prescription(trial("did not help"), trial("diverged")), "none of 2 remedies helped"),
+        (prescription(trial("did not help")), "none of 1 remedy helped"),
+        (prescription(trial("did not help"), findings=0), "healthy, and none of 1 remedy helped"),
+        (prescription(findings=0), "healthy: nothing was tried"),
+        (prescription(), "nothing could be tried"),
+    ],
+)
+def test_headlines(found: Prescription, expected: str) -> None:
+    assert headline(found) == expected
+
+
+def test_text_tells_in_order() -> None:
+    shown = text(prescription(trial(), trial("did not help")), "m.py:f")
+    order = ["helped most", "ERROR", "what to do: raise the rate", "what it would bring", "80% lower", "Paste after"]
+    order += ['    group["lr"] = 0.14', "not tried: Put a norm there:", "LSUV initialization", "a note"]
+    places = [shown.index(one) for one in order]
+    assert places == sorted(places)
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "2 -> 0.4" in shown
+    assert "dead-units" in shown
+
+
+def test_where_nothing_helped_there_is_no_code() -> None:
+    for shown in (text(prescription(trial("diverged")), "t"), markdown(prescription(trial("diverged")), "t")):
+        assert "Paste" not in shown and "optimizer.param_groups" not in shown
+
+
+def test_markdown() -> None:
+    shown = markdown(prescription(trial()), "m.py:f")
+    assert shown.startswith("### diag prescribe, m.py:f: learning rate 0.14 helped most")
+    assert f"```python\n{CODE}```" in shown
+    row = next(line for line in shown.splitlines() if line.startswith("| Set the learning rate"))
+    assert row == (
+        "| Set the learning rate to 0.14. | 2 -&gt; 0.4 | loss 80% lower \\[78% to 82%\\] | "
+        "stalled-update; new: dead-units | helped |"
+    )
+    assert "\x1b" not in shown and "<b>" not in shown
+
+
+def test_page_stands_alone_and_escapes() -> None:
+    shown = page(prescription(trial(), trial("diverged")), "m.py:f", "diag prescribe m.py:f")
+    assert "group[&#34;lr&#34;] = 0.14" in shown
+    assert "<b>" not in shown and "\x1b" not in shown
+    assert "diag prescribe m.py:f</code>" in shown
+    assert not re.search(r"(src|href)=\"(?!data:|#)", shown)
+    for heading in ("What is wrong", "What to do", "What it would bring", "Not tried", "How it was measured"):
+        assert f">{heading}</h2>" in shown
+    assert shown.count("<details>") == 1
