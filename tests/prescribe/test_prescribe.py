@@ -164,7 +164,7 @@ def test_what_cannot_be_copied() -> None:
     told = advice(found)
     assert told["leaky ReLU for relu"] == told["batch normalization"] == why
     assert not any(one.remedy.surgery for one in found.trials)
-    assert found.best is not None and found.best.remedy.name == "biases at zero"
+    assert found.best is not None and found.best.remedy.name.startswith("biases at zero")
     assert torch.equal(model.body[0].bias, torch.full((32,), -20.0))  # type: ignore[arg-type]
 
 

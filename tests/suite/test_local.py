@@ -94,7 +94,7 @@ suite = diag.Suite("Who fails?", {"fragile": diag.Experiment(fragile)}, seeds=3)
     assert len(run.results.records) == 3
 
 
-def _wait_for(path: Path, seconds: float = 40) -> None:
+def _wait_for(path: Path, seconds: float = 150) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
