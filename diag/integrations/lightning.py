@@ -5,34 +5,33 @@ It works with the package `lightning` and with `pytorch_lightning`.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diag.errors import MissingExtraError
+from diag.integrations.extra import refuse
 from diag.integrations.session import Session
 from diag.report.diagnosis import Diagnosis
 
 
-def _callback_class() -> Any:
-    """The `Callback` of the package in use; each takes the other's callbacks, and loading both would take seconds."""
-    if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
-        from pytorch_lightning import Callback
-
-        return Callback
+def _callback_classes() -> tuple[Any, ...]:
+    """`Callback` of the packages that are loaded, as an old one takes none but its own; where none is, of the newer."""
+    loaded = [sys.modules.get(name) for name in ("lightning.pytorch", "pytorch_lightning")]
+    if any(loaded):
+        return tuple(one.Callback for one in loaded if one)
     try:
         from lightning.pytorch import Callback
-    except ModuleNotFoundError:
-        try:
-            from pytorch_lightning import Callback
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("lightning", "lightning", "diag.integrations.lightning") from error
-    return Callback
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("pytorch_lightning") is None:
+            refuse(error, "lightning")
+        from pytorch_lightning import Callback
+    return (Callback,)
 
 
-_Callback: Any = _callback_class()
+_Callback: Any = type("_Callback", _callback_classes(), {})
 
 
 class DiagCallback(_Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Session:
         watch(torch.nn.Identity(), every=every)
         self._every = every
         self._watch: Watch | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
         self._undelivered = False
         self.diagnosis: Diagnosis | None = None
 
@@ -44,12 +46,16 @@ class Session:
         known = [one for one in optimizers if isinstance(one, torch.optim.Optimizer)]
         every = next(n for n in itertools.count(self._every) if math.gcd(n, len(known) or 1) == 1)
         self._watch = watch(model, known, every=every).__enter__()
+        # Hooks are global: those of a callback that is thrown away after an exception would stay for good.
+        self._finalizer = weakref.finalize(self, self._watch.__exit__, None, None, None)
 
     def stop(self) -> None:
         """Take every hook away and judge what was seen; without a running watch, nothing happens."""
         if self._watch is None:
             return
         running, self._watch = self._watch, None
+        if self._finalizer is not None:
+            self._finalizer.detach()
         running.__exit__(None, None, None)
         self.diagnosis = running.diagnose()
         self._undelivered = True
@@ -79,4 +85,4 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         # A watch holds the model; a callback is copied and sent to other processes without it.
-        return {**self.__dict__, "_watch": None}
+        return {**self.__dict__, "_watch": None, "_finalizer": None}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from diag.errors import MissingExtraError, TargetError
+from diag.errors import TargetError
+from diag.integrations.extra import refuse
 from diag.integrations.source import diagnosis_of
 from diag.report import measured
 from diag.report.markdown import render
@@ -37,7 +38,7 @@ def write(source: Any, writer: Any, prefix: str = "diag/") -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
-            raise MissingExtraError("tensorboard", "tensorboard", "diag.integrations.tensorboard") from error
+            refuse(error, "tensorboard")
         writer = SummaryWriter(str(writer))
     if not (hasattr(writer, "add_scalar") and hasattr(writer, "add_text")):
         raise TargetError(

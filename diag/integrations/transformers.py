@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import torch
 
-from diag.errors import MissingExtraError
+from diag.integrations.extra import refuse
 from diag.integrations.session import Session
 from diag.report.diagnosis import Diagnosis
 
 try:
     from transformers import TrainerCallback
 except ModuleNotFoundError as error:
-    raise MissingExtraError("transformers", "transformers", "diag.integrations.transformers") from error
+    refuse(error, "transformers")
 
 
 class DiagCallback(TrainerCallback):

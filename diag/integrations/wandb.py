@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diag.errors import DiagError, MissingExtraError
+from diag.errors import DiagError
+from diag.integrations.extra import refuse
 from diag.integrations.source import diagnosis_of
 from diag.report.diagnosis import Diagnosis
 from diag.rules.finding import SEVERITIES
@@ -33,7 +34,7 @@ def log(source: Any, run: Any = None) -> None:
     try:
         import wandb
     except ModuleNotFoundError as error:
-        raise MissingExtraError("wandb", "wandb", "diag.integrations.wandb") from error
+        refuse(error, "wandb")
     run = wandb.run if run is None else run
     if run is None:
         raise DiagError("diag.integrations.wandb.log found no run: call wandb.init() before it, or give it run=...")

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import diag
-from diag.errors import DiagError
+from diag.errors import DiagError, MissingExtraError
 from diag.integrations.ending import Ending, FindingsError, hand_to
+from diag.integrations.extra import refuse
 from diag.integrations.session import Session
 from diag.report.diagnosis import Diagnosis
 from diag.rules.finding import Finding
@@ -25,6 +26,14 @@ def test_import_diag_loads_no_framework() -> None:
     code = f"import sys, diag, diag.integrations; print([n for n in sys.modules if n.startswith({foreign!r})])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_missing_inside_an_installed_package_is_its_own_error() -> None:
+    with pytest.raises(MissingExtraError, match=r"needs wandb, which is not installed: pip install 'diag\[wandb\]'"):
+        refuse(ModuleNotFoundError(name="wandb.sdk"), "wandb")
+    broken = ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
+    with pytest.raises(ModuleNotFoundError, match="pkg_resources"):
+        refuse(broken, "wandb")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import pickle
@@ -203,6 +204,17 @@ def test_an_exception_that_nobody_tells_of(tmp_path: Path) -> None:
     trainer(sick(), tmp_path, callback, max_steps=3).train()
     assert_nothing_left()
     assert len(diagnosis_of(callback).trace.steps) == 3
+
+
+def test_a_callback_that_is_thrown_away_after_an_exception_takes_its_hooks_along(tmp_path: Path) -> None:
+    callback = DiagCallback(every=1)
+    try:
+        trainer(sick(), tmp_path, callback, Failing(ValueError)).train()
+    except ValueError:
+        assert nn.modules.module._global_forward_hooks
+    del callback
+    gc.collect()
+    assert_nothing_left()
 
 
 def test_fail_on_raises_at_the_end(tmp_path: Path) -> None:
