@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from diag.gate.samples import RESOLUTION, Sample, spread
+from diag.gate.hidden import capped_p
+from diag.gate.samples import Sample
 from diag.suite.ranking import holm
 
 Answer = Literal["pass", "regression", "improvement", "cannot tell"]
@@ -20,8 +21,6 @@ EQUIVALENCE = 0.05
 POWER = 0.9
 """The chance with which `Check.needed` seeds settle a comparison whose harm and spread are those that were seen."""
 MOST_SEEDS = 1000
-CAPS = 16
-"""Bounds that are tried between two neighboring values."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Che
     H0: harm <= margin, one-sided; the p-values of all comparisons are held together by Holm's method, so that the
     chance of one false "regression" is at most `false_alarms`. What is neither shown to be worse nor better passes if
     its harm is shown to be below the margin (one-sided, `EQUIVALENCE`), and "cannot tell" otherwise.
+    Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, of the test for equivalence; Holm 1979, Scand. J. Stat. 6.
     """
     if not samples:
         return []
@@ -65,7 +65,7 @@ def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Che
     error, freedom = np.array([one.spread for one in samples]).T
     raw = special.stdtr(freedom, -(harm - margin) / error)
     worse = holm(raw.tolist())
-    capped = holm([_capped_p(one) if one.harm > one.margin else float(p) for one, p in zip(samples, raw, strict=True)])
+    capped = holm(capped_p(samples, raw).tolist())
     better = holm(special.stdtr(freedom, -(-harm - margin) / error).tolist())
     half = special.stdtrit(freedom, 1 - EQUIVALENCE) * error
     level = false_alarms / len(samples)
@@ -77,24 +77,6 @@ def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Che
         replace(one, hidden=True) if p < false_alarms and one.answer == "cannot tell" else one
         for one, p in zip(checks, capped, strict=True)
     ]
-
-
-def _capped_p(sample: Sample) -> float:
-    """The least p when values above some bound are taken for that bound: harm that is added to a trial cannot raise it.
-
-    Student's t can fall when one trial becomes worse, since the spread grows faster than the mean.
-    """
-    from scipy import special
-
-    values = np.sort(sample.new - sample.baseline if sample.paired else sample.new)
-    last = len(values) - 1
-    caps = np.interp(np.linspace(0, last, CAPS * last + 1), np.arange(last + 1), values)
-    capped = np.minimum(values, caps[:, None])
-    own = np.maximum(capped.var(axis=1, ddof=1), (RESOLUTION * sample.margin) ** 2)
-    variances = (own,) if sample.paired else (sample.variances[0], own)
-    error, freedom = spread(variances, sample.sizes)
-    harm = capped.mean(axis=1) - (0.0 if sample.paired else sample.means[0])
-    return float(special.stdtr(freedom, -(harm - sample.margin) / error).min())
 
 
 def _check(sample: Sample, half: float, worse: float, better: float, false_alarms: float, level: float) -> Check:

@@ -8,7 +8,7 @@ from torch import nn
 
 from diag.prescribe.initialization import code_for
 from diag.prescribe.patient import Patient
-from diag.prescribe.remedy import SIGNAL, SLOW, Advice, Remedy, family
+from diag.prescribe.remedy import SIGNAL, SLOW, Advice, Remedy, family, joined
 
 PLACE = 10
 SATURATING = ("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid", "relu6")
@@ -52,7 +52,7 @@ def _swaps(patient: Patient, op: str, choices: dict[str, str]) -> Iterator[Remed
             f"{title} for {op}",
             "activation",
             change,
-            f"{_swap(patient.model, modules, names, new)}\n{code_for(patient.model, 'He')}",
+            joined(_swap(patient.model, modules, names, new), code_for(patient.model, "He")),
             _FAILING,
             surgery=True,
             place=PLACE,

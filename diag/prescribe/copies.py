@@ -20,13 +20,13 @@ from diag.train.workload import Workload
 
 class Source:
     """Fresh copies of one workload. why_not: the reason where its model cannot be copied, else "". template: a copy to
-    look at.
+    look at; lazy layers get their shapes from the batch.
 
     Then what is lent is the model itself, to be changed only in what `restored` brings back: parameters, buffers and
     modes. The optimizer is a copy in any case, with its class, options, state and hooks.
     """
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, batch: Any = None) -> None:
         self._original = workload
         self.why_not = ""
         self._schedules = _schedules_of(workload.optimizer)
@@ -37,6 +37,10 @@ class Source:
             lines = str(error).splitlines() or [""]
             self.why_not = f"{type(workload.model).__name__} cannot be copied ({type(error).__name__}: {lines[0]})"
             self.template = workload
+            return
+        if any(nn.parameter.is_lazy(one) for one in self.template.model.parameters()):
+            with torch.no_grad(), user_code("the workload's loss"):
+                workload.loss(self.template.model, batch)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:

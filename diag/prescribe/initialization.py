@@ -49,7 +49,8 @@ _LSUV = """import torch
 from diag.recipes.inits import initialize
 
 batch = next(iter(batches))
-initialize(model, "lsuv", torch.Generator().manual_seed(torch.initial_seed()), {inputs})
+inputs = {inputs}.to(next(model.parameters()).device)
+initialize(model, "lsuv", torch.Generator().manual_seed(torch.initial_seed()), inputs)
 """
 
 

@@ -45,7 +45,8 @@ class Standardize(nn.Module):
 x = torch.cat([{inputs} for batch in batches]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 mean, std = x.double().mean({over}), x.double().std({over})
 std = torch.where(std > 0, std, torch.ones_like(std))
-model = nn.Sequential(Standardize(mean.to(x.dtype), std.to(x.dtype)), model)
+standardize = Standardize(mean.to(x.dtype), std.to(x.dtype)).to(next(model.parameters()).device)
+model = nn.Sequential(standardize, model)
 """
 _RESCALED = """import torch
 from torch import nn
@@ -63,7 +64,7 @@ class Rescaled(nn.Module):
 
 
 targets = torch.cat([batch[1] for batch in batches])
-model = Rescaled(model, targets.mean(), targets.std())
+model = Rescaled(model, targets.mean(), targets.std()).to(next(model.parameters()).device)
 in_units, scale = loss, float(targets.std()){power}
 
 

@@ -14,7 +14,6 @@ from diag.prescribe.arm import LAST, Arm
 from diag.prescribe.copies import Source, require_own_loss
 from diag.prescribe.effect import LEARNED, MARGIN
 from diag.prescribe.losses import measure_of
-from diag.prescribe.order import to_tell
 from diag.prescribe.remedy import Advice
 from diag.prescribe.search import Search
 from diag.prescribe.trial import Bench, Trial
@@ -101,7 +100,7 @@ def prescribe(
         bench = _bench(workload, steps, seeds, lambda: time.monotonic() > ends)
         if bench.watched.clean and not everything:
             return Prescription(bench.watched, steps=steps, seeds=seeds)
-        search = Search(bench, most, progress)
+        search = Search(bench, most, progress, everything)
         search.run()
         return _told(search, steps)
 
@@ -109,7 +108,7 @@ def prescribe(
 def _bench(workload: Workload, steps: int, seeds: int, is_late: Callable[[], bool] = lambda: False) -> Bench:
     """The workload's batches read once, its copies, and what the rules say of it."""
     batches = _materialized(workload, steps)
-    source = Source(Workload(workload.model, batches, workload.loss, workload.optimizer))
+    source = Source(Workload(workload.model, batches, workload.loss, workload.optimizer), batches[0])
     require_own_loss(source, batches[0])
     with source.fresh() as lent:
         watched = watch(lent, batches, min(steps, STEPS))
@@ -135,7 +134,7 @@ def _told(search: Search, steps: int) -> Prescription:
     return Prescription(
         bench.watched,
         [bench.controls[seed] for seed in sorted(bench.controls)],
-        to_tell(search.trials),
+        search.trials,
         search.advice,
         search.untried,
         notes,

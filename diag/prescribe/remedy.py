@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,18 +94,17 @@ def combined(first: Remedy, second: Remedy) -> Remedy:
         name=f"{one.name} + {other.name}",
         family="combination",
         change=f"{one.change.rstrip('.')}; and {other.change[0].lower()}{other.change[1:]}",
-        code=_joined(one.code, other.code),
+        code=joined(one.code, other.code),
         answers=tuple(dict.fromkeys((*first.answers, *second.answers))),
         surgery=first.surgery or second.surgery,
         place=other.place,
     )
 
 
-def _joined(one: str, other: str) -> str:
-    """Both codes, what they import on top and once."""
+def joined(one: str, other: str) -> str:
+    """Two pieces of code as one, what they import on top and once."""
     lines = [*one.splitlines(), "", *other.splitlines()]
     imports = dict.fromkeys(line for line in lines if line.startswith(("import ", "from ")))
     rest = "\n".join(line for line in lines if line not in imports).strip()
-    while "\n\n\n\n" in rest:
-        rest = rest.replace("\n\n\n\n", "\n\n\n")
+    rest = re.sub(r"\n{3,}(?!class |def )", "\n\n", rest)
     return "\n".join([*sorted(imports, reverse=True), *([""] if imports else []), rest, ""])

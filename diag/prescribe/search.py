@@ -29,21 +29,23 @@ for _family in (
 
 COMBINATIONS = 3
 """Of the remedies tried, as many are of two."""
+MOST_WATCHED = 4
+"""Trials whose findings are told: to watch and judge a small network takes longer than to train it."""
 STRUCTURAL = ("activation", "initialization", "normalization", "inputs", "targets", "optimizer", "loss", "biases")
 """Families that may ask for another learning rate."""
 
 
 class Search:
-    """trials: in the order in which they were made. advice: what was not tried, and why. untried: what is left over."""
+    """trials: the best first, when it has run. advice: what was not tried, and why. untried: what is left over."""
 
-    def __init__(self, bench: Bench, most: int, progress: Progress | None) -> None:
+    def __init__(self, bench: Bench, most: int, progress: Progress | None = None, everything: bool = False) -> None:
         self.bench, self.most, self.progress = bench, most, progress
         self.trials: list[Trial] = []
         self.advice: list[Advice] = []
         self.untried: list[str] = []
         source = bench.source
         norms = bench.control(0).gradient_norms if source.optimizer is not None else []
-        self.patient = Patient(source.template, source.fresh, bench.batches, bench.watched, norms)
+        self.patient = Patient(source.template, source.fresh, bench.batches, bench.watched, norms, everything)
 
     def run(self) -> None:
         """Try what there is, as far as number and time allow."""
@@ -59,6 +61,14 @@ class Search:
             if len(self.trials) >= self.most or self.bench.is_late():
                 break
             self._try(remedy)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Rank the trials, and look at the best of those that helped under the probe."""
+        self.trials = to_tell(self.trials)
+        for number, one in enumerate(self.trials[:MOST_WATCHED]):
+            if one.helped and one.gone is None and not self.bench.is_late():
+                self.trials[number] = self.bench.watch(one)
 
     def _try(self, remedy: Remedy) -> None:
         trial = self.bench.try_(remedy)
@@ -71,10 +81,18 @@ class Search:
 
     def _candidates(self) -> list[Remedy]:
         """What the families propose, in the order in which it is tried. The range test waits for its turn."""
-        proposed = list(self._told(one for propose in FAMILIES.values() for one in propose(self.patient)))
+        proposed = [one for name in FAMILIES for one in self._told(self._proposed(name))]
         if self.patient.optimizer is not None and self.patient.suffers(*ANSWERS):
-            proposed.append(UNTUNED)
+            proposed.insert(0, UNTUNED)
         return to_try(self.patient, proposed)
+
+    def _proposed(self, name: str) -> list[Remedy | Advice]:
+        """What one family proposes. What it cannot read in the user's kind of model does not end the others."""
+        try:
+            return list(FAMILIES[name](self.patient))
+        except Exception as error:
+            lines = str(error).splitlines() or [""]
+            return [Advice(name, f"Look at the {name}.", f"{type(error).__name__}: {lines[0]}")]
 
     def _combinations(self) -> Iterator[Remedy]:
         """A learning rate tuned after the best; the two best of different families; a rate tuned after what is then the

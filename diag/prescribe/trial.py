@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diag.prescribe.arm import Arm, Loss, run_arm, seed_everything
@@ -88,14 +88,14 @@ class Bench:
         return run_arm(workload, self.batches, seed, self.measure, norms)
 
     def try_(self, remedy: Remedy) -> Trial:
-        """Train it with one seed after another until the verdict is settled, and, if it helped, watch it.
+        """Train it with one seed after another until the verdict is settled.
 
         What is wrong with a remedy, of the user's kind of model, does not end the others.
         """
         if remedy.surgery and self.source.why_not:
             return Trial(remedy, "could not be tried", why=self.source.why_not)
         try:
-            # A remedy may provoke torch to warn of what the user never does.
+            # A remedy may provoke torch to warn of what the user never does; a warning is no failure of it.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self._try(remedy)
@@ -116,9 +116,14 @@ class Bench:
                 break
             if self.is_late() and seed + 1 < self.seeds:
                 return Trial(remedy, "could not be tried", why="the time was up")
-        verdict = verdict_of(effect, arms)
-        gone, left, new = self._compare(self._watched(remedy, 0)) if verdict == "helped" else (None, None, None)
-        return Trial(remedy, verdict, effect, gone, left, new)
+        return Trial(remedy, verdict_of(effect, arms), effect)
+
+    def watch(self, trial: Trial) -> Trial:
+        """The trial with what the rules say after its change."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gone, left, new = self._compare(self._watched(trial.remedy, 0))
+        return replace(trial, gone=gone, left=left, new=new)
 
     def _at_initialization(self, remedy: Remedy) -> Trial:
         """Without an optimizer nothing is trained: it helped where no seed's network has an error or a new warning."""

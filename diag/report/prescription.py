@@ -44,7 +44,7 @@ def effect_text(trial: Trial) -> str:
     lower = effect.value < 0
     change = f"loss {_amount(effect.measure, effect.value, lower)} {'lower' if lower else 'higher'}"
     if not math.isfinite(effect.low):
-        return f"{change} (one seed)"
+        return f"{change} (one seed)" if lower else "no fall with the first seed"
     ends = (effect.high, effect.low) if lower else (effect.low, effect.high)
     low, high = (_amount(effect.measure, end, lower) for end in ends)
     return f"{change} [{low} to {high}]"
@@ -65,7 +65,7 @@ def cells(trial: Trial) -> tuple[str, ...]:
     gone = "-" if trial.gone is None else ", ".join(trial.gone) or "none"
     if trial.new:
         gone += f"; new: {', '.join(trial.new)}"
-    return trial.remedy.change, losses, effect_text(trial), gone, trial.verdict
+    return trial.remedy.name, losses, effect_text(trial), gone, trial.verdict
 
 
 def method(found: Prescription) -> str:

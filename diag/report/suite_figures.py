@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 5.4, 3.3
 """Inches, of one picture without its legend."""
+TALLEST = 6.0
+"""Inches, of a map without numbers."""
 LEGEND_ROW = 0.2
 """Inches that a row of a legend takes."""
 
@@ -103,7 +105,8 @@ def heat_map(
         wide = wide.sort_index(axis=1)
     if not numbers:
         wide = wide.sort_index(ascending=False)  # depth grows upwards
-    figure, axis = canvas(WIDTH, max(2.0, 0.32 * len(wide) + 0.9))
+    # A row a line, so that its number can be read; a map without numbers is a picture, however many rows it has.
+    figure, axis = canvas(WIDTH, max(2.0, 0.32 * len(wide) + 0.9 if numbers else min(0.32 * len(wide) + 0.9, TALLEST)))
     finite = wide.to_numpy(float)[np.isfinite(wide.to_numpy(float))]
     share = not finite.size or (not numbers and finite.max() <= 1)
     low, high = (0.0, 1.0) if share else (finite.min(), finite.max())

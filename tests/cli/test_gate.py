@@ -209,11 +209,11 @@ def build(inputs, outputs, width):
 SUITE = """
 suite = diag.Suite(
     question="Does it learn?",
-    cases=diag.axes(diag.Recipe(network="net.py:build", width=16, steps=40), lr=[0.1, 0.3]),
+    cases={"user": diag.Recipe(network="net.py:build", width=16, lr=0.3, steps=40)},
     seeds=5,
     looks=2,
     validations=2,
-    claims=[diag.Claim("it learns", "-", lambda r: r.values("test_accuracy", lr=0.3), above=0.3)],
+    claims=[diag.Claim("it learns", "-", lambda r: r.values("test_accuracy", case="user"), above=0.3)],
 )
 """
 
@@ -225,7 +225,7 @@ def test_a_layer_frozen_by_mistake_in_two_trained_runs(run: Run, folder: Path) -
     assert run_suite("mine.py", output="first", engine=InProcess()).holds
     assert run("baseline", "first", "--output", "baseline.json").code == 0
     content: dict[str, Any] = json.loads((folder / "baseline.json").read_text())
-    assert set(content["cases"]["lr=0.1"]) - {"content", "seeds"} == {
+    assert set(content["cases"]["user"]) - {"content", "seeds"} == {
         "test_accuracy", "test_loss", "train_loss", "diverged", "gradient_decay", "activation_decay", "saturated",
         "dead", "findings_error", "unmoved",
     }  # fmt: skip
@@ -235,5 +235,5 @@ def test_a_layer_frozen_by_mistake_in_two_trained_runs(run: Run, folder: Path) -
     assert run_suite("mine.py", output="second", engine=InProcess()).holds
     result = run("gate", "second", "--baseline", "baseline.json", "--format", "json")
     assert result.code == 1
-    (unmoved,) = [one for one in json.loads(result.out)["pooled"] if one["metric"] == "unmoved"]
+    (unmoved,) = [one for one in json.loads(result.out)["checks"] if one["metric"] == "unmoved"]
     assert (unmoved["answer"], unmoved["baseline"], unmoved["new"]) == ("regression", 0.0, 2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -21,8 +22,9 @@ BIN = Path(sys.executable).parent
 class Shell:
     """Remembers the exit code for `$?`; of what else a shell remembers it keeps nothing from line to line.
 
-    fresh: every `diag` is the command on PATH, a new process. Else it is `diag.cli.app.main` in a process forked from
-    one that has loaded torch already: most of a command's seconds are imports, and a document has dozens of commands.
+    fresh: every `diag` is the command on PATH, a new process. Else it is `diag.cli.app.main`, and `python FILE` is the
+    file run as `__main__`, in a process forked from one that has loaded torch already: most of a command's seconds are
+    imports, and a document has dozens of commands.
     """
 
     folder: Path
@@ -33,9 +35,13 @@ class Shell:
         """Run a line; returns what it wrote to stdout and stderr, in the order in which it was written."""
         log = self.folder.parent / f"{self.folder.name}.log"
         words = _words(line)
-        if words and words[0] == "diag" and not self.fresh:
+        if (
+            words
+            and not self.fresh
+            and (words[0] == "diag" or (words[0] == "python" and words[1:2] and words[1].endswith(".py")))
+        ):
             child = multiprocessing.get_context("forkserver").Process(
-                target=_diag, args=(words[1:], self.folder, log, self._environment())
+                target=_forked, args=(words, self.folder, log, self._environment())
             )
             child.start()
             child.join(LONGEST)
@@ -73,10 +79,8 @@ def _words(line: str) -> list[str] | None:
     return None if "$" in line or any(set(word) <= set("();<>|&") for word in words) else words
 
 
-def _diag(arguments: list[str], folder: Path, log: Path, environment: dict[str, str]) -> None:
-    """The body of a forked process: `diag arguments...` in the folder, its output in the log."""
-    from diag.cli.app import main
-
+def _forked(words: list[str], folder: Path, log: Path, environment: dict[str, str]) -> None:
+    """The body of a forked process: `diag ...` or `python FILE ...` in the folder, its output in the log."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -84,8 +88,15 @@ def _diag(arguments: list[str], folder: Path, log: Path, environment: dict[str, 
     os.dup2(target, 1)
     os.dup2(target, 2)
     sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1, encoding="utf-8", closefd=False) for one in (1, 2))
-    sys.argv = ["diag", *arguments]
     warnings.resetwarnings()
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", category)  # as Python itself does
-    main(arguments)
+    if words[0] == "diag":
+        from diag.cli.app import main
+
+        sys.argv = words
+        main(words[1:])
+    else:
+        sys.argv = words[1:]
+        sys.path.insert(0, str(folder))
+        runpy.run_path(words[1], run_name="__main__")

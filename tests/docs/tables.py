@@ -12,9 +12,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Instead:
-    """A command that is run in place of one that takes too long, and the exit codes that it may have."""
+    """Commands that are run in place of one that takes too long, a line each, and the exit codes that they may have."""
 
-    line: str
+    lines: str
     why: str
     codes: tuple[int, ...] = (0,)
 
@@ -45,11 +45,11 @@ SHORTENED: dict[Key, Instead] = {
         "half a minute; one seed leaves its claim undecided",
     ),
     ("README.md", "diag compare diag-runs/quick-001 diag-runs/quick-002"): Instead(
-        "cp -r diag-runs/quick-001 diag-runs/quick-002; diag compare diag-runs/quick-001 diag-runs/quick-002",
+        "cp -r diag-runs/quick-001 diag-runs/quick-002\ndiag compare diag-runs/quick-001 diag-runs/quick-002",
         "the second run is the first once more",
     ),
     ("README.md", "diag run quick --output build/now"): Instead(
-        "mkdir build; cp -r diag-runs/quick-001 build/now",
+        "mkdir build\ncp -r diag-runs/quick-001 build/now",
         "the run of `diag run quick` once more",
     ),
     ("README.md", "diag scale model.py:build --width 1,2,4,8"): Instead(

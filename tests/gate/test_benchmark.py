@@ -58,7 +58,7 @@ def test_a_noisy_machine_does_not_fail_a_build(file: Path) -> None:
 
 def test_the_interval_holds_the_ratio_about_as_often_as_it_says(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    path, inside, runs = tmp_path / "bench.json", 0, 400
+    path, inside, runs = tmp_path / "bench.json", 0, 200
     for _ in range(runs):
         entries = []
         for name, median in (("a", 3.0), ("b", 2.0)):
@@ -68,8 +68,8 @@ def test_the_interval_holds_the_ratio_about_as_often_as_it_says(tmp_path: Path) 
         path.write_text(json.dumps({"benchmarks": entries}))
         (found,) = hold_ratios(path, ["a/b<=1"])
         inside += found.low < 1.5 < found.high
-    # Two standard errors: 95.4 %, with 400 tries 0.91 to 0.99.
-    assert 0.91 < inside / runs < 0.99
+    # Two standard errors: 95.4 %, with 200 tries 0.90 to 0.99.
+    assert 0.90 < inside / runs < 0.99
 
 
 def test_two_modules_may_use_one_name(tmp_path: Path) -> None:

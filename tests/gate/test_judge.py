@@ -137,7 +137,7 @@ def test_harm_in_every_trial_never_makes_a_comparison_look_better(
     rank = {"improvement": 0, "pass": 1, "cannot tell": 1, "regression": 2}
     before = judge([sample_of(one) for one in cases])
     after = judge([sample_of([v + harm * (i == which) for v in one]) for i, one in enumerate(cases)])
-    assert after[which].p <= before[which].p + 1e-12
+    assert after[which].p <= before[which].p + 1e-9
     for i, (one, other) in enumerate(zip(before, after, strict=True)):
         if one.answer == "regression":
             assert other.answer == "regression", "Holm: a smaller p elsewhere cannot raise this one"

@@ -117,7 +117,7 @@ def test_no_suite(diag_gate):
 SUITE = """
 import diag
 
-suite = diag.Suite("Does it learn?", diag.axes(diag.Recipe(depth=1, width=8, steps=20), lr=[0.1, 0.3]), looks=2)
+suite = diag.Suite("Does it learn?", {"plain": diag.Recipe(depth=1, width=8, steps=20)}, looks=0, validations=2)
 """
 # The figures would be most of the time; tests/cli holds the page itself.
 NO_FIGURES = """
@@ -148,10 +148,10 @@ def pytest_runtest_setup(item):
 """
 
 
-def outcomes(pytester: pytest.Pytester, *arguments: str) -> tuple[dict[str, str], str]:
-    """Each test's outcome by its name, and what was printed."""
-    pytester.plugins = []
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:benchmark", "-rA", *arguments, timeout=500)
+def outcomes(pytester: pytest.Pytester, *arguments: str, inside: bool = False) -> tuple[dict[str, str], str]:
+    """Each test's outcome by its name, and what was printed. inside: in this process, where nothing needs torch."""
+    start = pytester.runpytest_inprocess if inside else pytester.runpytest_subprocess
+    result = start("-W", "error", "-p", "no:benchmark", "-rA", *(["-p", "no:xdist"] if inside else []), *arguments)
     text = "\n".join(result.outlines)
     found = re.findall(r"^(PASSED|FAILED|ERROR) \S+?::(\S+)", text, re.MULTILINE)
     return {name: state for state, name in found}, text + "\n".join(result.errlines)
@@ -230,7 +230,7 @@ def test_a_suite_is_gated_and_its_baseline_updated(pytester: pytest.Pytester) ->
     }, text  # fmt: skip
     regression = told(text, "test_gate[2]")
     assert regression.startswith("diag gate, mine: regression: ")
-    assert "\nall cases together: test_accuracy: " in regression
+    assert "\nplain: test_accuracy: " in regression
     assert f"no baseline at {pytester.path}/baselines/3.json: pytest --diag-update-baseline" in text
     assert "diag_gate: no suite file 'suites/mien.py' (did you mean 'mine.py'?)" in told(text, "test_no_suite").replace(
         f"{pytester.path}/", ""
@@ -263,12 +263,14 @@ sys.modules["diag.integrations.pytest_fixtures"] = module
 """)
     pytester.makepyfile(test_it="def test_it(diag_check):\n    print('said', diag_check())")
     pytester.makeini("[pytest]\ndiag_severity = warning\naddopts = --strict-markers --strict-config")
-    found, text = outcomes(pytester, "-s", "--diag-severity", "note")
+    found, text = outcomes(pytester, "-s", "--diag-severity", "note", inside=True)
     assert found == {"test_it": "PASSED"}, text
     assert "said ('note', 'warning')" in text
-    assert "@pytest.mark.diag(severity=" in outcomes(pytester, "--markers")[1]
+    assert "@pytest.mark.diag(severity=" in outcomes(pytester, "--markers", inside=True)[1]
     (pytester.path / "pages").touch()
-    assert "--diag-html pages is a file: expected a folder" in outcomes(pytester, "--diag-html", "pages")[1]
-    assert "invalid choice: 'grave'" in outcomes(pytester, "--diag-severity", "grave")[1]
+    assert (
+        "--diag-html pages is a file: expected a folder" in outcomes(pytester, "--diag-html", "pages", inside=True)[1]
+    )
+    assert "invalid choice: 'grave'" in outcomes(pytester, "--diag-severity", "grave", inside=True)[1]
     pytester.makeini("[pytest]\ndiag_severity = grave")
-    assert "diag_severity is one of error, warning, note, got 'grave'" in outcomes(pytester)[1]
+    assert "diag_severity is one of error, warning, note, got 'grave'" in outcomes(pytester, inside=True)[1]

@@ -60,7 +60,7 @@ def sgd(model: nn.Module, lr: float = 0.1, batches: Any = None, loss: Any = clas
 
 def search(workload: Workload, seeds: int = 3, steps: int = STEPS) -> Search:
     """The search for a workload, with nothing tried yet."""
-    return Search(_bench(workload, steps, seeds), 8, None)
+    return Search(_bench(workload, steps, seeds), 8)
 
 
 def proposals(workload: Workload, **options: Any) -> tuple[Search, dict[str, Remedy], dict[str, Advice]]:

@@ -84,8 +84,9 @@ def test_combined_code_imports_once_and_runs_in_order() -> None:
     both = combined(wrap, bias)
     assert both.name == "bias + wrap"
     assert both.change == "Do bias; and do wrap."
-    lines = [line for line in both.code.splitlines() if line]
-    assert lines == ["import math", "from torch import nn", "batches.append(nn)", "batches.append(math.pi)"]
+    lines = both.code.splitlines()
+    imports = ["import math", "from torch import nn"]
+    assert lines == [*imports, "", "batches.append(nn)", "", "batches.append(math.pi)"]
     assert sgd(mlp(2), batches=[]).batches == []
     assert both.apply(sgd(mlp(2), batches=(found := []))).batches == [nn, math.pi] == found
     assert torch.nn is nn

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import diag
 from diag.errors import DiagError
 from diag.prescribe.prescribe import Prescription, prescribe
+from diag.prescribe.remedy import FAMILIES
 from diag.train.bare import bare_workload, parse_shapes
 from diag.train.workload import Workload
-from tests.prescribe.cases import blobs, mlp, sgd
+from tests.prescribe.cases import blobs, mlp, proposals, sgd
 from tests.prescribe.test_copies import Locked
 from tests.prescribe.test_remedies import biased, convolutions, scaled_loss, softmaxed, uncleared
 
@@ -37,25 +38,29 @@ def test_healthy_is_left_alone() -> None:
 
 
 def test_healthy_is_tried_if_asked_for() -> None:
-    workload = sgd(mlp(4), 1e-3)
-    found = prescribe(workload, **QUICK, everything=True)
-    assert found.watched.healthy
+    workload = sgd(mlp(4), 0.02)
+    found = prescribe(workload, **QUICK, everything=True, most=2)
+    assert found.watched.clean
     assert len(found.controls) == 3
-    assert found.trials == [] or found.trials[0].effect is not None
+    assert len(found.trials) == 2
+    first = found.trials[0]
+    # The rate was low: a range test finds a better one, though nothing was wrong.
+    assert first.helped and "learning rate" in first.remedy.name and first.gone == []
 
 
 def test_the_cause_is_found_and_its_consequences_go() -> None:
-    found = prescribe(biased(nn.ReLU, -20.0), **QUICK)
+    found = prescribe(biased(nn.ReLU, -20.0), **QUICK, most=5)
     assert found.best is not None and found.best.effect is not None
     assert found.best.remedy.name == "biases at zero"
     assert found.best.gone is not None and "dead-units" in found.best.gone
     assert (found.best.left, found.best.new) == ([], [])
     assert found.best.effect.remedy < 0.5 * found.best.effect.control
-    assert names(found)[0] == "biases at zero" and len(found.trials) <= 8
+    assert names(found)[0] == "biases at zero" and len(found.trials) == 5
     ends = [one.effect.remedy for one in found.trials if one.helped and one.effect is not None]
     assert ends[1:] == sorted(ends[1:])
 
 
+@pytest.mark.slow
 def test_two_faults_need_two_remedies() -> None:
     model = mlp(6, nn.Sigmoid, "glorot")
     found = prescribe(sgd(model, 1e-5), **QUICK)
@@ -68,7 +73,7 @@ def test_two_faults_need_two_remedies() -> None:
 
 
 def test_a_wrong_sign_is_measured_the_right_way_up() -> None:
-    found = prescribe(scaled_loss(-1.0), **QUICK)
+    found = prescribe(scaled_loss(-1.0), **QUICK, most=2)
     assert found.best is not None and found.best.effect is not None
     assert found.best.remedy.name == "sign turned"
     assert 0 < found.best.effect.remedy < 0.5
@@ -76,7 +81,7 @@ def test_a_wrong_sign_is_measured_the_right_way_up() -> None:
 
 
 def test_a_loss_that_squashes_twice_is_measured_without() -> None:
-    found = prescribe(softmaxed(False), **QUICK)
+    found = prescribe(softmaxed(False), **QUICK, most=1)
     tried = {one.remedy.name: one for one in found.trials}
     trial = tried["squashed once"]
     # log(e + 3) - 1 = 0.7437 is the least that the user's loss could show.
@@ -113,8 +118,8 @@ def test_shared_modules() -> None:
     torch.manual_seed(0)
     act, layer = nn.Sigmoid(), nn.Linear(32, 32)
     model = nn.Sequential(nn.Linear(16, 32), act, layer, act, layer, act, layer, act, nn.Linear(32, 4))
-    found = prescribe(sgd(model), **QUICK)
-    assert found.best is not None
+    found = prescribe(sgd(model), **QUICK, most=2)
+    assert found.trials
     assert [one for one in model if isinstance(one, nn.Sigmoid)] == [act] * 4
     swapped = next(one for one in found.trials if one.remedy.name == "ReLU for sigmoid")
     changed = swapped.remedy.apply(sgd(model)).model
@@ -122,6 +127,7 @@ def test_shared_modules() -> None:
     assert changed[2] is changed[4] is changed[6]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_convolution_network() -> None:
     found = prescribe(convolutions(0.1), **QUICK)
     assert found.best is not None and found.best.effect is not None
@@ -175,20 +181,41 @@ def test_a_remedy_that_does_not_fit_is_told_and_not_fatal() -> None:
             return super().forward(x)
 
     body = mlp(6, nn.Sigmoid, "glorot")
-    found = prescribe(sgd(Strict(body)), **QUICK)
+    found = prescribe(sgd(Strict(body)), **QUICK, most=2)
     assert "AssertionError: what did you do?" in advice(found)["ReLU for sigmoid"]
     assert found.trials
 
 
+def test_a_family_that_fails_is_told_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(patient: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setitem(FAMILIES, "clipping", broken)
+    found = prescribe(biased(nn.ReLU, -20.0), **QUICK, most=1)
+    assert advice(found)["clipping"] == "ZeroDivisionError: by zero"
+    assert found.best is not None
+
+
 def test_without_an_optimizer_it_is_judged_by_findings() -> None:
     model = mlp(12, nn.Tanh, "glorot", gain=0.1)
-    found = prescribe(bare_workload(model, parse_shapes("32x16")), **QUICK)
+    found = prescribe(bare_workload(model, parse_shapes("32x16")), **QUICK, most=2)
     assert not found.watched.healthy
     assert found.controls == []
     assert found.best is not None and found.best.effect is None
     assert found.best.gone == found.watched.rules("error", "warning")
     assert "Glorot initialization" in [one.remedy.name for one in found.trials if one.helped]
     assert not any("learning rate" in name or "clipping" in name for name in names(found))
+
+
+def test_without_an_optimizer_no_code_names_one() -> None:
+    model = mlp(12, nn.Tanh, "glorot", gain=0.1)
+    found, remedies, _ = proposals(bare_workload(model, parse_shapes("32x16")))
+    assert {"Glorot initialization", "ReLU for tanh", "batch normalization", "layer normalization"} <= set(remedies)
+    for remedy in remedies.values():
+        assert "optimizer" not in remedy.code and "group" not in remedy.code
+        with found.bench.source.fresh() as lent:
+            changed = remedy.apply(lent)
+            assert math.isfinite(float(changed.loss(changed.model, found.bench.batches[0]).detach()))
 
 
 def test_number_and_time_are_limits() -> None:
@@ -203,9 +230,9 @@ def test_number_and_time_are_limits() -> None:
 
 def test_progress_is_told() -> None:
     calls: list[tuple[int, int]] = []
-    found = prescribe(uncleared(), **QUICK, most=3, progress=lambda done, total, loss: calls.append((done, total)))
-    assert calls == [(1, 3), (2, 3), (3, 3)]
-    assert len(found.trials) == 3
+    found = prescribe(uncleared(), **QUICK, most=2, progress=lambda done, total, loss: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
+    assert len(found.trials) == 2
 
 
 def test_few_batches_are_used_again_and_an_iterator_once() -> None:
@@ -253,7 +280,7 @@ def _finite(value: Any) -> bool:
 
 
 def test_json() -> None:
-    found = prescribe(uncleared(), **QUICK, most=3)
+    found = prescribe(uncleared(), **QUICK, most=1)
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert _finite(content)
     assert content["schema"] == 1 and content["healthy"] is False

@@ -58,6 +58,8 @@ def test_effects_in_words(one: Trial, expected: str) -> None:
 def test_one_seed_shows_no_interval() -> None:
     effect = Effect("log ratio", -0.7, -math.inf, math.inf, 2.0, 1.0, 2.3, 1)
     assert effect_text(Trial(trial().remedy, "did not help", effect)) == "loss 50% lower (one seed)"
+    effect = Effect("log ratio", 0.7, -math.inf, math.inf, 1.0, 2.0, 2.3, 1)
+    assert effect_text(Trial(trial().remedy, "did not help", effect)) == "no fall with the first seed"
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ def test_markdown() -> None:
     shown = markdown(prescription(trial()), "m.py:f")
     assert shown.startswith("### diag prescribe, m.py:f: learning rate 0.14 helped most")
     assert f"```python\n{CODE}```" in shown
-    row = next(line for line in shown.splitlines() if line.startswith("| Set the learning rate"))
+    row = next(line for line in shown.splitlines() if line.startswith("| learning rate"))
     assert row == (
-        "| Set the learning rate to 0.14. | 2 -&gt; 0.4 | loss 80% lower \\[78% to 82%\\] | "
+        "| learning rate 0.14 | 2 -&gt; 0.4 | loss 80% lower \\[78% to 82%\\] | "
         "stalled-update; new: dead-units | helped |"
     )
     # A name is in a code span, where nothing is markup, or escaped.

@@ -103,6 +103,16 @@ def test_a_map_and_its_bar_turn_together_when_the_page_is_dark(numbers: bool, im
     assert text.count("<image") == images
 
 
+def test_a_map_of_many_rows_is_no_taller_than_a_page() -> None:
+    rows = pd.DataFrame({"layer": np.repeat(np.arange(200), 30), "step": np.tile(np.arange(30), 200), "value": 0.5})
+    with style.styled():
+        figure = draw.heat_map(rows, "layer", "step", "value", numbers=False)
+        figure.canvas.draw()
+    assert figure.get_figheight() == draw.TALLEST
+    named = [one for one in figure.axes[0].get_yticklabels() if one.get_text()]
+    assert 5 <= len(named) <= 50
+
+
 def test_lines_are_means_and_their_bands_two_standard_errors() -> None:
     values = [1.0, 2.0, 6.0, 10.0, 10.0, 13.0]
     rows = pd.DataFrame({"case": "a", "step": [0, 0, 0, 1, 1, 1], "value": values})
