@@ -13,7 +13,8 @@ from diag.suite.errors import RunError
 from diag.suite.folder import RunFolder
 from diag.suite.record import Record, encoded
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: the decays have a sign."""
 FILE = "baseline.json"
 ENVIRONMENT = ("diag", "python", "torch", "platform", "device", "threads")
 
@@ -146,6 +147,10 @@ def load_baseline(path: str | Path) -> Baseline:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["schema"] > SCHEMA_VERSION:
             raise GateError(f"{file} was written by a newer diag (schema {content['schema']}): upgrade diag")
+        if content["schema"] < SCHEMA_VERSION:
+            raise GateError(
+                f"{file} was written by an older diag (schema {content['schema']}): make it anew from its run"
+            )
         cases = {str(name): _case(value) for name, value in content["cases"].items()}
         if not cases:
             raise ValueError("it has no case")

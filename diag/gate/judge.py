@@ -52,9 +52,10 @@ class Check:
 def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Check]:
     """Every comparison tested for harm beyond its margin, and for gain beyond it, by Student's or Welch's t.
 
-    H0: harm <= margin, one-sided; the p-values of all comparisons are held together by Holm's method, so that the
-    chance of one false "regression" is at most `false_alarms`. What is neither shown to be worse nor better passes if
-    its harm is shown to be below the margin (one-sided, `EQUIVALENCE`), and "cannot tell" otherwise.
+    H0: harm <= margin, one-sided (twice that p where harm may lie on either side, `Sample.sides`); the p-values of all
+    comparisons are held together by Holm's method, so that the chance of one false "regression" is at most
+    `false_alarms`. What is neither shown to be worse nor better passes if its harm is shown to be below the margin
+    (one-sided, `EQUIVALENCE`), and "cannot tell" otherwise.
     Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, of the test for equivalence; Holm 1979, Scand. J. Stat. 6.
     """
     if not samples:
@@ -64,9 +65,12 @@ def judge(samples: list[Sample], false_alarms: float = FALSE_ALARMS) -> list[Che
     harm, margin = (np.array([getattr(one, name) for one in samples]) for name in ("harm", "margin"))
     error, freedom = np.array([one.spread for one in samples]).T
     raw = special.stdtr(freedom, -(harm - margin) / error)
-    worse = holm(raw.tolist())
-    capped = holm(capped_p(samples, raw).tolist())
-    better = holm(special.stdtr(freedom, -(-harm - margin) / error).tolist())
+    sides = np.array([one.sides for one in samples])
+    worse = holm(np.minimum(1.0, sides * raw).tolist())
+    capped = holm(np.minimum(1.0, sides * capped_p(samples, raw)).tolist())
+    # Over all cases, a decay that only changed its side would look like a gain.
+    one_way = np.array([one.metric.better == "zero" and not one.case for one in samples])
+    better = holm(np.where(one_way, 1.0, special.stdtr(freedom, -(-harm - margin) / error)).tolist())
     half = special.stdtrit(freedom, 1 - EQUIVALENCE) * error
     level = false_alarms / len(samples)
     checks = [
@@ -88,13 +92,12 @@ def _check(sample: Sample, half: float, worse: float, better: float, false_alarm
         answer = "improvement"
     else:
         answer = "pass" if harm + half < sample.margin else "cannot tell"
-    sign = -1.0 if sample.metric.better == "high" else 1.0
-    before, after = sample.means
+    before, after = (sign * mean for sign, mean in zip(sample.signs, sample.means, strict=True))
     return Check(
         case=sample.case,
         metric=sample.metric.name,
-        baseline=sign * before,
-        new=sign * after,
+        baseline=before,
+        new=after,
         harm=harm,
         low=harm - half,
         high=harm + half,

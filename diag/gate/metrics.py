@@ -22,11 +22,12 @@ class GateError(DiagError):
 
 @dataclass(frozen=True)
 class Metric:
-    """One number per trial. better: the direction. margin: a change below it does not matter; relative: nor one below
-    this share of the baseline's mean, whichever is more. what: its definition."""
+    """One number per trial. better: more of it, less of it, a mean nearer to zero, or the same as it was. margin: a
+    change below it does not matter; relative: nor one below this share of the baseline's mean, whichever is more.
+    what: its definition."""
 
     name: str
-    better: Literal["high", "low"]
+    better: Literal["high", "low", "zero", "same"]
     margin: float
     relative: float
     unit: str
@@ -46,14 +47,18 @@ METRICS = {
         Metric("steps_to_target", "low", 1.0, 0.10, "steps", "steps to the suite's target accuracy"),
         Metric("diverged", "low", 0.25, 0.0, "share of the trials", "trainings that diverged"),
         Metric(
-            "gradient_decay", "low", 0.02, 0.0, "decades per layer",
-            "|log10 of the gradient's rms, first over last layer| / layers between, at the first step; "
-            "infinite where a layer is silent",
+            "gradient_decay", "zero", 0.02, 0.0, "decades per layer",
+            "log10 of the gradient's rms, first over last layer, per layer between, at the first step; infinite where "
+            "one is silent",
         ),
         Metric(
-            "activation_decay", "low", 0.02, 0.0, "decades per layer",
-            "|log10 of the activations' rms, last over first layer| / layers between, at the first step; "
-            "infinite where a layer is silent",
+            "activation_decay", "zero", 0.02, 0.0, "decades per layer",
+            "log10 of the activations' rms, last over first layer, per layer between, at the first step; infinite "
+            "where one is silent",
+        ),
+        Metric(
+            "update_ratio", "same", 0.2, 0.0, "decades",
+            "log10 of the update's norm over the parameters' norm, at the first watched step that changed them",
         ),
         Metric("saturated", "low", 0.05, 0.0, "share", "saturated elements of the worst layer, at the last look"),
         Metric("dead", "low", 0.05, 0.0, "share", "units of the worst layer, zero on the whole batch of the last look"),
@@ -93,28 +98,45 @@ def gated(record: Record) -> dict[str, float]:
 
 
 def of_layers(frame: pd.DataFrame) -> dict[str, float]:
-    """Decay over depth at the first watched step, saturation and death at the last, over sites of nonlinearities."""
+    """Decay over depth at the first watched step, saturation and death at the last, over sites of nonlinearities; and
+    the size of the first update."""
     sites = frame[frame["site"].astype(str).str.contains(r"activation$|:relu|recurrence")]
-    sites = sites if len(sites) else frame
+    sites = sites if len(sites) else frame[frame["kind"].isin(["activation", "gradient"])]
     found = {}
     for name, kind in (("activation_decay", "activation"), ("gradient_decay", "gradient")):
         rows = sites[(sites["kind"] == kind) & (sites["step"] == sites["step"].min())].sort_values("order")
         # Where no element is finite the trace has no rms: that layer was measured, and nothing came through it.
         rms = rows["rms"].astype(float).mask(rows["rms"].isna() & (rows["nonfinite"] > 0), math.inf)
-        decay = _decay(rms.groupby(rows["site"], sort=False).first().to_numpy(float))
+        layers = rms.groupby(rows["site"], sort=False).first().to_numpy(float)
+        decay = _decay(layers[::-1] if kind == "activation" else layers)
         if decay is not None:
             found[name] = decay
     last = sites[(sites["kind"] == "activation") & (sites["step"] == sites["step"].max())]
     saturated = last[~last["op"].isin(RELU_LIKE)]["saturated_fraction"].astype(float).max()
     share = (last["dead_units"].astype(float) / last["units"].astype(float)).max()
-    found |= {name: float(one) for name, one in (("saturated", saturated), ("dead", share)) if one == one}
-    return found
+    size = _update_ratio(frame[frame["kind"].isin(["update", "weight"])])
+    measured = (("update_ratio", size), ("saturated", saturated), ("dead", share))
+    return found | {name: float(one) for name, one in measured if one == one}
 
 
 def _decay(rms: np.ndarray) -> float | None:
-    """|log10(first / last)| per layer, infinite where one is silent or not finite; None for fewer than two layers."""
+    """log10(first / last) per layer, infinite where one is silent or not finite; None for fewer than two layers."""
     if len(rms) < 2 or np.isnan(rms).any():
         return None
     if not (np.isfinite(rms).all() and (rms > 0).all()):
         return math.inf
-    return float(abs(np.log10(rms[0] / rms[-1])) / (len(rms) - 1))
+    return float(np.log10(rms[0] / rms[-1]) / (len(rms) - 1))
+
+
+def _update_ratio(rows: pd.DataFrame) -> float:
+    """log10(|update| / |parameters|) at the first step with an update; infinite where it is not finite or none came;
+    nan where no update was measured."""
+    if not (rows["kind"] == "update").any():
+        return math.nan
+    squares = rows["count"].astype(float) * rows["rms"].astype(float) ** 2
+    norms = squares.groupby([rows["kind"], rows["step"]]).sum(min_count=1).pow(0.5).unstack("kind")
+    if rows["nonfinite"].gt(0).any() or "weight" not in norms:
+        return math.inf
+    ratios = (norms["update"] / norms["weight"]).to_numpy(float)
+    moved = ratios[np.isfinite(ratios) & (ratios > 0)]
+    return float(np.log10(moved[0])) if len(moved) else math.inf

@@ -15,7 +15,7 @@ from diag.gate.metrics import Metric
 
 Numbers = Any
 """A number, or an array of them."""
-RESOLUTION = 0.2
+RESOLUTION = 0.1
 """No spread over seeds is believed to be less than this share of the margin: five equal values are no proof."""
 BEYOND = 100.0
 """Margins beyond the worst finite value at which a value that is not finite is counted."""
@@ -23,7 +23,11 @@ BEYOND = 100.0
 
 @dataclass(frozen=True)
 class Sample:
-    """The two sides of one comparison, as numbers of which more is worse. seeds: those of each side, in their order."""
+    """The two sides of one comparison, as numbers of which more is worse. seeds: those of each side, in their order.
+
+    signs: what the measured values of each side were multiplied by to make them so. sides: the directions in which it
+    can become worse; where there are two, the worse one was chosen by looking, and its p counts twice.
+    """
 
     case: str
     metric: Metric
@@ -32,6 +36,12 @@ class Sample:
     new: np.ndarray
     paired: bool
     seeds: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    signs: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def sides(self) -> int:
+        """1 or 2."""
+        return 2 if self.metric.better in ("zero", "same") else 1
 
     @cached_property
     def means(self) -> tuple[float, float]:
@@ -107,26 +117,41 @@ def _by_seed(values: CaseValues, metric: str) -> dict[int, float]:
 def _sample(case: str, metric: Metric, one: dict[int, float], other: dict[int, float], remarks: list[str]) -> Sample:
     """The two sides of one metric, paired by seed where one side's seeds are all among the other's."""
     margin = metric.margin_at(float(np.mean([v for v in one.values() if math.isfinite(v)] or [math.inf])))
-    sign = -1.0 if metric.better == "high" else 1.0
     shared = sorted(set(one) & set(other))
     paired = len(shared) >= 2 and len(shared) == min(len(one), len(other))
     seeds = [shared, shared] if paired else [sorted(one), sorted(other)]
-    before, after = (
-        np.array([sign * side[seed] for seed in own]) for side, own in zip((one, other), seeds, strict=True)
-    )
+    before, after = (np.array([side[seed] for seed in own]) for side, own in zip((one, other), seeds, strict=True))
     infinite = [int((~np.isfinite(side)).sum()) for side in (before, after)]
     if any(infinite):
         remarks.append(
             f"{metric.name} of '{case}' is not finite in {infinite[0]} trials of the baseline and {infinite[1]} of the "
             f"run: counted as {BEYOND:g} margins beyond the worst that is"
         )
-    return Sample(
-        case, metric, margin, *_finite(before, after, margin), paired=paired, seeds=(tuple(seeds[0]), tuple(seeds[1]))
+    signs = _signs(metric, before, after)
+    sides = _finite(signs[0] * before, signs[1] * after, margin)
+    return Sample(case, metric, margin, *sides, paired, (tuple(seeds[0]), tuple(seeds[1])), signs)
+
+
+def _signs(metric: Metric, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """What turns the values of each side into numbers of which more is worse. For "zero" each side's mean becomes its
+    distance from zero; for "same" the new mean becomes the larger one."""
+    if metric.better in ("high", "low"):
+        sign = -1.0 if metric.better == "high" else 1.0
+        return sign, sign
+    finite = np.isfinite(before), np.isfinite(after)
+    old, new = (
+        float(np.mean(side[own])) if own.any() else 0.0 for side, own in zip((before, after), finite, strict=True)
     )
+    if metric.better == "zero":
+        first = math.copysign(1.0, old)
+        # What is not finite has no direction of its own.
+        return first, math.copysign(1.0, new) if finite[1].all() else first
+    sign = -1.0 if new < old else 1.0
+    return sign, sign
 
 
 def _finite(one: np.ndarray, other: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """A loss that is infinite is as bad as can be, but no mean can hold it."""
+    """What is infinite is as bad as can be, whatever its sign, but no mean can hold it."""
     whole = np.concatenate([one, other])
     finite = whole[np.isfinite(whole)]
     worst = (float(finite.max()) if len(finite) else 0.0) + BEYOND * margin
@@ -145,16 +170,31 @@ def pooled_sample(name: str, samples: list[Sample]) -> Sample | None:
     if min(map(len, shared)) < 2:
         return None
     scale = sum(one.margin for one in own) / len(own)
-    sides = [
+    before, after = (
         np.sum([_of_seeds(one, side, shared[side]) * (scale / one.margin / len(own)) for one in own], axis=0)
         for side in (0, 1)
-    ]
+    )
+    metric, signs = own[0].metric, own[0].signs
+    if metric.better == "zero":
+        signs = (1.0, 1.0)
+    elif metric.better == "same":
+        signs = _signs(metric, before, after)
+        before, after = signs[0] * before, signs[1] * after
     paired = shared[0] == shared[1] and all(one.paired for one in own)
-    return Sample("", own[0].metric, scale, sides[0], sides[1], paired, (tuple(shared[0]), tuple(shared[1])))
+    return Sample("", metric, scale, before, after, paired, (tuple(shared[0]), tuple(shared[1])), signs)
 
 
 def _of_seeds(sample: Sample, side: int, seeds: list[int]) -> np.ndarray:
-    """The values of one side with these seeds, in their order."""
+    """The values of one side with these seeds, in their order, comparable between cases.
+
+    Whether a case became worse in one direction or in the other is chosen by looking, and a mean over cases of what was
+    so chosen would be harm where there is none. So the mean is of distances from zero towards the baseline's side, and
+    of changes with their sign.
+    """
     values = (sample.baseline, sample.new)[side]
+    if sample.metric.better == "zero":
+        values = values * (sample.signs[0] * sample.signs[side])
+    elif sample.metric.better == "same":
+        values = values * sample.signs[side]
     own = sample.seeds[side]
     return values if list(own) == seeds else values[[own.index(seed) for seed in seeds]]

@@ -10,6 +10,7 @@ from torch import nn
 
 from diag.probe.eager import is_compiled
 from diag.probe.environment import describe_environment
+from diag.probe.frames import INNER
 from diag.probe.parameters import owner_class
 from diag.probe.sites import Root
 from diag.stats import fields
@@ -144,9 +145,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     leaves, unseen = 0, []
     for index, root in enumerate(probe.sites.roots):
         for path, module in root.model.named_modules():
-            if {name for name, _ in module.named_children()} - {"parametrizations"}:
-                continue
-            if "parametrizations" in path.split("."):
+            if {name for name, _ in module.named_children()} - INNER or INNER & set(path.split(".")):
                 continue
             if isinstance(module, _CONTAINERS):
                 continue

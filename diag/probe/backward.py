@@ -148,7 +148,7 @@ class Backward:
             return
         self.gradients_seen += 1
         with torch._C.DisableTorchFunction():
-            self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient.detach(), scale=self._scale)
+            self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
 
     def _resolve(self, segment: _Recomputed) -> None:
         """Segments are run again last first, but each in forward order: its calls are the last that still wait."""

@@ -20,7 +20,7 @@ class Buffer:
         self.used = 0
 
     def row(self) -> torch.Tensor:
-        """The next free row, all missing."""
+        """The next free row; what it holds is to be overwritten."""
         if self.used == len(self._blocks) * _CHUNK:
             dtype = torch.float32 if self._device.type == "mps" else torch.float64
             block = torch.full((_CHUNK, WIDTH), torch.nan, dtype=dtype, device=self._device)
@@ -33,9 +33,11 @@ class Buffer:
     def drain(self) -> np.ndarray:
         """The rows in use, shape (rows, WIDTH); then all are free again. The one synchronization of a step."""
         used = (self.used + _CHUNK - 1) // _CHUNK
-        parts = [block.cpu().double().numpy() for block in self._blocks[:used]]
-        rows = np.concatenate([np.empty((0, WIDTH)), *parts])[: self.used]
+        left = self.used
+        parts = [np.empty((0, WIDTH))]
         for block in self._blocks[:used]:
-            block.fill_(torch.nan)
+            parts.append(block[:left].cpu().double().numpy())
+            left -= _CHUNK
+        rows = np.concatenate(parts)
         self.used = 0
         return rows

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-
-@dataclass
-class _Units:
-    zero_steps: np.ndarray
-    dead: np.ndarray
-    revived: np.ndarray
+Key = tuple[int, int]
 
 
 @dataclass
@@ -24,9 +20,12 @@ class Death:
     """
 
     window: int = 10
-    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-    _units: dict[tuple[int, int], _Units] = field(default_factory=dict)
-    _merged: set[tuple[int, int]] = field(default_factory=set)
+    _masks: dict[Key, torch.Tensor] = field(default_factory=dict)
+    _merged: set[Key] = field(default_factory=set)
+    _slots: dict[Key, slice] = field(default_factory=dict)
+    _places: dict[tuple[Key, ...], slice | np.ndarray] = field(default_factory=dict)
+    _zero_steps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    _revived: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     def see(self, site: int, call: int, mask: torch.Tensor) -> None:
         """One measurement: `mask` is true for the units that were zero in it; in a step all must agree."""
@@ -38,7 +37,7 @@ class Death:
             self._masks[key] = before & mask
             self._merged.add(key)
 
-    def end_step(self) -> tuple[list[tuple[int, int, int, int, int, int]], dict[tuple[int, int], int]]:
+    def end_step(self) -> tuple[list[tuple[int, int, int, int, int, int]], dict[Key, int]]:
         """Close the step.
 
         Returns rows (site, call, units, dead, sleeping, revived), and the zero units of the sites that were
@@ -46,29 +45,61 @@ class Death:
         """
         if not self._masks:
             return [], {}
-        keys = list(self._masks)
-        sizes = [self._masks[key].numel() for key in keys]
-        devices = {mask.device for mask in self._masks.values()}
-        if len(devices) == 1:
-            flat = torch.cat(list(self._masks.values())).cpu().numpy()
-            parts = np.split(flat, np.cumsum(sizes)[:-1])
+        keys, masks = tuple(self._masks), list(self._masks.values())
+        sizes = [mask.numel() for mask in masks]
+        if len({mask.device for mask in masks}) == 1:
+            zero = torch.cat(masks).cpu().numpy()
         else:
-            parts = [self._masks[key].cpu().numpy() for key in keys]
-        rows = [(*key, *self._advance(key, zero)) for key, zero in zip(keys, parts, strict=True)]
-        joint = {key: int(parts[keys.index(key)].sum()) for key in self._merged}
+            zero = np.concatenate([mask.cpu().numpy() for mask in masks])
+        # All sites at once: a handful of operations on a long array takes as long as on a short one.
+        zeros, dead, revived = (_sums(one, sizes) for one in (zero, *self._advance(self._place(keys, sizes), zero)))
+        rows = [
+            (*key, size, died, silent - died, woken)
+            for key, size, silent, died, woken in zip(keys, sizes, zeros, dead, revived, strict=True)
+        ]
+        joint = {key: silent for key, silent in zip(keys, zeros, strict=True) if key in self._merged}
         self._masks.clear()
         self._merged.clear()
         return rows, joint
 
-    def _advance(self, key: tuple[int, int], zero: np.ndarray) -> tuple[int, int, int, int]:
-        units = self._units.get(key)
-        if units is None or units.zero_steps.size != zero.size:
-            units = _Units(np.zeros(zero.size, np.int32), np.zeros(zero.size, bool), np.zeros(zero.size, bool))
-            self._units[key] = units
-        revived = units.dead & ~zero
-        units.revived |= revived
-        units.revived &= ~zero
-        units.zero_steps = np.where(zero, units.zero_steps + 1, 0)
-        units.dead = units.zero_steps >= self.window
-        dead = int(units.dead.sum())
-        return zero.size, dead, int(zero.sum()) - dead, int(units.revived.sum())
+    def _advance(self, place: slice | np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which units are dead and which revived, now that these were zero."""
+        before = self._zero_steps[place]
+        revived = (self._revived[place] | (before >= self.window)) & ~zero
+        steps = (before + 1) * zero
+        self._zero_steps[place], self._revived[place] = steps, revived
+        return steps >= self.window, revived
+
+    def _place(self, keys: tuple[Key, ...], sizes: list[int]) -> slice | np.ndarray:
+        """Where the units of these sites stand, one after the other. A site whose width has changed begins anew."""
+        changed = [
+            (key, size)
+            for key, size in zip(keys, sizes, strict=True)
+            if (slot := self._slots.get(key)) is None or slot.stop - slot.start != size
+        ]
+        if changed:
+            self._places.clear()
+            for key, size in changed:
+                start = len(self._zero_steps)
+                self._slots[key] = slice(start, start + size)
+                self._zero_steps = np.concatenate([self._zero_steps, np.zeros(size, np.int32)])
+                self._revived = np.concatenate([self._revived, np.zeros(size, bool)])
+        if keys not in self._places:
+            if len(self._places) > 16:
+                self._places.clear()
+            slots = [self._slots[key] for key in keys]
+            adjacent = all(one.stop == other.start for one, other in pairwise(slots))
+            self._places[keys] = (
+                slice(slots[0].start, slots[-1].stop)
+                if adjacent
+                else np.concatenate([np.arange(one.start, one.stop) for one in slots])
+            )
+        return self._places[keys]
+
+
+def _sums(flags: np.ndarray, sizes: list[int]) -> list[int]:
+    """How many flags are set in each of the parts."""
+    total = np.concatenate([[0], np.cumsum(flags)])
+    ends = np.cumsum(sizes)
+    sums: list[int] = (total[ends] - total[ends - sizes]).tolist()
+    return sums

@@ -22,6 +22,7 @@ from diag.probe.backward import Backward
 from diag.probe.eager import is_compiled
 from diag.probe.frames import (
     Frame,
+    Spot,
     describe,
     in_reentrant_checkpoint,
     is_parametrization,
@@ -236,6 +237,9 @@ class Forward:
 
     def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         source = source_of(args, kwargs)
+        if type(output) is torch.Tensor and output.is_floating_point():
+            self._see(frame, "", frame.op, frame.role, output, bounds=frame.bounds, source=source)
+            return
         for index, (where, tensor) in enumerate(find_tensors(output)):
             suffix = where if index else ""
             self._see(frame, suffix, frame.op, frame.role, tensor, bounds=frame.bounds, source=source)
@@ -285,16 +289,14 @@ class Forward:
         if not is_measurable(tensor):
             self.unmeasurable[frame.path] = None
             return
-        site = self._sites.get(frame.root, frame.path, suffix)
-        if site is None:
-            site = self._new_site(frame, suffix, op, role, tensor)
+        spot = frame.spots.get(suffix)
+        if spot is None or spot.shape != tensor.shape or spot.device != tensor.device:
+            spot = self._spot(frame, suffix, op, role, tensor)
+        site = spot.site
         if self._backward.running and self._backward.was_seen(site):
             if gradient and torch.is_grad_enabled():
                 self._backward.attach_recomputed(site, tensor)
             return
-        unit_dim = unit_dim_of(op, tensor, self._layouts)
-        if role in ("layer", "normalization", "recurrent", "embedding"):
-            self._layouts[tuple(tensor.shape)] = unit_dim
         call, position = self._backward.next_call(site, order)
         if self._sites.table[site].order < 0:
             self._sites.table[site].order = position
@@ -304,12 +306,29 @@ class Forward:
             position,
             ACTIVATION,
             tensor,
-            saturation=saturation_of(bounds, tensor, source),
-            unit_dim=unit_dim,
-            sample_dim=sample_dim_of(frame.module, suffix, tensor, unit_dim),
+            saturation=None if bounds is None else saturation_of(bounds, tensor, source),
+            unit_dim=spot.unit_dim,
+            sample_dim=spot.sample_dim,
         )
         if gradient:
             self._backward.attach(site, call, position, tensor)
+
+    def _spot(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> Spot:
+        """Where an output is recorded, and which of its dimensions are units and samples."""
+        site = self._sites.get(frame.root, frame.path, suffix)
+        if site is None:
+            site = self._new_site(frame, suffix, op, role, tensor)
+        shape = tuple(tensor.shape)
+        layer = role in ("layer", "normalization", "recurrent", "embedding")
+        known = layer or shape in self._layouts
+        unit_dim = unit_dim_of(op, tensor, self._layouts)
+        if layer:
+            self._layouts[shape] = unit_dim
+        spot = Spot(site, tensor.shape, tensor.device, unit_dim, sample_dim_of(frame.module, suffix, tensor, unit_dim))
+        # A layer that is yet to come may tell the dimension of the units.
+        if known:
+            frame.spots[suffix] = spot
+        return spot
 
     def _new_site(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))

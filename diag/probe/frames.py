@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -16,6 +16,19 @@ from diag.probe.tensors import is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 
 _CHECKPOINT_CODE = CheckpointFunction.forward.__code__
+INNER = frozenset({"parametrizations", "_packed_params"})
+"""Children that hold a module's weight, computed or quantized: with them alone it is still a leaf."""
+
+
+@dataclass(slots=True)
+class Spot:
+    """What is known of one output, as long as its shape stays: nothing of it has to be found out again."""
+
+    site: int
+    shape: torch.Size
+    device: torch.device
+    unit_dim: int | None
+    sample_dim: int | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,7 @@ class Frame:
     """What is known of a module that is called.
 
     leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the
-    one product inside is its output.
+    one product inside is its output. spots: its outputs, by their suffix.
     """
 
     module: nn.Module
@@ -36,6 +49,7 @@ class Frame:
     role: str
     bounds: Bounds | None
     children: int
+    spots: dict[str, Spot] = field(default_factory=dict)
 
 
 def loss_frame(module: nn.Module) -> Frame:
@@ -48,7 +62,7 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
     children = [name for name, _ in module.named_children()]
     # Attention calls no child; the children of a scripted module run where no hook sees them.
     closed = isinstance(module, (nn.MultiheadAttention, torch.jit.ScriptModule))
-    leaf = closed or not set(children) - {"parametrizations"}
+    leaf = closed or not set(children) - INNER
     op = ops.module_op(module)
     # What computes swish, a sigmoid as a rule, is saturated where swish is steepest.
     known = closed or type(module).__module__.startswith("torch.nn") or "parametrizations" in children or op == "swish"

@@ -29,6 +29,7 @@ class Parameters:
         self._recorder = recorder
         self._handles: list[RemovableHandle] = []
         self._before: dict[int, torch.Tensor] = {}
+        self._waiting: Optimizer | None = None
         self._optimizers: list[Optimizer] = []
         self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
@@ -82,6 +83,7 @@ class Parameters:
         self.clearing.before_step(index, optimizer, closure=closure)
         self.before_step(index, closure)
         self._before.clear()
+        self._waiting = optimizer if closure else None
         if not self._recorder.measures_step:
             return
         with torch.no_grad():
@@ -97,6 +99,23 @@ class Parameters:
                 self._before[site] = _sample(parameter).clone()
             self._see_all(self._others())
 
+    def begin_pass(self, close_step: Callable[[], None]) -> None:
+        """A pass begins, perhaps a closure's, which belongs to the step of the optimizer that runs it and no other's.
+
+        Whether a closure runs a pass is only known now: Lightning gives optimizers one that does nothing.
+        """
+        optimizer, self._waiting = self._waiting, None
+        if optimizer is None or not self._seen:
+            close_step()
+            return
+        mine = {site for site, _ in self._parameters(optimizer)}
+        self._recorder.forget(mine, WEIGHT)
+        close_step()
+        if self._recorder.measures_step:
+            for site, parameter in self._parameters(optimizer):
+                self._see(site, parameter, WEIGHT)
+                self._before[site] = _sample(parameter).clone()
+
     def knows(self, optimizer: Optimizer) -> bool:
         """Whether this optimizer has stepped or was announced."""
         return any(known is optimizer for known in self._optimizers)
@@ -109,6 +128,7 @@ class Parameters:
     def _post(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.knows(optimizer):
             return
+        self._waiting = None
         if self._recorder.measures_step:
             with torch.no_grad():
                 for site, parameter in self._parameters(optimizer):

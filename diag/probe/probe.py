@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import _disable_current_modes
 
 from diag.probe.assemble import assemble
 from diag.probe.backward import Backward
@@ -49,7 +50,7 @@ class Probe:
         for model in models:
             self.sites.add_root(model)
         for optimizer in optimizers:
-            self.parameters.announce(optimizer)
+            self.recorder.turns.announced.add(self.parameters.announce(optimizer))
         self.max_steps = max_steps
         self._ended_by: int | None = None
         self._ended_lr = float("nan")
@@ -110,11 +111,11 @@ class Probe:
 
     def _before_step(self, index: int, closure: bool) -> None:
         self.forward.reset()
-        # A closure runs passes of its own, which belong to this step and to none before it.
-        if index in self._stepped or (closure and self._ended_by is not None):
+        if index in self._stepped:
             self._close_step()
         self._read = False
-        self.recorder.first_loss_only |= closure
+        if closure:
+            self.recorder.begin_closure()
 
     def _on_step(self, index: int, optimizer: Optimizer) -> None:
         self.backward.stepped = True
@@ -136,14 +137,18 @@ class Probe:
 
     def _on_pass(self) -> None:
         self._read = False
-        self._close_step()
+        if self._ended_by is not None:
+            self.parameters.begin_pass(self._close_step)
 
     def _close_step(self) -> None:
         """Close a step that has been ended. It waits for the next pass, since another optimizer may belong to it."""
         if self._ended_by is None:
             return
         step, measured = self.recorder.step, self.recorder.measures_step
-        self.recorder.end_step(lr=self._ended_lr, optimizer=self._ended_by, loss=self._loss, batch=self._batch)
+        # The pass that closes it may run within a transformation of functorch or under fake tensors.
+        with torch._C._DisableFuncTorch(), _disable_current_modes():
+            self.recorder.end_step(lr=self._ended_lr, optimizer=self._ended_by, loss=self._loss, batch=self._batch)
+        self.recorder.turns.see(step, self._stepped, measured)
         self.backward.end_step()
         self.parameters.end_step()
         self._ended_by, self._ended_lr, self._loss, self._batch = None, float("nan"), None, -1

@@ -10,6 +10,7 @@ import torch
 from diag.probe.budget import Budget
 from diag.probe.buffer import Buffer
 from diag.probe.death import Death
+from diag.probe.turns import Turns
 from diag.stats import fields
 from diag.stats.backend import measure_into
 from diag.stats.merge import merge_rows
@@ -34,13 +35,14 @@ class Recorder:
         self.steps: list[dict[str, Any]] = []
         self.unit_rows: list[tuple[int, ...]] = []
         self.stride = 1
+        self.turns = Turns(every)
         self._buffers: dict[torch.device, Buffer] = {}
         self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
         self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._stored = 0
         self._losses: list[list[_Loss]] = []
         self.backward_passes = 0
-        self.first_loss_only = False
+        self._closure_from: int | None = None
 
     def measure(
         self,
@@ -79,9 +81,14 @@ class Recorder:
             kept = [(one.detach().clone(), None if w is None else w.detach().clone(), scale) for one, w in losses]
             self._losses.append(kept)
 
+    def begin_closure(self) -> None:
+        """An optimizer's closure begins: of its passes the first counts, and all of those that were before it."""
+        if self._closure_from is None:
+            self._closure_from = len(self._losses)
+
     def _loss(self) -> float | None:
-        """The sum over the step's backward passes; of a closure's the first, since the others are at other weights."""
-        passes = self._losses[:1] if self.first_loss_only else self._losses
+        """The sum over the step's backward passes; of a closure's only the first, since others are at other weights."""
+        passes = self._losses if self._closure_from is None else self._losses[: self._closure_from + 1]
         if not passes:
             return None
         factors = ((_number(loss), _number(weight), _number(scale)) for one in passes for loss, weight, scale in one)
@@ -117,7 +124,7 @@ class Recorder:
         )
         self._losses.clear()
         self.backward_passes = 0
-        self.first_loss_only = False
+        self._closure_from = None
         self.step += 1
         if self._stored > _MAX_ROWS:
             self._thin()
@@ -134,27 +141,24 @@ class Recorder:
         if not self._meta:
             return np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
         drained = {device: buffer.drain() for device, buffer in self._buffers.items()}
-        raw = np.stack([drained[device][index] for device, index, *_ in self._meta])
-        scales = {
-            id(scale): float(scale)
-            for scale in {id(one[6]): one[6] for one in self._meta if one[6] is not None}.values()
-        }
-        for position, meta in enumerate(self._meta):
-            if meta[6] is not None:
-                _unscale(raw[position], scales[id(meta[6])])
-        groups: dict[tuple[int, int, int], int] = {}
-        orders: list[int] = []
-        assigned = np.empty(len(self._meta), np.int64)
-        for position, (_, _, site, call, order, kind, _) in enumerate(self._meta):
-            key = (site, call, kind)
-            if key not in groups:
-                groups[key] = len(groups)
-                orders.append(order)
-            assigned[position] = groups[key]
+        devices, indices, sites, calls, orders, kinds, scales = zip(*self._meta, strict=True)
+        if len(drained) == 1:
+            (rows,) = drained.values()
+            raw = rows if len(rows) == len(indices) else rows[list(indices)]
+        else:
+            raw = np.stack([drained[device][index] for device, index in zip(devices, indices, strict=True)])
         self._meta.clear()
-        values = raw if len(groups) == len(raw) else merge_rows(raw, assigned, len(groups))
-        keys = np.array([(*key, order) for key, order in zip(groups, orders, strict=True)], np.int64)
-        return keys, values
+        numbers = {id(scale): _number(scale) for scale in {id(one): one for one in scales}.values()}
+        if set(numbers.values()) != {1.0}:
+            for row, scale in zip(raw, scales, strict=True):
+                _unscale(row, numbers[id(scale)])
+        keys = np.array((sites, calls, kinds, orders), np.int64).T
+        groups: dict[tuple[int, int, int], int] = {}
+        assigned = [groups.setdefault(key, len(groups)) for key in zip(sites, calls, kinds, strict=True)]
+        if len(groups) == len(raw):
+            return keys, raw
+        first = np.unique(assigned, return_index=True)[1]
+        return keys[first], merge_rows(raw, np.array(assigned), len(groups))
 
     def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
         for (site, call), dead in joint.items():
@@ -162,18 +166,24 @@ class Recorder:
             values[rows, fields.DEAD_UNITS] = dead
 
     def _thin(self) -> None:
-        """Keep the first steps and every `stride`-th of the rest, so that a long run's trace stays bounded."""
-        self.stride = max(self.stride, self.every) * 2
-        self._done = [one for one in self._done if one[0] < _KEPT_STEPS or one[0] % self.stride == 0]
+        """Keep the first steps and every second of each optimizer's rest, so that a long run's trace stays bounded."""
+        self.stride = self.turns.every = max(self.stride, self.every) * 2
+        turn: dict[int, int] = {}
+        kept = set(range(_KEPT_STEPS))
+        for step, *_ in self._done:
+            who = self.steps[step]["optimizer"]
+            turn[who] = turn.get(who, 0) + (step >= _KEPT_STEPS)
+            kept |= {step} if turn[who] % 2 else set()
+        self._done = [one for one in self._done if one[0] in kept]
         self._stored = sum(len(keys) for _, keys, _ in self._done)
-        self.unit_rows = [row for row in self.unit_rows if row[0] < _KEPT_STEPS or row[0] % self.stride == 0]
+        self.unit_rows = [row for row in self.unit_rows if row[0] in kept]
 
     @property
     def measures_step(self) -> bool:
         """Whether the open step is one that is asked for and will be kept."""
         if self.budget is not None and not self.budget.measures(self.step):
             return False
-        return self.step % self.every == 0 and (self.step < _KEPT_STEPS or self.step % self.stride == 0)
+        return self.turns.measures(self.step)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All closed steps: step per row, keys (site, call, kind, order), values."""

@@ -34,4 +34,7 @@ def is_measurable(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds numbers to be read: it is no functorch wrapper, fake, nested or meta tensor."""
     if tensor.device.type == "meta" or tensor.is_nested or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return False
+    # Within a transformation even what is computed from a plain tensor comes out wrapped.
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
     return type(tensor) is torch.Tensor or not isinstance(tensor, FakeTensor)

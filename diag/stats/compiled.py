@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from diag.stats import kernels, torch_path
-from diag.stats.fields import (
-    COUNT,
-    DEAD_UNITS,
-    M2,
-    MAX,
-    MEAN,
-    MIN,
-    NONFINITE,
-    SAMPLE_VAR,
-    SATURATED,
-    UNITS,
-    ZEROS,
-)
+from diag.stats.fields import WIDTH
 from diag.stats.layout import in_memory_order, sample_steps
 from diag.stats.plain import rounded
 from diag.stats.torch_path import Saturation
 
-_INTEGERS = {torch.float32: np.int32, torch.float64: np.int64}
-_FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
+if WIDTH != 12:
+    raise ImportError("the kernels write rows of 12 numbers")  # pragma: no cover
+
+_KERNELS = {torch.float32: kernels.measure32, torch.float64: kernels.measure64}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NOTHING = np.empty(0, dtype=np.int64)
-_NO_UNITS = np.empty(0, dtype=np.bool_)
+_NO_BOUNDS = math.nan, math.nan
+
+
+class _Plan(NamedTuple):
+    """What there is to know of all tensors of one shape, strides and dtype: nothing has to be found out in a step."""
+
+    kernel: Callable[..., int]
+    outer: int
+    units: int
+    inner: int
+    samples: NDArray[np.int64]
+    features: NDArray[np.int64]
+    samples_at: int
+    features_at: int
+    adjacent: bool
 
 
 def measure_into(
@@ -48,77 +54,63 @@ def measure_into(
     need care (non-finite, or with squares beyond float64), through torch.
     """
     with torch._C.DisableTorchFunction():
-        if _applies(row, x, saturation):
-            done, mask = _measure(row, x, saturation, unit_dim, sample_dim)
-            if done:
-                return mask
+        if _plain(x) and row.is_cpu and row.dtype is torch.float64 and row.is_contiguous():
+            plan = _plan(x.shape, x.stride(), x.dtype, unit_dim, sample_dim)
+            if plan is not None:
+                done, mask = _measure(row, x, plan, saturation, unit_dim)
+                if done:
+                    return mask
     return torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
 
 
-def _applies(row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None) -> bool:
-    if not (_plain(x) and x.dtype in _INTEGERS and x.ndim > 0 and x.numel() > 0 and _dense(x)):
-        return False
-    if not (row.device.type == "cpu" and row.dtype is torch.float64 and row.is_contiguous()):
-        return False
-    if saturation is None or saturation[0] is x or saturation[0].shape != x.shape:
-        return True
-    t = saturation[0]
-    return _plain(t) and t.dtype is x.dtype and t.stride() == x.stride()
-
-
 def _plain(x: torch.Tensor) -> bool:
-    return type(x) in _PLAIN and x.device.type == "cpu" and x.layout is torch.strided and not x.is_neg()
-
-
-def _dense(x: torch.Tensor) -> bool:
-    """Whether the elements fill one stretch of memory, in any order of the dimensions."""
-    return x.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(x)
+    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
 
 
 def _measure(
-    row: torch.Tensor,
-    x: torch.Tensor,
-    saturation: Saturation | None,
-    unit_dim: int | None,
-    sample_dim: int | None,
+    row: torch.Tensor, x: torch.Tensor, plan: _Plan, saturation: Saturation | None, unit_dim: int | None
 ) -> tuple[bool, torch.Tensor | None]:
-    x = x.detach()
-    cube, order = in_memory_order(x, unit_dim)
-    values = cube.view(-1).numpy()
-    compared, low, high = values, math.nan, math.nan
-    judged = saturation is not None and saturation[0].shape == x.shape
-    if saturation is not None and judged:
-        low, high = (rounded(bound, x.dtype) for bound in saturation[1:])
-        low, high = math.nan if low == -math.inf else low, math.nan if high == math.inf else high  # never met
-        if saturation[0].data_ptr() != x.data_ptr():
-            t = saturation[0].detach()
-            compared = (t if order is None else t.permute(order)).reshape(-1).numpy()
-    samples = features = _NOTHING
-    adjacent = False
-    if sample_dim is not None:
-        samples, features, adjacent = _offsets(tuple(x.shape), x.stride(), sample_dim)
-    outer, units, inner = cube.shape
-    dead = _NO_UNITS if unit_dim is None else np.empty(units, dtype=np.bool_)
-    number = _FLOATS[x.dtype]
-    mean, m2, least, most, zeros, saturated, dead_units, sample_var = kernels.measure_flat(
-        values, values.view(_INTEGERS[x.dtype]), compared, number(low), number(high),
-        outer, units, inner, dead, samples, features, adjacent,
+    place, compared, (low, high) = x.data_ptr(), 0, _NO_BOUNDS
+    if saturation is not None and saturation[0].shape == x.shape:
+        t = saturation[0]
+        if not (t is x or (_plain(t) and t.dtype is x.dtype and t.stride() == x.stride())):
+            return False, None
+        compared, (low, high) = t.data_ptr(), _limits(saturation[1], saturation[2], x.dtype)
+    mask = None if unit_dim is None else torch.empty(plan.units, dtype=torch.bool, device="cpu")
+    dead = plan.kernel(
+        place, compared, low, high, plan.outer, plan.units, plan.inner, 0 if mask is None else mask.data_ptr(),
+        plan.samples_at, plan.samples.size, plan.features_at, plan.features.size, plan.adjacent, row.data_ptr(),
     )  # fmt: skip
-    if math.isnan(mean):
-        return False, None
-    target = row.numpy()
-    target[:] = math.nan
-    target[COUNT], target[MEAN], target[M2], target[MIN], target[MAX] = values.size, mean, m2, least, most
-    target[ZEROS], target[NONFINITE], target[SAMPLE_VAR] = zeros, 0.0, sample_var
-    if judged:
-        target[SATURATED] = saturated
-    if unit_dim is None:
-        return True, None
-    target[UNITS], target[DEAD_UNITS] = units, dead_units
-    return True, torch.from_numpy(dead)
+    return dead >= 0, mask
+
+
+@lru_cache(maxsize=1024)
+def _limits(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The bounds in the tensor's precision; nan for one that is never met."""
+    low, high = rounded(low, dtype), rounded(high, dtype)
+    return math.nan if low == -math.inf else low, math.nan if high == math.inf else high
 
 
 @lru_cache(maxsize=4096)
+def _plan(
+    shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype, unit_dim: int | None, sample_dim: int | None
+) -> _Plan | None:
+    """None for tensors that the kernels do not read: other dtypes, no elements, or elements that do not fill one
+    stretch of memory, in whatever order of the dimensions."""
+    if dtype not in _KERNELS or not shape or 0 in shape:
+        return None
+    like = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+    if not (like.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(like)):
+        return None
+    outer, units, inner = in_memory_order(like, unit_dim)[0].shape
+    samples, features, adjacent = _NOTHING, _NOTHING, False
+    if sample_dim is not None:
+        samples, features, adjacent = _offsets(shape, strides, sample_dim)
+    return _Plan(
+        _KERNELS[dtype], outer, units, inner, samples, features, samples.ctypes.data, features.ctypes.data, adjacent
+    )
+
+
 def _offsets(
     shape: tuple[int, ...], strides: tuple[int, ...], sample_dim: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 BLOCK = 2048  # short enough for float32 sums, vector lanes apart, to stay within 3e-6
 PROBED_ROWS = 16  # rows looked at unit by unit before whole rows are; most living units show by then
@@ -26,28 +28,49 @@ def _jit(function: Any) -> Any:
         return numba.njit(**options)(function)
 
 
+def _as_pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer: to be given one costs a tenth of what it costs to be given an array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), codegen
+
+
+_pointer: Any = intrinsic(_as_pointer)
+_array: Any = numba.carray  # type: ignore[attr-defined]
+
+
 @_jit
-def _scan(x, bits, t, low, high, pilot):  # type: ignore[no-untyped-def]
-    """Sum and sum of squares of x - pilot, least and greatest key, zeros and saturated of a block, in x's precision.
+def _scan(x, bits, pilot):  # type: ignore[no-untyped-def]
+    """Sum and sum of squares of x - pilot, least and greatest key, and zeros of a block, in x's precision.
 
     Comparing floats does not vectorize, comparing integers does: a key is a float's bits, made to order as it does.
     """
-    one, none = x.dtype.type(1), x.dtype.type(0)
-    shift = bits.dtype.type(8 * x.itemsize - 1)
+    one, none, still = x.dtype.type(1), x.dtype.type(0), bits.dtype.type(0)
     flip = bits.dtype.type((1 << (8 * x.itemsize - 1)) - 1)
-    total, square, zeros, saturated = none, none, none, none
+    total, square, zeros = none, none, none
     least, most = flip, bits.dtype.type(-flip - 1)
     for i in range(x.size):
         v = x[i]
         d = v - pilot
         total += d
         square += d * d
-        key = bits.dtype.type(bits[i] ^ ((bits[i] >> shift) & flip))
+        key = bits.dtype.type(bits[i] ^ (flip if bits[i] < still else still))
         least = min(least, key)
         most = max(most, key)
         zeros += one if v == none else none
-        saturated += one if (t[i] <= low) | (t[i] >= high) else none
-    return np.float64(total), np.float64(square), least, most, np.float64(zeros), np.float64(saturated)
+    return np.float64(total), np.float64(square), least, most, np.float64(zeros)
+
+
+@_jit
+def _beyond(t, low, high):  # type: ignore[no-untyped-def]
+    """How many elements of a block are at or below low, or at or above high."""
+    one, none = t.dtype.type(1), t.dtype.type(0)
+    count = none
+    for i in range(t.size):
+        count += one if (t[i] <= low) | (t[i] >= high) else none
+    return np.float64(count)
 
 
 @_jit
@@ -154,57 +177,94 @@ def _from_keys(least, most, x, bits):  # type: ignore[no-untyped-def]
     flip = bits.dtype.type((1 << (8 * x.itemsize - 1)) - 1)
     for i in range(2):
         ends[i] ^= (ends[i] >> bits.dtype.type(8 * x.itemsize - 1)) & flip
-    return ends.view(x.dtype)
+    floats = ends.view(x.dtype)
+    return np.float64(floats[0]) + 0.0, np.float64(floats[1]) + 0.0
 
 
 @_jit
-def measure_flat(  # type: ignore[no-untyped-def]
-    x, bits, t, low, high, outer, units, inner, dead, samples, features, adjacent
+def _measure(  # type: ignore[no-untyped-def]
+    x, bits, t, low, high, outer, units, inner, dead, samples, features, adjacent, row
 ):
-    """Fill dead and return (mean, m2, min, max, zeros, saturated, dead units, sample variance) of finite values.
-
-    A NaN mean says that the values need the careful path: non-finite ones, or squares out of float64.
-
-    x, bits (the same memory as integers) and t (to be compared with low and high) are flat, in the order of
-    memory: [outer, units, inner]. dead is empty without units; samples and features are offsets, empty if
-    not wanted; adjacent features are 0, 1, 2, ...
-    """
+    """See `measure32`. x, bits (the same memory as integers) and t are flat; t, dead and samples may be empty."""
     n = x.size
-    nan = np.nan
-    refused = (nan, nan, nan, nan, nan, nan, nan, nan)
     lowest, highest = _infinite_keys(x, bits)
     least, most = highest, lowest
     mean, m2, zeros, saturated = 0.0, 0.0, 0.0, 0.0
     pilot = x.dtype.type(x[: min(n, 64)].mean())
+    # Of ReLU's output, where nothing is below 0, the saturated elements are the zeros.
+    at_zero = t.size and t.ctypes.data == x.ctypes.data and low == 0.0 and np.isnan(high)
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         part = x[start:stop]
-        total, square, low_key, high_key, no, flat = _scan(part, bits[start:stop], t[start:stop], low, high, pilot)
+        total, square, low_key, high_key, no = _scan(part, bits[start:stop], pilot)
         if low_key <= lowest or high_key >= highest:
-            return refused
+            return -1
         least, most = min(least, low_key), max(most, high_key)
         zeros += no
-        saturated += flat
+        if at_zero and low_key >= 0:
+            saturated += no
+        elif t.size:
+            saturated += _beyond(t[start:stop], low, high)
         center, spread = _block_moments(part, np.float64(pilot), total, square)
         share = (stop - start) / stop
         delta = center - mean
         mean += delta * share
         m2 += spread + delta * delta * (start * share)
         pilot = x.dtype.type(center)
-    ends = _from_keys(least, most, x, bits)
-    if ends[0] == ends[1]:
-        mean, m2 = np.float64(ends[0]), 0.0
+    smallest, largest = _from_keys(least, most, x, bits)
+    if smallest == largest:
+        mean, m2 = smallest, 0.0
     elif not n * 1e-280 < m2 < np.inf:
-        return refused
-    dead_units, sample_variance = nan, nan
+        return -1
+    row[:] = np.nan
+    row[0], row[1], row[2], row[3], row[4] = n, mean, m2, smallest, largest
+    row[5], row[7] = zeros, 0.0
+    if t.size:
+        row[6] = saturated
+    found = 0
     if dead.size:
         if zeros * units < n:  # too few zeros for a single dead unit
             dead[:] = 0
-            dead_units = 0.0
         else:
             _mark_dead(bits, outer, units, inner, dead)
-            dead_units = np.float64(dead.sum())
+            found = dead.sum()
+        row[8], row[9] = units, found
     if samples.size:
-        sample_variance = _sample_variance(x, samples, features, adjacent)
-    least_value, most_value = np.float64(ends[0]) + 0.0, np.float64(ends[1]) + 0.0
-    return mean, m2, least_value, most_value, zeros, saturated, dead_units, sample_variance
+        row[10] = _sample_variance(x, samples, features, adjacent)
+    return found
+
+
+@_jit
+def measure32(  # type: ignore[no-untyped-def]
+    x, t, low, high, outer, units, inner, dead, samples, n_samples, features, n_features, adjacent, row
+):
+    """Measure finite float32 values; returns how many units are dead, or -1 for values that need the careful path:
+    non-finite ones, or squares beyond float64.
+
+    x, t (to be compared with low and high), dead (bool [units], filled), samples, features (offsets, int64) and row
+    (float64, in the order of `fields`, filled) are addresses; t, dead and samples are 0 where they are not wanted.
+    x is [outer, units, inner] in the order of memory; adjacent features are 0, 1, 2, ...
+    """
+    n = outer * units * inner
+    return _measure(
+        _array(_pointer(x), n, np.float32), _array(_pointer(x), n, np.int32),
+        _array(_pointer(t), n if t else 0, np.float32), np.float32(low), np.float32(high), outer, units, inner,
+        _array(_pointer(dead), units if dead else 0, np.bool_),
+        _array(_pointer(samples), n_samples, np.int64), _array(_pointer(features), n_features, np.int64),
+        adjacent, _array(_pointer(row), 12, np.float64),
+    )  # fmt: skip
+
+
+@_jit
+def measure64(  # type: ignore[no-untyped-def]
+    x, t, low, high, outer, units, inner, dead, samples, n_samples, features, n_features, adjacent, row
+):
+    """As `measure32`, of float64."""
+    n = outer * units * inner
+    return _measure(
+        _array(_pointer(x), n, np.float64), _array(_pointer(x), n, np.int64),
+        _array(_pointer(t), n if t else 0, np.float64), low, high, outer, units, inner,
+        _array(_pointer(dead), units if dead else 0, np.bool_),
+        _array(_pointer(samples), n_samples, np.int64), _array(_pointer(features), n_features, np.int64),
+        adjacent, _array(_pointer(row), 12, np.float64),
+    )  # fmt: skip

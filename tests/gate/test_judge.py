@@ -78,7 +78,9 @@ def test_equal_values_are_no_proof() -> None:
 
 def test_more_is_better_for_accuracy() -> None:
     base = sample_of(standardized(5, 3.0, 0.3))
-    accuracy = Sample("case", METRICS["test_accuracy"], 1.0, -base.baseline - 9, -base.new - 9, True, base.seeds)
+    accuracy = Sample(
+        "case", METRICS["test_accuracy"], 1.0, -base.baseline - 9, -base.new - 9, True, base.seeds, (-1, -1)
+    )
     (check,) = judge([accuracy])
     # The arrays are harm already: -9 stands for an accuracy of 9, from which 3 were gained.
     assert (check.baseline, check.new, check.answer) == (pytest.approx(9.0), pytest.approx(12.0), "improvement")

@@ -36,7 +36,7 @@ def test_what_was_not_measured_is_left_out() -> None:
 def test_the_layers_are_read_too() -> None:
     frame = layers(*chain("gradient", 0.01, 0.1, 1.0))
     record = Record("a", 0, {"recipe": recipe_of("a")}, {"test_loss": 0.5}, tables={"layers": packed(frame)})
-    assert gated(record) == {"test_loss": 0.5, "gradient_decay": pytest.approx(1.0)}
+    assert gated(record) == {"test_loss": 0.5, "gradient_decay": pytest.approx(-1.0)}
 
 
 def test_an_experiment_has_no_metric() -> None:
@@ -45,17 +45,20 @@ def test_an_experiment_has_no_metric() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "decay"),
-    [((1.0, 0.1, 0.01), 1.0), ((1e-6, 1e-3, 1.0), 3.0), ((1.0, 7.0, 1.0), 0.0), ((1.0, 10.0), 1.0)],
+    [((1.0, 0.1, 0.01), -1.0), ((1e-6, 1e-3, 1.0), 3.0), ((1.0, 7.0, 1.0), 0.0), ((1.0, 10.0), 1.0)],
 )
-@pytest.mark.parametrize(("kind", "name"), [("activation", "activation_decay"), ("gradient", "gradient_decay")])
-def test_decay_is_decades_per_layer_either_way(kind: str, name: str, sizes: tuple[float, ...], decay: float) -> None:
-    assert of_layers(layers(*chain(kind, *sizes)))[name] == pytest.approx(decay)
+@pytest.mark.parametrize("kind", ["activation", "gradient"])
+def test_decay_is_decades_per_layer_in_the_direction_of_the_pass(
+    kind: str, sizes: tuple[float, ...], decay: float
+) -> None:
+    expected = decay if kind == "activation" else -decay  # the backward pass begins at the last layer
+    assert of_layers(layers(*chain(kind, *sizes)))[f"{kind}_decay"] == pytest.approx(expected)
 
 
 def test_decay_is_of_the_first_step_and_in_the_order_of_the_forward_pass() -> None:
     first = chain("gradient", 0.001, 0.1, step=0)
     later = chain("gradient", 1.0, 1.0, step=40)
-    assert of_layers(layers(*later, *reversed(first)))["gradient_decay"] == pytest.approx(2.0)
+    assert of_layers(layers(*later, *reversed(first)))["gradient_decay"] == pytest.approx(-2.0)
 
 
 def test_one_layer_has_no_decay() -> None:
@@ -87,6 +90,27 @@ def test_saturation_and_death_are_of_the_worst_layer_at_the_last_look() -> None:
     found = of_layers(layers(*rows))
     # ReLU's flat side is judged by what is dead, not by what is saturated; step 0 is not the last look.
     assert found == {"saturated": pytest.approx(0.3), "dead": pytest.approx(0.2)}
+
+
+def steps_of(*sizes: tuple[float, float], **more: Any) -> pd.DataFrame:
+    """The rms of a weight's update and of the weight, step by step; a bias that is 0 and stays so beside it."""
+    rows = []
+    for step, (update, weight) in enumerate(sizes):
+        rows += [
+            {"step": step, "kind": kind, "site": "a.weight", "count": 90.0, "rms": rms} | more
+            for kind, rms in (("update", update), ("weight", weight))
+        ]
+        rows += [
+            {"step": step, "kind": kind, "site": "a.bias", "count": 10.0, "rms": 0.0} for kind in ("update", "weight")
+        ]
+    return layers(*rows)
+
+
+def test_the_update_ratio_is_of_all_parameters_together_at_the_first_step_that_moved_them() -> None:
+    frame = steps_of((0.0, 1.0), (0.01, 1.0), (0.5, 1.0))
+    assert of_layers(frame) == {"update_ratio": pytest.approx(-2.0)}
+    assert of_layers(steps_of((0.0, 1.0), (0.0, 1.0))) == {"update_ratio": math.inf}
+    assert of_layers(steps_of((0.01, 1.0), nonfinite=1.0)) == {"update_ratio": math.inf}
 
 
 def test_only_nonlinearities_count_where_there_are_any() -> None:
