@@ -7,17 +7,20 @@ BIN := $(VENV)/bin
 SUITES := $(sort $(basename $(notdir $(wildcard suites/*.py))))
 RUNS := build/runs
 # -qq: pip's remarks about how this machine finds packages would drown the rest; its errors still show.
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# --no-compile: Python compiles what is imported when it is imported, which is a small part of what is installed.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint gate bench reports clean
+.PHONY: help demo test nightly lint gate bench accuracy reports clean
 
 help:
 	@echo "make demo   install into $(VENV), diagnose two networks, write a page"
 	@echo "make test   install into $(VENV), then ruff, mypy and pytest"
+	@echo "make nightly  what takes too long for every change: a long training, thousands of random networks and commands"
 	@echo "make lint   ruff and mypy only"
 	@echo "make gate   hold the suite quick to reports/quick: does training still work as it did?"
 	@echo "make bench  what watching costs, in time and memory"
+	@echo "make accuracy  how often the diagnosis is right, on the corpus: the first time an hour on one core; reports/accuracy/"
 	@echo "make reports  run every suite in full, an hour or two on two cores, and write reports/"
 	@echo "make clean  remove $(VENV) and what the tools left"
 
@@ -26,6 +29,10 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+nightly: $(VENV)/.dev
+	$(BIN)/python -m pytest -m nightly
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=nightly
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -39,7 +46,11 @@ gate: $(VENV)/.dev
 	$(BIN)/diag gate build/gate --baseline reports/quick
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -p no:xdist
+	DIAG_COST_REPORT=reports/cost $(BIN)/python -m pytest tests/benchmarks/bench_*.py -p no:xdist
+
+# What was measured stays in build/accuracy: after a change of the rules alone it takes minutes.
+accuracy: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.corpus.accuracy
 
 # Exit code 1 is a claim that does not hold, which is what the reports are there to say.
 reports: $(VENV)/.dev

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from diag.errors import TargetError
+from diag.probe.distributed import Ranks
 from diag.probe.probe import Probe
 from diag.report.diagnosis import Diagnosis, diagnose
 from diag.trace import Trace
@@ -22,17 +23,27 @@ class Watch:
 
     A step ends with each optimizer step, or with `step(loss)` where no optimizer runs. The model is not changed:
     nothing is registered on it, and it trains bit for bit as it would unwatched.
+
+    Where several ranks train it (DistributedDataParallel, `fully_shard`, DTensor), each measures its own part, and when
+    the watch ends the first rank puts the parts together: its trace is of the whole, and it alone has findings.
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], every: int, budget: float | None
+        self,
+        model: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        every: int,
+        budget: float | None,
+        parameters: bool,
     ) -> None:
-        self._probe = Probe([model], optimizers, every=every, budget=budget)
-        self._title = type(model).__name__
+        self._probe = Probe([model], optimizers, every=every, budget=budget, parameters=parameters)
+        self._title = self._probe.sites.roots[0].name
+        self._ranks: Ranks | None = None
 
     def __enter__(self) -> Self:
         if self._probe.active:
             raise TargetError("this watch is already running: `diag.watch(model)` makes a new one for every `with`")
+        self._ranks = Ranks.begin(self._probe)
         self._probe.start()
         return self
 
@@ -40,6 +51,8 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._probe.stop()
+        if self._ranks is not None:
+            self._ranks.end(failed=error is not None)
 
     def step(self, loss: Any = None) -> None:
         """End a step, or give the loss of the one that the optimizer has just ended. `loss`: a number or scalar tensor.
@@ -62,8 +75,11 @@ class Watch:
         return self._probe.trace()
 
     def diagnose(self) -> Diagnosis:
-        """The verdict on what has been measured so far."""
-        return diagnose(self.trace, title=self._title)
+        """The verdict on what has been measured so far; of a rank for which another one reports, without findings."""
+        trace = self.trace
+        if self._ranks is not None and self._ranks.silent:
+            return Diagnosis([], trace, dict(trace.coverage), title=self._title)
+        return diagnose(trace, title=self._title)
 
 
 def watch(
@@ -71,6 +87,7 @@ def watch(
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     every: int = 1,
     budget: float | None = None,
+    parameters: bool = True,
 ) -> Watch:
     """Watch a model in your own training loop.
 
@@ -78,6 +95,8 @@ def watch(
         model's parameters is also found when it first steps. every: measure each `every`-th step, from the first on.
         budget: measure only as often as keeps the cost of watching below this share of the training's time, such as
         0.02; `watch.trace.coverage["budget"]` says what it took and how many steps were seen.
+        parameters: measure weights, their gradients and updates too; without them watching costs about half, and no
+        rule can speak of learning rates, updates that stall, or parameters without a gradient.
     Raises: TargetError for a model that is no module, `every` below 1, or a budget that is no share.
     Example:
         >>> with diag.watch(model) as watch:  # doctest: +SKIP
@@ -99,4 +118,4 @@ def watch(
     for one in optimizers:
         if not isinstance(one, torch.optim.Optimizer):
             raise TargetError(f"diag.watch takes a torch.optim.Optimizer or several, got {type(one).__name__}")
-    return Watch(model, optimizers, every, budget)
+    return Watch(model, optimizers, every, budget, parameters)

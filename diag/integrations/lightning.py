@@ -42,8 +42,8 @@ class DiagCallback(_Callback):
     writer: a TensorBoard writer or log folder, a W&B run, a Lightning logger that holds one of them, or a function
     that takes the diagnosis.
 
-    The training is the same bit for bit, and checkpoints hold nothing of it. Where several processes train, each
-    judges its own part of the data, and the first one writes.
+    The training is the same bit for bit, and checkpoints hold nothing of it. Where several processes train, the first
+    one puts their parts together, judges the whole and writes.
 
     Raises: DiagError for a wrong option.
     Example:

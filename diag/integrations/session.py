@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,16 +34,11 @@ class Session:
         return self._watch
 
     def begin(self, model: torch.nn.Module, optimizers: Iterable[Any]) -> None:
-        """Watch a training from here on. One that was left running by an exception that nobody told of ends first.
-
-        Where several optimizers take turns, every 10th step of two is always the same one's. So the distance between
-        measured steps is the next from `every` on that shares no factor with the number of optimizers.
-        """
+        """Watch a training from here on. One that was left running by an exception that nobody told of ends first."""
         self.stop()
         self.diagnosis, self._undelivered = None, False
         known = [one for one in optimizers if isinstance(one, torch.optim.Optimizer)]
-        every = next(n for n in itertools.count(self._every) if math.gcd(n, len(known) or 1) == 1)
-        self._watch = watch(model, known, every=every).__enter__()
+        self._watch = watch(model, known, every=self._every).__enter__()
         # Hooks are global: those of a callback that is thrown away after an exception would stay for good.
         self._finalizer = weakref.finalize(self, self._watch.__exit__, None, None, None)
 

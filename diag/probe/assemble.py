@@ -173,6 +173,8 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         notes.append(f"the GradScaler left out the optimizer step, for non-finite gradients, in step {shown}")
     if probe.sites.roots and not probe.backward.gradients_seen:
         notes.append("no gradient of an activation was seen: no backward pass ran while the model was watched")
+    if not probe.parameters.measured:
+        notes.append("weights, their gradients and updates were not measured (parameters=False): no rule spoke of them")
     if not probe.parameters.has_optimizer:
         notes.append("no optimizer was seen: updates, and what training would do, were not observed")
     return {

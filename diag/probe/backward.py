@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from diag.probe import patches
 from diag.probe.recorder import GRADIENT, Recorder
 from diag.probe.sites import Sites
+from diag.probe.tensors import is_measurable
 
 
 class _GradientHook:
@@ -147,6 +148,8 @@ class Backward:
         if hook.call < 0:
             return
         self.gradients_seen += 1
+        if type(gradient) is not torch.Tensor and not is_measurable(gradient):
+            return
         with torch._C.DisableTorchFunction():
             self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
 

@@ -26,6 +26,8 @@ class Death:
     _places: dict[tuple[Key, ...], slice | np.ndarray] = field(default_factory=dict)
     _zero_steps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     _revived: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    kept: list[tuple[int, tuple[Key, ...], list[int], np.ndarray]] | None = None
+    """If a list: step, keys, sizes and packed masks of every step, for what other ranks will say of the same units."""
 
     def see(self, site: int, call: int, mask: torch.Tensor) -> None:
         """One measurement: `mask` is true for the units that were zero in it; in a step all must agree."""
@@ -37,7 +39,7 @@ class Death:
             self._masks[key] = before & mask
             self._merged.add(key)
 
-    def end_step(self) -> tuple[list[tuple[int, int, int, int, int, int]], dict[Key, int]]:
+    def end_step(self, step: int = 0) -> tuple[list[tuple[int, int, int, int, int, int]], dict[Key, int]]:
         """Close the step.
 
         Returns rows (site, call, units, dead, sleeping, revived), and the zero units of the sites that were
@@ -51,6 +53,8 @@ class Death:
             zero = torch.cat(masks).cpu().numpy()
         else:
             zero = np.concatenate([mask.cpu().numpy() for mask in masks])
+        if self.kept is not None:
+            self.kept.append((step, keys, sizes, np.packbits(zero)))
         # All sites at once: a handful of operations on a long array takes as long as on a short one.
         zeros, dead, revived = (_sums(one, sizes) for one in (zero, *self._advance(self._place(keys, sizes), zero)))
         rows = [

@@ -6,6 +6,7 @@ Nothing is registered on the model itself, so that it pickles, copies and prints
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +31,9 @@ from diag.probe.frames import (
     sample_dim_of,
     saturation_of,
     source_of,
+    without_view,
 )
+from diag.probe.late import Late
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
@@ -47,9 +50,10 @@ class Forward:
         self._discover = discover
         self._stack: list[Frame | None] = []
         self._mode = _FunctionMode(self)
-        self._mode_depth = 0
+        self._mode_at = 0
         self._thread = 0
         self._handles: list[RemovableHandle] = []
+        self._late = Late()
         self._loss_frame: Frame | None = None
         self._trained: set[int] = set()
         self._measures = False
@@ -86,16 +90,19 @@ class Forward:
     def reset(self) -> None:
         """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
         self._stack.clear()
+        self._late.clear()
         self._loss_frame = None
-        while self._mode_depth:
+        if self._mode_at:
             self._leave_mode()
 
-    def _enter_mode(self) -> None:
-        self._mode.__enter__()
-        self._mode_depth += 1
+    def _enter_mode(self, at: int) -> None:
+        """Show every function until fewer modules than this are being called."""
+        if not self._mode_at:
+            self._mode.__enter__()
+            self._mode_at = at
 
     def _leave_mode(self) -> None:
-        self._mode_depth -= 1
+        self._mode_at = 0
         self._mode.__exit__(None, None, None)
 
     @contextlib.contextmanager
@@ -107,7 +114,7 @@ class Forward:
         self._thread = threading.get_ident()
         self._measures = self._recorder.measures_step
         self._loss_frame = loss_frame(nn.Module())
-        self._enter_mode()
+        self._enter_mode(1)
         try:
             yield
         finally:
@@ -127,7 +134,15 @@ class Forward:
         if top is None or top.opaque:
             self._stack.append(top)
             return
-        self._stack.append(self._frame_of(module, top.root) or top)
+        frame = self._frame_of(module, top.root) or top
+        self._stack.append(frame)
+        if frame.late and self._measures:
+            self._late.expect(module, functools.partial(self._see_late, frame))
+        if not self._mode_at:
+            if module._forward_hooks:
+                self._enter_mode(len(self._stack) - 1)  # the user's hooks run after ours, as part of what contains it
+            elif not frame.quiet:
+                self._enter_mode(len(self._stack))
 
     def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if self._sites.find_module(module) is None:
@@ -164,12 +179,14 @@ class Forward:
             self._input_order = self._backward.next_order()
         self._measures = self._recorder.measures_step
         self._stack.append(frame)
+        if frame.late and self._measures:
+            self._late.expect(module, functools.partial(self._see_late, frame))
         if self._measures and not recomputing:
             # Before the forward pass, which may change its inputs in place.
             with torch._C.DisableTorchFunction():
                 self._see_inputs(frame, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
-        if not self._mode_depth:
-            self._enter_mode()
+        if not frame.quiet:
+            self._enter_mode(1)
 
     def _enter_loss(self, module: nn.Module) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
@@ -177,9 +194,9 @@ class Forward:
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
         self._input_order = -1
         self._stack.append(loss_frame(module) if measured else None)
-        if measured and not self._mode_depth:
+        if measured and not self._mode_at:
             self._measures = True
-            self._enter_mode()
+            self._enter_mode(1)
 
     def _is_evaluation(self, module: nn.Module) -> bool:
         """No graph is built, or a module that has trained is called in evaluation mode."""
@@ -210,12 +227,13 @@ class Forward:
         if not self._stack or threading.get_ident() != self._thread:
             return
         frame = self._stack.pop()
-        if not self._stack and self._mode_depth and self._loss_frame is None:
+        if len(self._stack) < self._mode_at and self._loss_frame is None:
             self._leave_mode()
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:
             # torch calls the hook without keywords where the module raised.
+            self._late.forget(module)
             if not self._stack and not self._backward.running:
                 self._backward.abandon_pass()
             return
@@ -226,7 +244,7 @@ class Forward:
         with torch._C.DisableTorchFunction():
             if not self._stack and self._input_order >= 0:
                 self._see_inputs(frame, list(kwargs.items()))
-            if frame.leaf:
+            if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
 
     def _see_inputs(self, frame: Frame, named: list[tuple[str, Any]]) -> None:
@@ -234,6 +252,10 @@ class Forward:
             for where, tensor in find_tensors(value):
                 suffix = ":input" + (f".{name}" if name else "") + where
                 self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
+
+    def _see_late(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        with torch._C.DisableTorchFunction():
+            self._see_output(frame, args, kwargs, output)
 
     def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         source = source_of(args, kwargs)
@@ -295,7 +317,7 @@ class Forward:
         site = spot.site
         if self._backward.running and self._backward.was_seen(site):
             if gradient and torch.is_grad_enabled():
-                self._backward.attach_recomputed(site, tensor)
+                self._backward.attach_recomputed(site, without_view(op, tensor))
             return
         call, position = self._backward.next_call(site, order)
         if self._sites.table[site].order < 0:
@@ -311,7 +333,7 @@ class Forward:
             sample_dim=spot.sample_dim,
         )
         if gradient:
-            self._backward.attach(site, call, position, tensor)
+            self._backward.attach(site, call, position, without_view(op, tensor))
 
     def _spot(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> Spot:
         """Where an output is recorded, and which of its dimensions are units and samples."""

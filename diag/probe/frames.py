@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointFunction
 
 from diag.probe import ops
+from diag.probe.late import finishes_late
 from diag.probe.tensors import is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 
@@ -36,7 +37,8 @@ class Frame:
     """What is known of a module that is called.
 
     leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the
-    one product inside is its output. spots: its outputs, by their suffix.
+    one product inside is its output. quiet: no function runs in it but those of what it contains. spots: its outputs,
+    by their suffix. late: its own hooks complete its output.
     """
 
     module: nn.Module
@@ -49,7 +51,9 @@ class Frame:
     role: str
     bounds: Bounds | None
     children: int
+    quiet: bool = False
     spots: dict[str, Spot] = field(default_factory=dict)
+    late: bool = False
 
 
 def loss_frame(module: nn.Module) -> Frame:
@@ -69,7 +73,22 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
     role = ops.module_role(module, op)
     bounds = bounds_for(op, **ops.module_slope_parameters(module, op)) if role == "nonlinearity" else None
     single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1
-    return Frame(module, root, path, leaf, leaf and known, single, op, role, bounds, len(module._modules))
+    opaque = leaf and known
+    quiet = opaque or type(module).forward is nn.Sequential.forward
+    return Frame(
+        module,
+        root,
+        path,
+        leaf,
+        opaque,
+        single,
+        op,
+        role,
+        bounds,
+        len(module._modules),
+        quiet,
+        late=leaf and finishes_late(module),
+    )
 
 
 def saturation_of(bounds: Bounds | None, output: torch.Tensor, source: Any) -> tuple[torch.Tensor, float, float] | None:
@@ -89,6 +108,15 @@ def saturation_of(bounds: Bounds | None, output: torch.Tensor, source: Any) -> t
 def source_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a call was given first."""
     return args[0] if args else next(iter(kwargs.values()), None)
+
+
+def without_view(op: str, output: torch.Tensor) -> torch.Tensor:
+    """What has the same gradient as an output and keeps it: of more than two dimensions, a linear layer gives a view of
+    its own product, and an operation in place would take the view, and every hook on it, out of the graph."""
+    if op != "linear" or not output._is_view():
+        return output
+    base = output._base
+    return base if base is not None and base.requires_grad and base.numel() == output.numel() else output
 
 
 def sample_dim_of(module: nn.Module, suffix: str, tensor: torch.Tensor, unit_dim: int | None) -> int | None:

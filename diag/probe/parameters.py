@@ -13,18 +13,20 @@ from torch.utils.hooks import RemovableHandle
 
 from diag.probe.clearing import Clearing
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
+from diag.probe.shards import as_dtensor, local, part_of
 from diag.probe.sites import Site, Sites, shape_text
 from diag.stats import fields
 from diag.stats.torch_path import twin_rows
 
-_SAMPLE = 2**20
+_SAMPLE = 2**16
 """Up to so many elements a parameter's change is measured whole, beyond on an even sample of about so many."""
 
 
 class Parameters:
     """Follows optimizer steps by global hooks, so that optimizers pickle and copy as before."""
 
-    def __init__(self, sites: Sites, recorder: Recorder) -> None:
+    def __init__(self, sites: Sites, recorder: Recorder, measured: bool = True) -> None:
+        self.measured = measured
         self._sites = sites
         self._recorder = recorder
         self._handles: list[RemovableHandle] = []
@@ -84,7 +86,7 @@ class Parameters:
         self.before_step(index, closure)
         self._before.clear()
         self._waiting = optimizer if closure else None
-        if not self._recorder.measures_step:
+        if not (self.measured and self._recorder.measures_step):
             return
         with torch.no_grad():
             mine = list(self._parameters(optimizer))
@@ -111,7 +113,7 @@ class Parameters:
         mine = {site for site, _ in self._parameters(optimizer)}
         self._recorder.forget(mine, WEIGHT)
         close_step()
-        if self._recorder.measures_step:
+        if self.measured and self._recorder.measures_step:
             for site, parameter in self._parameters(optimizer):
                 self._see(site, parameter, WEIGHT)
                 self._before[site] = _sample(parameter).clone()
@@ -129,7 +131,7 @@ class Parameters:
         if not self.knows(optimizer):
             return
         self._waiting = None
-        if self._recorder.measures_step:
+        if self.measured and self._recorder.measures_step:
             with torch.no_grad():
                 for site, parameter in self._parameters(optimizer):
                     if _has_closure(args, kwargs):
@@ -137,12 +139,17 @@ class Parameters:
                     before = self._before.pop(site, None)
                     if before is not None:
                         self._recorder.measure(site, 0, -1, UPDATE, torch.sub(_sample(parameter), before, out=before))
+                        part = part_of(parameter, None)
+                        if part is not None:
+                            self._recorder.placed[site, UPDATE] = part
         self._before.clear()
         self.clearing.after_step(self.announce(optimizer), optimizer)
         self.on_step(self.announce(optimizer), optimizer)
 
     def see_gradients(self) -> None:
         """Measure weights and gradients at the end of a step that no optimizer takes."""
+        if not self.measured:
+            return
         with torch.no_grad():
             self._see_all(self._others())
             for optimizer in self._optimizers:
@@ -212,6 +219,7 @@ class Parameters:
         if (
             tensor.ndim >= 2
             and tensor.layout == torch.strided
+            and as_dtensor(tensor) is None
             and (self._recorder.step < 3 or self._recorder.step % 10 == 0)
         ):
             row[fields.TWIN_UNITS] = twin_rows(tensor)
@@ -223,7 +231,7 @@ def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor:
-    flat = parameter.detach()
+    flat = local(parameter.detach())
     if flat.numel() <= _SAMPLE or flat.layout != torch.strided:
         return flat
     # An odd stride does not walk down one column of a matrix whose sides are powers of two.

@@ -26,7 +26,7 @@ class Probe:
 
     A step ends with an optimizer's step; several optimizers stepping one after another share it. Without an optimizer,
     `end_step` ends it. After `max_steps` steps it stops by itself. budget: measure only as often as keeps the cost
-    below this share of the training's time.
+    below this share of the training's time. parameters: whether weights, their gradients and updates are measured too.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Probe:
         *,
         every: int = 1,
         budget: float | None = None,
+        parameters: bool = True,
         discover: bool = False,
         window: int = 10,
         max_steps: int | None = None,
@@ -45,7 +46,7 @@ class Probe:
         self.recorder = Recorder(window, every, self.budget)
         self.backward = Backward(self.recorder, self.sites)
         self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
-        self.parameters = Parameters(self.sites, self.recorder)
+        self.parameters = Parameters(self.sites, self.recorder, parameters)
         self.notes: list[str] = []
         for model in models:
             self.sites.add_root(model)
@@ -137,6 +138,9 @@ class Probe:
 
     def _on_pass(self) -> None:
         self._read = False
+        wrapper = nn.parallel.DistributedDataParallel._active_ddp_module
+        if wrapper is not None and self.sites.data_ranks is None:
+            self.sites.see_data_parallel(wrapper)
         if self._ended_by is not None:
             self.parameters.begin_pass(self._close_step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,16 @@ import torch
 from diag.probe.budget import Budget
 from diag.probe.buffer import Buffer
 from diag.probe.death import Death
+from diag.probe.shards import Part, local, part_of
 from diag.probe.turns import Turns
 from diag.stats import fields
-from diag.stats.backend import measure_into
+from diag.stats.backend import measure_into, plan_for
 from diag.stats.merge import merge_rows
 from diag.trace.schema import KINDS
 
 ACTIVATION, GRADIENT, WEIGHT, WEIGHT_GRADIENT, UPDATE = range(len(KINDS))
 _KEPT_STEPS = 30
-_MAX_ROWS = 1_000_000
+_MAX_ROWS = 250_000
 
 
 _Loss = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
@@ -36,7 +38,9 @@ class Recorder:
         self.unit_rows: list[tuple[int, ...]] = []
         self.stride = 1
         self.turns = Turns(every)
+        self.placed: dict[tuple[int, int], Part] = {}
         self._buffers: dict[torch.device, Buffer] = {}
+        self._plans: dict[tuple[int, int], Callable[..., Any] | None] = {}
         self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
         self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._stored = 0
@@ -61,9 +65,19 @@ class Recorder:
         buffer = self._buffers.get(tensor.device)
         if buffer is None:
             buffer = self._buffers[tensor.device] = Buffer(tensor.device)
+        if type(tensor) is not torch.Tensor:
+            part = part_of(tensor, unit_dim)
+            if part is not None:
+                self.placed[site, kind] = part
+                saturation = None if saturation is None else (local(saturation[0]), *saturation[1:])
+            tensor = local(tensor)
         index = buffer.used
         row = buffer.row()
-        mask = measure_into(row, tensor, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+        plan = self._plans.get((site, kind))
+        mask: Any = False if plan is None else plan(row, tensor, saturation, unit_dim, sample_dim)
+        if mask is False:
+            mask = measure_into(row, tensor, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+            self._plans[site, kind] = plan_for(tensor, saturation, unit_dim, sample_dim)
         self._meta.append((tensor.device, index, site, call, order, kind, scale))
         # An empty batch says nothing of its units.
         if mask is not None and kind == ACTIVATION and tensor.numel():
@@ -107,7 +121,7 @@ class Recorder:
         if len(keys):
             self._done.append((self.step, keys, values))
             self._stored += len(keys)
-        rows, joint = self.death.end_step()
+        rows, joint = self.death.end_step(self.step)
         self.unit_rows += [(self.step, *row) for row in rows]
         self._apply_joint_masks(keys, values, joint)
         loss = self._loss() if loss is None else loss

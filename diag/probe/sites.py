@@ -44,6 +44,7 @@ class Sites:
 
     def __init__(self) -> None:
         self.roots: list[Root] = []
+        self.data_ranks: tuple[int, ...] | None = None
         self.table: list[Site] = []
         self._ids: dict[tuple[int, str, str], int] = {}
         self._modules: dict[int, tuple[int, str]] = {}
@@ -54,11 +55,18 @@ class Sites:
         compiled = is_compiled(model)
         if compiled:
             model = getattr(model, "_orig_mod", model)
-        same = sum(root.name.split("#")[0] == type(model).__name__ for root in self.roots)
-        name = type(model).__name__ + (f"#{same + 1}" if same else "")
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            self.see_data_parallel(model)
+            model = model.module
+        same = sum(root.name.split("#")[0] == class_name(model) for root in self.roots)
+        name = class_name(model) + (f"#{same + 1}" if same else "")
         self.roots.append(Root(model, name, compiled=compiled))
         self.rescan(len(self.roots) - 1)
         return len(self.roots) - 1
+
+    def see_data_parallel(self, wrapper: nn.parallel.DistributedDataParallel) -> None:
+        """A model is trained by several ranks, each on its part of the batch."""
+        self.data_ranks = tuple(sorted(torch.distributed.get_process_group_ranks(wrapper.process_group)))
 
     def rescan(self, index: int) -> None:
         """Learn the modules and parameters a model has now; they may have been added since."""
@@ -102,6 +110,12 @@ class Sites:
         if site.kind == "parameter":
             return f"{path}.{site.suffix}" if path else site.suffix
         return path + site.suffix
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of its class; of one that `fully_shard` has changed, of the class it had."""
+    kind = type(module)
+    return kind.__bases__[-1].__name__ if kind.__name__ == f"FSDP{kind.__bases__[-1].__name__}" else kind.__name__
 
 
 def shape_text(tensor: torch.Tensor) -> str:

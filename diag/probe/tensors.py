@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from diag.probe.shards import is_partial_sum
+
 _DEPTH = 6
 
 
@@ -37,4 +39,4 @@ def is_measurable(tensor: torch.Tensor) -> bool:
     # Within a transformation even what is computed from a plain tensor comes out wrapped.
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return type(tensor) is torch.Tensor or not isinstance(tensor, FakeTensor)
+    return type(tensor) is torch.Tensor or not (isinstance(tensor, FakeTensor) or is_partial_sum(tensor))

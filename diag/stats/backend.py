@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -57,6 +58,17 @@ def measure_into(
         DiagError: as in `backend_name`.
     """
     return _chosen()(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+
+
+def plan_for(
+    x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> Callable[..., Any] | None:
+    """What measures tensors like x without finding anything out anew, see `compiled.Plan`; None if nothing does."""
+    if _chosen() is torch_path.measure_into:
+        return None
+    from diag.stats import compiled
+
+    return compiled.plan_for(x, saturation, unit_dim, sample_dim)
 
 
 def measure(

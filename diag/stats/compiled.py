@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,21 +22,87 @@ if WIDTH != 12:
 _KERNELS = {torch.float32: kernels.measure32, torch.float64: kernels.measure64}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NOTHING = np.empty(0, dtype=np.int64)
-_NO_BOUNDS = math.nan, math.nan
 
 
-class _Plan(NamedTuple):
-    """What there is to know of all tensors of one shape, strides and dtype: nothing has to be found out in a step."""
+Measured = torch.Tensor | None | Literal[False]
 
-    kernel: Callable[..., int]
-    outer: int
-    units: int
-    inner: int
-    samples: NDArray[np.int64]
-    features: NDArray[np.int64]
-    samples_at: int
-    features_at: int
-    adjacent: bool
+
+class Plan:
+    """Measures tensors of one shape, strides and dtype, for one caller at a time: all else is known beforehand.
+
+    Called with what `measure_into` takes, it returns what that returns; or False, and the row untouched, for a tensor
+    that is of another kind or needs care.
+    """
+
+    __slots__ = (
+        "_after", "_alive", "_before", "_bounds", "_dead", "_dtype", "_kept", "_kernel", "_limits", "_mask",
+        "_sample_dim", "_shape", "_strides", "_unit_dim",
+    )  # fmt: skip
+
+    def __init__(
+        self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+    ) -> None:
+        shape, strides = x.shape, x.stride()
+        self._kernel, self._dtype, self._shape, self._strides = _KERNELS[x.dtype], x.dtype, shape, strides
+        self._unit_dim, self._sample_dim = unit_dim, sample_dim
+        self._bounds = None if saturation is None else saturation[1:]
+        self._limits = (math.nan, math.nan) if self._bounds is None else _limits(*self._bounds, x.dtype)
+        place = _place(shape, strides, x.dtype, unit_dim, sample_dim)
+        assert place is not None
+        self._before = place.outer, place.units, place.inner
+        self._after = (
+            place.samples.ctypes.data, place.samples.size, place.features.ctypes.data, place.features.size,
+            place.adjacent,
+        )  # fmt: skip
+        self._kept = place  # whose addresses are in use
+        self._alive = torch.zeros(place.units, dtype=torch.bool, device="cpu")
+        self._mask = torch.empty(place.units, dtype=torch.bool, device="cpu")
+        self._dead = 0 if unit_dim is None else self._mask.data_ptr()
+
+    def __call__(
+        self,
+        row: torch.Tensor,
+        x: torch.Tensor,
+        saturation: Saturation | None,
+        unit_dim: int | None,
+        sample_dim: int | None,
+    ) -> Measured:
+        """Measure x, if the plan is for its kind."""
+        if not (
+            x.dtype is self._dtype
+            and x.shape == self._shape
+            and unit_dim == self._unit_dim
+            and sample_dim == self._sample_dim
+            and _plain(x)
+            and x.stride() == self._strides
+        ):
+            return False
+        at = compared = x.data_ptr()
+        if saturation is None:
+            compared = 0
+        elif saturation[1:] != self._bounds:
+            return False
+        elif (t := saturation[0]) is not x:
+            if not (_plain(t) and t.dtype is self._dtype and t.shape == self._shape and t.stride() == self._strides):
+                return False
+            compared = t.data_ptr()
+        dead = self._kernel(at, compared, *self._limits, *self._before, self._dead, *self._after, row.data_ptr())
+        if dead < 0:
+            return False
+        if unit_dim is None:
+            return None
+        return self._mask.clone() if dead else self._alive
+
+
+def plan_for(
+    x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> Plan | None:
+    """A plan for tensors like x; None where the kernels do not read them."""
+    if not _plain(x) or (saturation is not None and saturation[0].shape != x.shape):
+        return None
+    if _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) is None:
+        return None
+    return Plan(x, saturation, unit_dim, sample_dim)
 
 
 def measure_into(
@@ -54,34 +119,18 @@ def measure_into(
     need care (non-finite, or with squares beyond float64), through torch.
     """
     with torch._C.DisableTorchFunction():
-        if _plain(x) and row.is_cpu and row.dtype is torch.float64 and row.is_contiguous():
-            plan = _plan(x.shape, x.stride(), x.dtype, unit_dim, sample_dim)
-            if plan is not None:
-                done, mask = _measure(row, x, plan, saturation, unit_dim)
-                if done:
-                    return mask
+        if row.is_cpu and row.dtype is torch.float64 and row.is_contiguous():
+            if saturation is not None and saturation[0].shape != x.shape:
+                saturation = None
+            plan = plan_for(x, saturation, unit_dim, sample_dim)
+            mask = False if plan is None else plan(row, x, saturation, unit_dim, sample_dim)
+            if mask is not False:
+                return mask
     return torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
 
 
 def _plain(x: torch.Tensor) -> bool:
     return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
-
-
-def _measure(
-    row: torch.Tensor, x: torch.Tensor, plan: _Plan, saturation: Saturation | None, unit_dim: int | None
-) -> tuple[bool, torch.Tensor | None]:
-    place, compared, (low, high) = x.data_ptr(), 0, _NO_BOUNDS
-    if saturation is not None and saturation[0].shape == x.shape:
-        t = saturation[0]
-        if not (t is x or (_plain(t) and t.dtype is x.dtype and t.stride() == x.stride())):
-            return False, None
-        compared, (low, high) = t.data_ptr(), _limits(saturation[1], saturation[2], x.dtype)
-    mask = None if unit_dim is None else torch.empty(plan.units, dtype=torch.bool, device="cpu")
-    dead = plan.kernel(
-        place, compared, low, high, plan.outer, plan.units, plan.inner, 0 if mask is None else mask.data_ptr(),
-        plan.samples_at, plan.samples.size, plan.features_at, plan.features.size, plan.adjacent, row.data_ptr(),
-    )  # fmt: skip
-    return dead >= 0, mask
 
 
 @lru_cache(maxsize=1024)
@@ -91,10 +140,21 @@ def _limits(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
     return math.nan if low == -math.inf else low, math.nan if high == math.inf else high
 
 
+class _Place(NamedTuple):
+    """How elements lie in memory: [outer, units, inner]; where the samples begin, and where their features lie."""
+
+    outer: int
+    units: int
+    inner: int
+    samples: NDArray[np.int64]
+    features: NDArray[np.int64]
+    adjacent: bool
+
+
 @lru_cache(maxsize=4096)
-def _plan(
+def _place(
     shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype, unit_dim: int | None, sample_dim: int | None
-) -> _Plan | None:
+) -> _Place | None:
     """None for tensors that the kernels do not read: other dtypes, no elements, or elements that do not fill one
     stretch of memory, in whatever order of the dimensions."""
     if dtype not in _KERNELS or not shape or 0 in shape:
@@ -103,12 +163,9 @@ def _plan(
     if not (like.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(like)):
         return None
     outer, units, inner = in_memory_order(like, unit_dim)[0].shape
-    samples, features, adjacent = _NOTHING, _NOTHING, False
-    if sample_dim is not None:
-        samples, features, adjacent = _offsets(shape, strides, sample_dim)
-    return _Plan(
-        _KERNELS[dtype], outer, units, inner, samples, features, samples.ctypes.data, features.ctypes.data, adjacent
-    )
+    if sample_dim is None:
+        return _Place(outer, units, inner, _NOTHING, _NOTHING, False)
+    return _Place(outer, units, inner, *_offsets(shape, strides, sample_dim))
 
 
 def _offsets(

@@ -9,6 +9,7 @@ import torch
 from diag.stats.plain import real, strided, without_autocast
 
 TWIN_LIMIT = 1 << 22  # elements of a weight that are looked at
+BLOCK = 1 << 16  # elements that are looked at together
 
 
 def twin_rows(w: torch.Tensor) -> torch.Tensor:
@@ -26,15 +27,37 @@ def twin_rows(w: torch.Tensor) -> torch.Tensor:
             return torch.full((), math.nan, dtype=torch.float64, device=device)
         flat = strided(w.detach()).flatten(1)
         flat = flat[:, : max(1, TWIN_LIMIT // flat.shape[0])]
-        flat = torch.view_as_real(flat.resolve_conj()).flatten(1) if flat.is_complex() else real(flat)
-        place = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64, device=w.device)
-        direction = torch.frac(torch.sin(place * 12.9898) * 43758.5453)
-        key, order = torch.sort(flat.double() @ direction)
+        if flat.is_complex():
+            flat = torch.view_as_real(flat.resolve_conj()).flatten(1)
+        key, largest = _projected(flat)
+        key, order = torch.sort(key)
         # Equal rows may differ in the last digits of their projection: the sum's order depends on the row's place.
-        largest = torch.where(torch.isfinite(flat), flat, 0.0).abs().amax()
         near = (key[1:] - key[:-1]) <= 1e-9 * largest * flat.shape[1]
-        if w.device.type == "cpu" and not near.any():
-            return torch.zeros((), dtype=torch.float64)
+        if w.device.type == "cpu":
+            return torch.tensor(_alike(flat, near, order), dtype=torch.float64)
         alike = near & (flat[order[1:]] == flat[order[:-1]]).all(1)
         edge = torch.zeros(1, dtype=torch.bool, device=w.device)
         return (torch.cat([edge, alike]) | torch.cat([alike, edge])).sum().double()
+
+
+def _projected(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's projection, in float64, and the largest finite magnitude of all; some rows at a time."""
+    place = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64, device=flat.device)
+    direction = torch.frac(torch.sin(place * 12.9898) * 43758.5453)
+    keys, largest = [], []
+    for part in flat.split(max(1, BLOCK // flat.shape[1])):
+        wide = real(part).double()
+        keys.append(wide @ direction)
+        largest.append(wide.nan_to_num(0.0, 0.0, 0.0).abs_().amax())
+    return torch.cat(keys), torch.stack(largest).amax()
+
+
+def _alike(flat: torch.Tensor, near: torch.Tensor, order: torch.Tensor) -> int:
+    """How many rows equal a neighbor in this order; only those whose projections are near are compared."""
+    places = near.nonzero().flatten()
+    equal = torch.zeros(len(order), dtype=torch.bool)
+    for some in places.split(max(1, BLOCK // flat.shape[1])):
+        same = (flat[order[some]] == flat[order[some + 1]]).all(1)
+        equal[some[same]] = True
+        equal[some[same] + 1] = True
+    return int(equal.sum())

@@ -23,7 +23,7 @@ import diag
 from diag.gate.baseline import Baseline, CaseValues
 from diag.gate.gate import Verdict, compare
 from diag.gate.judge import FALSE_ALARMS
-from diag.gate.metrics import METRICS, gated
+from diag.gate.metrics import METRICS, GateError, gated
 from diag.suite.record import Record, packed
 from diag.suite.task import judged
 from diag.train import trial
@@ -133,6 +133,14 @@ def subset(whole: Baseline, seeds: np.ndarray, names: np.ndarray) -> Baseline:
     return Baseline("quick", {}, {}, cases, {})
 
 
+def answer(old: Baseline, new: Baseline, one: np.ndarray, other: np.ndarray, paired: bool) -> str:
+    """What a gate says; that it lacks a metric which the baseline has is no answer either."""
+    try:
+        return draw(old, new, one, other, paired).answer
+    except GateError:
+        return "cannot tell"
+
+
 def draw(old: Baseline, new: Baseline, one: np.ndarray, other: np.ndarray, paired: bool) -> Verdict:
     """A gate between some seeds of one pool and some of another, paired in this order or not."""
     names = np.arange(len(one))
@@ -151,8 +159,8 @@ def rates(gates: int, workers: int) -> list[dict[str, Any]]:
             counts = {"regression": 0, "cannot tell": 0}
             for _ in range(gates):
                 seeds = rng.permutation(POOL)[: 2 * size]
-                answer = draw(sound, sound, seeds[:size], seeds[size:], paired).answer
-                counts[answer] = counts.get(answer, 0) + 1
+                said = answer(sound, sound, seeds[:size], seeds[size:], paired)
+                counts[said] = counts.get(said, 0) + 1
             rows.append(row("A/A, other seeds" + (", paired by name" if paired else ""), size, gates, counts))
     for fault in list(FAULTS)[1:]:
         faulty = pool(fault, FAULTY, workers)
@@ -162,8 +170,8 @@ def rates(gates: int, workers: int) -> list[dict[str, Any]]:
                 for _ in range(gates // 4):
                     seeds = rng.permutation(FAULTY)[:size]
                     other = seeds if paired else rng.permutation(np.arange(FAULTY, POOL))[:size]
-                    answer = draw(sound, faulty, other, seeds, paired).answer
-                    counts[answer] = counts.get(answer, 0) + 1
+                    said = answer(sound, faulty, other, seeds, paired)
+                    counts[said] = counts.get(said, 0) + 1
                 rows.append(row(fault + ("" if paired else ", other seeds"), size, gates // 4, counts))
     return rows
 

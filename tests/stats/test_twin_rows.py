@@ -72,3 +72,12 @@ def test_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
     twin_rows(weight().requires_grad_())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128], ids=str)
+def test_the_weight_stays_as_it_is(dtype: torch.dtype) -> None:
+    w = weight().to(dtype)
+    w[0, 0], w[1, 1] = math.nan, math.inf
+    before = w.clone()
+    twin_rows(w)
+    assert torch.equal(w.nan_to_num(7.0), before.nan_to_num(7.0))

@@ -31,8 +31,14 @@ def part_text(part: Part) -> str:
 
 def true_range(verdict: ClaimVerdict) -> str:
     """The values in which the claim is true: `> 0.1 and < 0.5`."""
-    parts = [f"> {number(verdict.above)}"] if verdict.above is not None else []
-    return " and ".join(parts + ([f"< {number(verdict.below)}"] if verdict.below is not None else []))
+    parts = [f"> {_bound(verdict.above)}"] if verdict.above is not None else []
+    return " and ".join(parts + ([f"< {_bound(verdict.below)}"] if verdict.below is not None else []))
+
+
+def _bound(value: float) -> str:
+    """A bound just below 1 is not 1: nothing could be above that."""
+    shown = number(value)
+    return number(value, 6) if float(shown) == 1 != value else shown
 
 
 def joined(parts: Sequence[str]) -> str:

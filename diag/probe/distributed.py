@@ -1,0 +1,175 @@
+"""The ranks of a distributed training: each posts what it saw when its watch ends, and the first puts it together.
+
+Nothing is exchanged while the training runs, and no collective at all: the tables go through the key-value store by
+which the ranks found each other, so a rank that has died makes nobody wait longer than the timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from diag.errors import DiagError
+from diag.probe.parts import merge_parts, pack, unpack
+from diag.probe.shards import as_dtensor
+
+if TYPE_CHECKING:
+    from diag.probe.probe import Probe
+
+VARIABLE = "DIAG_RANKS_TIMEOUT"
+_SECONDS = 60.0
+_AFTER_FAILURE = 10.0
+_CHUNK = 4 << 20  # the store takes at most 8 MiB
+_KNOWN = "known to be shared with other ranks by data parallelism or by tensor parallelism, and not by both"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Which ranks train one model. data: each on its own part of the batch, and gradients are averaged over them."""
+
+    ranks: tuple[int, ...]
+    data: bool
+
+
+def sharing_of(probe: Probe) -> Sharing | None:
+    """How the watched models are shared; None where they are not, or in a way that is not known."""
+    roots = [root.model for root in probe.sites.roots]
+    whole = [one for root in roots for one in map(as_dtensor, root.parameters()) if one is not None]
+    if probe.sites.data_ranks is not None:
+        return None if whole else Sharing(probe.sites.data_ranks, True)
+    if not whole:
+        return None
+    data = any(hasattr(one, "set_reshard_after_forward") for root in roots for one in root.modules())
+    # `fully_shard` divides over the last dimension of its mesh; any other shard is one of tensor parallelism as well.
+    if data and any(one.is_shard() for each in whole for one in each.placements[:-1]):
+        return None
+    return Sharing(tuple(sorted(int(one) for one in whole[0].device_mesh.mesh.flatten())), data)
+
+
+def patience() -> float:
+    """Seconds to wait for the others.
+
+    Raises: DiagError if the environment says something that is no such number.
+    """
+    given = os.environ.get(VARIABLE) or str(_SECONDS)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise DiagError(f"{VARIABLE} is a number of seconds above 0, such as 60; got {given!r}")
+    return seconds
+
+
+class Ranks:
+    """This rank among those that watch. silent: another one reports."""
+
+    def __init__(self, probe: Probe, distributed: Any) -> None:
+        self._probe = probe
+        self._store = distributed.distributed_c10d._get_default_store()
+        self._rank = distributed.get_rank()
+        self._sharing = sharing_of(probe)
+        self._patience = patience()
+        self._number = next(_numbers)
+        self._since = probe.recorder.step
+        self.silent = False
+        probe.recorder.death.kept = []
+        leads = self._rank == (self._sharing.ranks[0] if self._sharing is not None else 0)
+        others = self._sharing.ranks if self._sharing is not None else range(distributed.get_world_size())
+        self._awaited = {rank: self._next_of(rank) for rank in others} if leads else {}
+        self._store.set(f"{self._name(self._rank, self._number)}/begun", b"1")
+
+    def _next_of(self, rank: int) -> int:
+        """The number of a rank's first watch that has not ended: some ranks may have watched when others did not."""
+        key = f"diag/{rank}/ended"
+        return int(self._store.get(key)) + 1 if self._store.check([key]) else 0
+
+    @staticmethod
+    def _name(rank: int, number: int) -> str:
+        return f"diag/{rank}/{number}"
+
+    @classmethod
+    def begin(cls, probe: Probe) -> Ranks | None:
+        """This rank of a distributed training; None where there is only one."""
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+            return None
+        return cls(probe, distributed) if distributed.get_world_size() > 1 else None
+
+    def end(self, *, failed: bool) -> None:
+        """Post what was seen, or put together what the others post; of those that do not, say so."""
+        try:
+            self._exchange(failed)
+        finally:
+            self._close()
+
+    def _exchange(self, failed: bool) -> None:
+        sharing = sharing_of(self._probe) or self._sharing
+        notes = self._probe.notes
+        if sharing is None:
+            notes.append(f"this is rank {self._rank}'s own part: the model is not {_KNOWN}")
+            return
+        if len(sharing.ranks) == 1 or self._rank not in sharing.ranks:
+            return
+        leader = sharing.ranks[0]
+        try:
+            if self._rank == leader:
+                self._collect(sharing, self._seconds(failed))
+            else:
+                self._post(pack(self._probe, self._since))
+                notes.append(f"this is rank {self._rank}'s own part: rank {leader} puts the parts together and reports")
+                self.silent = True
+        except (RuntimeError, OSError) as error:
+            notes.append(f"this is rank {self._rank}'s own part: rank {leader} could not be reached ({_line(error)})")
+
+    def _close(self) -> None:
+        """Let the others know that this watch has ended."""
+        self._probe.recorder.death.kept = None
+        with contextlib.suppress(RuntimeError, OSError):
+            self._store.set(f"diag/{self._rank}/ended", str(self._number).encode())
+
+    def _seconds(self, failed: bool) -> float:
+        return min(self._patience, _AFTER_FAILURE) if failed else self._patience
+
+    def _post(self, data: bytes) -> None:
+        name, pieces = self._name(self._rank, self._number), range(0, len(data), _CHUNK)
+        for number, start in enumerate(pieces):
+            self._store.set(f"{name}/{number}", data[start : start + _CHUNK])
+        self._store.set(name, str(len(pieces)).encode())
+
+    def _collect(self, sharing: Sharing, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        parts, missing = [unpack(pack(self._probe, self._since), self._rank)], []
+        for rank in sharing.ranks[1:]:
+            name = self._name(rank, self._awaited.get(rank, self._number))
+            if not self._store.check([f"{name}/begun"]):
+                missing.append(f"rank {rank} is missing: it was not watched")
+                continue
+            try:
+                parts.append(unpack(self._fetch(name, end), rank))
+            except RuntimeError:
+                missing.append(f"rank {rank} is missing: nothing came from it within {seconds:g} s")
+        merge_parts(self._probe, parts, data=sharing.data, world=len(sharing.ranks), since=self._since)
+        notes = self._probe.notes
+        if missing:
+            notes += [f"{one}, so its part of the batch or of the weights was not seen" for one in missing]
+        if sharing.data and len(parts) > 1:
+            notes.append(
+                f"{len(parts)} ranks, each with its part of the batch, are put together; the loss is the mean of theirs"
+            )
+
+    def _fetch(self, name: str, end: float) -> bytes:
+        self._store.wait([name], timedelta(seconds=max(0.01, end - time.monotonic())))
+        return b"".join(self._store.get(f"{name}/{number}") for number in range(int(self._store.get(name))))
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
