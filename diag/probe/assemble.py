@@ -38,7 +38,7 @@ def assemble(probe: Probe) -> Trace:
     names = [probe.sites.name(site) for site in probe.sites.table]
     return Trace(
         frame=_frame(probe, names),
-        steps=_typed(pd.DataFrame(probe.recorder.steps, columns=schema.names(schema.STEPS)), schema.STEPS),
+        steps=_typed(pd.DataFrame(probe.recorder.steps.columns(), columns=schema.names(schema.STEPS)), schema.STEPS),
         sites=_sites(probe, names),
         units=_units(probe, names),
         coverage=_coverage(probe),

@@ -13,6 +13,7 @@ import torch
 from diag.probe.death import Death
 from diag.probe.recorder import ACTIVATION, GRADIENT
 from diag.probe.sites import Site
+from diag.probe.steps import Steps
 from diag.stats import fields
 from diag.stats.merge import merge_rows
 
@@ -47,7 +48,7 @@ def pack(probe: Probe, since: int) -> bytes:
     bits = [packed for *_, packed in kept_masks]
     meta = {
         "sites": [asdict(site) for site in probe.sites.table],
-        "losses": [row["loss"] if row["loss_known"] else None for row in recorder.steps[since:]],
+        "losses": recorder.steps.losses(since),
         "placed": [[*key, *part] for key, part in recorder.placed.items()],
         "ran": sorted(probe.forward.ran),
         "masks": masks,
@@ -120,7 +121,7 @@ def merge_parts(probe: Probe, parts: list[Seen], *, data: bool, world: int, sinc
             done.append((int(step), full[rows], merged[rows]))
     recorder._done = done
     if data:
-        _merge_losses(recorder.steps[since:], [part.losses for part in parts])
+        _merge_losses(recorder.steps, since, [part.losses for part in parts])
     probe.forward.ran |= {(root, path) for part in parts for root, path in part.ran}
 
 
@@ -184,9 +185,9 @@ def _merge_units(
     recorder.unit_rows = sorted(rows)
 
 
-def _merge_losses(steps: list[dict[str, Any]], losses: list[list[float | None]]) -> None:
+def _merge_losses(steps: Steps, since: int, losses: list[list[float | None]]) -> None:
     """The mean of the losses that are known."""
-    for index, row in enumerate(steps):
+    for index in range(len(steps) - since):
         known = [one[index] for one in losses if index < len(one) and one[index] is not None]
         if known:
-            row["loss"], row["loss_known"] = float(np.mean(np.array(known, np.float64))), True
+            steps.know_loss(since + index, float(np.mean(np.array(known, np.float64))))

@@ -12,6 +12,7 @@ from diag.probe.budget import Budget
 from diag.probe.buffer import Buffer
 from diag.probe.death import Death
 from diag.probe.shards import Part, local, part_of
+from diag.probe.steps import Steps
 from diag.probe.turns import Turns
 from diag.stats import fields
 from diag.stats.backend import measure_into, plan_for
@@ -34,7 +35,7 @@ class Recorder:
         self.every = every
         self.budget = budget
         self.death = Death(window)
-        self.steps: list[dict[str, Any]] = []
+        self.steps = Steps()
         self.unit_rows: list[tuple[int, ...]] = []
         self.stride = 1
         self.turns = Turns(every)
@@ -126,15 +127,13 @@ class Recorder:
         self._apply_joint_masks(keys, values, joint)
         loss = self._loss() if loss is None else loss
         self.steps.append(
-            {
-                "step": self.step,
-                "loss": float("nan") if loss is None else loss,
-                "loss_known": loss is not None,
-                "lr": lr,
-                "optimizer": optimizer,
-                "backward_passes": self.backward_passes,
-                "batch": batch,
-            }
+            step=self.step,
+            loss=float("nan") if loss is None else loss,
+            loss_known=loss is not None,
+            lr=lr,
+            optimizer=optimizer,
+            backward_passes=self.backward_passes,
+            batch=batch,
         )
         self._losses.clear()
         self.backward_passes = 0
@@ -145,10 +144,9 @@ class Recorder:
 
     def amend(self, *, loss: float | None, batch: int) -> None:
         """Give the loss and batch number of the step that was closed last."""
-        last = self.steps[-1]
-        last["batch"] = batch
+        self.steps.set_batch(-1, batch)
         if loss is not None:
-            last["loss"], last["loss_known"] = loss, True
+            self.steps.know_loss(-1, loss)
 
     def _merge(self) -> tuple[np.ndarray, np.ndarray]:
         """The step's rows, one per (site, call, kind): keys (site, call, kind, order) and values."""
@@ -185,7 +183,7 @@ class Recorder:
         turn: dict[int, int] = {}
         kept = set(range(_KEPT_STEPS))
         for step, *_ in self._done:
-            who = self.steps[step]["optimizer"]
+            who = self.steps.get(step, "optimizer")
             turn[who] = turn.get(who, 0) + (step >= _KEPT_STEPS)
             kept |= {step} if turn[who] % 2 else set()
         self._done = [one for one in self._done if one[0] in kept]
