@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,15 +11,27 @@ import pandas as pd
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+from diag.rules.scales import far_from_chance, unscaled_input
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT = 1e-3
+_STRONG_DROPOUT = 0.4
 _SPREAD_ROLES = ("layer", "recurrent", "nonlinearity", "normalization")
 
 
 @rule("exploding-activation")
 def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
     """Activations grow over depth, or a hidden layer's are far beyond the input's, or they grow over the steps."""
+    unscaled = unscaled_input(evidence)
+    if unscaled is not None and unscaled.severity == "error":
+        yield unscaled
+        return
+    found = list(_grown(evidence)) or list(far_from_chance(evidence))
+    yield from found or ([unscaled] if unscaled is not None else [])
+
+
+def _grown(evidence: Evidence) -> Iterator[Finding]:
+    """Over depth, or beyond the input."""
     limit = evidence.thresholds
     for steps in (evidence.early, evidence.late):
         trend = evidence.trend("activation", steps, "rms")
@@ -134,18 +147,38 @@ def _dropped(evidence: Evidence) -> Finding | None:
     before = rows.groupby("step")["zero_fraction"].shift(1).fillna(0.0)
     dropped = ((rows["zero_fraction"] - before) / (1 - before).where(before < 1)).clip(lower=0)
     rows = rows.assign(dropped=dropped)[rows["role"] == "dropout"]
-    share = rows.groupby("site").agg(zero=("dropped", "median"), order=("order", "min"), step=("step", "min"))
-    share = share[share["zero"] >= evidence.thresholds["dropped_share_error"]].sort_values("order")
-    if not len(share):
-        return None
+    share = rows.groupby(["site", "call"]).agg(zero=("dropped", "median"), order=("order", "min"), step=("step", "min"))
+    share = share.sort_values("order")
+    single = share[share["zero"] >= evidence.thresholds["dropped_share_error"]]
+    if not len(single):
+        return _dropped_in_a_row(evidence, share[share["zero"] >= _STRONG_DROPOUT])
+    share = single
     first = share.iloc[0]
     return Finding(
         "collapsed-signal",
         "error",
-        str(share.index[0]),
-        f"Dropout sets {first['zero']:.1%} of the signal to zero at {share.index[0]}: too little is left to learn"
+        str(share.index[0][0]),
+        f"Dropout sets {first['zero']:.1%} of the signal to zero at {share.index[0][0]}: too little is left to learn"
         " from.",
         {"step": int(first["step"]), "of": "dropout", "zero_fraction": float(first["zero"])},
+        "Lower the dropout probability: 0.1 to 0.5 are usual.",
+        "Srivastava et al. 2014, section A.4",
+    )
+
+
+def _dropped_in_a_row(evidence: Evidence, share: pd.DataFrame) -> Finding | None:
+    """Strong dropouts one after the other, and a loss that does not fall."""
+    left = math.prod(1 - zero for zero in share["zero"].to_numpy(dtype=float))
+    if len(share) < 2 or left > evidence.thresholds["dropped_chain_error"] or not evidence.crawls():
+        return None
+    site = str(share.index[0][0])
+    return Finding(
+        "collapsed-signal",
+        "error",
+        site,
+        f"{len(share)} dropouts from {site} on, of {float(share['zero'].median()):.0%} each, leave {left:.1%} of the"
+        " signal, and the loss hardly falls.",
+        {"step": int(share["step"].min()), "of": "dropout", "left": left, "sites": len(share)},
         "Lower the dropout probability: 0.1 to 0.5 are usual.",
         "Srivastava et al. 2014, section A.4",
     )

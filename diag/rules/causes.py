@@ -23,6 +23,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "dead-units",
         "saturated-activation",
         "collapsed-signal",
+        "missing-gradient",
     ),
     "dead-units": (*_SLOW, *_FADES, "symmetric-units"),
     "saturated-activation": (*_SLOW, *_FADES, "exploding-gradient"),
@@ -56,9 +57,18 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
-    """A warning becomes an error where it brings about an error, weights that do not move, that no other explains."""
+    """A warning becomes an error where it brings about an error, weights that do not move, that no other explains.
+
+    So does one that brings about a loss that does not fall, where there is no error: together they are evidence.
+    """
     errors = [one for one in findings if one.severity == "error"]
-    stalls = [one for one in errors if one.rule == "stalled-update" and not any(_explains(e, one) for e in errors)]
+    stalls = [
+        one
+        for one in errors
+        if one.rule == "stalled-update" and "of" not in one.evidence and not any(_explains(e, one) for e in errors)
+    ]
+    if not errors:
+        stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
     return [
         replace(one, severity="error")
         if one.severity == "warning" and one.rule in _STALLING and any(_explains(one, stall) for stall in stalls)
@@ -68,6 +78,8 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
+    if effect.evidence.get("of") == "output":
+        return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.severity == "note" or (cause.rule == effect.rule and cause.rule != "non-finite"):
         return False
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
@@ -85,6 +97,11 @@ def _precedence(finding: Finding) -> float:
         return _PRECEDENCE["vanishing-gradient"] - 0.5
     # A signal that never comes in, or whose scale fades, is the cause of what fades with it; samples that merely look
     # alike are a companion.
+    # That logits are too large from the start is the last thing that happens before the loss.
+    if finding.rule == "exploding-activation" and kind == "output":
+        return _PRECEDENCE["diverging-loss"] + 0.5
+    if kind in ("schedule", "frozen") or (finding.rule == "exploding-activation" and kind == "input"):
+        return -1.0
     if finding.rule == "collapsed-signal" and kind in ("input", "dropout"):
         return _PRECEDENCE["symmetric-units"] - 0.5
     if finding.rule == "collapsed-signal" and kind == "scale":

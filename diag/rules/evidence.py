@@ -13,6 +13,7 @@ from scipy import stats
 from diag.trace import Trace
 
 EARLY, LATE = 3, 10
+_CRAWL = 0.05
 SIGNAL_ROLES = ("layer", "recurrent")
 """The sites that carry the signal from input to loss; what stands between them follows from them."""
 
@@ -139,14 +140,19 @@ class Evidence:
         """The last clean steps."""
         return self.clean[-LATE:]
 
+    @cached_property
+    def _by_kind(self) -> dict[str, pd.DataFrame]:
+        filled = self.frame[self.frame["count"] > 0]
+        return {str(kind): rows for kind, rows in filled.groupby("kind", sort=False)}
+
     def rows(self, kind: str, steps: list[int] | None = None, roles: tuple[str, ...] | None = None) -> pd.DataFrame:
         """Rows of one kind, of some steps and roles, of tensors that are not empty."""
-        keep = (self.frame["kind"] == kind) & (self.frame["count"] > 0)
+        rows = self._by_kind.get(kind, self.frame.iloc[:0])
         if steps is not None:
-            keep &= self.frame["step"].isin(steps)
+            rows = rows[rows["step"].isin(steps)]
         if roles is not None:
-            keep &= self.frame["role"].isin(roles)
-        return self.frame[keep]
+            rows = rows[rows["role"].isin(roles)]
+        return rows
 
     def profile(self, kind: str, steps: list[int], column: str, roles: tuple[str, ...] = SIGNAL_ROLES) -> pd.Series:
         """The median over steps of a column, per (site, call) in forward order."""
@@ -220,6 +226,10 @@ class Evidence:
             return False
         tau, p = stats.kendalltau(values.index, values.to_numpy())
         return bool(tau < 0 and p < 0.01 and self.fall() > self.thresholds["loss_fall"])
+
+    def crawls(self) -> bool:
+        """Whether the loss does not fall, or by less than 5 %."""
+        return not self.loss_falls() or self.fall() < _CRAWL
 
     def usual_nonlinearity(self) -> str:
         """The most frequent activation function of the network, for remedies that depend on it."""

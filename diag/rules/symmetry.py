@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+
+_FEWEST_ELEMENTS = 256
+"""Of fewer, the mean is far from zero by chance."""
 
 
 @rule("symmetric-units")
@@ -16,21 +21,26 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
         evidence.frame["kind"].isin(["weight", "weight_gradient"]) & evidence.frame["twin_units"].notna()
     ]
     rows = rows[rows["step"].isin(evidence.clean) & ~rows["owner"].isin(_exempt(evidence))]
-    if not len(rows):
-        return
+    twins = _twins(evidence, rows) if len(rows) else None
+    found = twins or _one_sign(evidence)
+    if found is not None:
+        yield found
+
+
+def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
     size = rows["shape"].str.split("x").str[0].astype(float)
     share = (rows["twin_units"] / size).rename("share")
     wide = rows.assign(share=share).pivot_table(index=["site", "step"], columns="kind", values="share")
     if not {"weight", "weight_gradient"} <= set(wide.columns):
-        return
+        return None
     both = wide[["weight", "weight_gradient"]].dropna().min(axis=1)
     limit = evidence.thresholds["symmetric_error"]
     lasting = both.groupby("site").agg(["median", "size"])
     twins = lasting[(lasting["median"] >= limit) & ((lasting["size"] > 1) | (len(evidence.clean) == 1))]
     if not len(twins):
-        return
+        return None
     site = min(twins.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
-    yield Finding(
+    return Finding(
         "symmetric-units",
         "error",
         str(site),
@@ -44,6 +54,32 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
         "Initialize the weights at random (he_normal, glorot_normal); only biases and the last layer of a residual"
         " branch may be constant.",
         "Goodfellow et al. 2016, section 8.4",
+    )
+
+
+def _one_sign(evidence: Evidence) -> Finding | None:
+    """Most matrices begin with weights of one sign: each unit computes nearly the same sum of its inputs.
+
+    Of independent weights around 0 the mean is about rms / sqrt(elements); of uniform ones from 0 to 1 it is 0.87 rms.
+    """
+    rows = evidence.rows("weight", evidence.clean[:1])
+    embeddings = evidence.sites.loc[evidence.sites["role"] == "embedding", "owner"]
+    rows = rows[rows["shape"].str.contains("x", regex=False) & (rows["rms"] > 0) & ~rows["owner"].isin(embeddings)]
+    rows = rows[rows["count"] >= _FEWEST_ELEMENTS].sort_values(["order", "site"])
+    sided = rows[rows["mean"].abs() / rows["rms"] >= evidence.thresholds["one_sign_error"]]
+    if len(rows) < 2 or len(sided) < 0.5 * len(rows):
+        return None
+    first = sided.iloc[0]
+    ratio = abs(float(first["mean"])) / float(first["rms"])
+    return Finding(
+        "symmetric-units",
+        "warning" if evidence.is_half_solved else "error",
+        str(first["site"]),
+        f"The weights of {first['site']} have mean {first['mean']:.2g} and rms {first['rms']:.2g}, and so in"
+        f" {len(sided)} of {len(rows)} matrices: with weights of one sign all units compute nearly the same.",
+        {"step": evidence.clean[0], "of": "sign", "ratio": ratio, "sites": [str(one) for one in sided["site"]][:20]},
+        "Draw the weights around zero: he_normal or glorot_normal, or uniform from -r to r.",
+        "LeCun et al. 1998, section 4.6; Glorot & Bengio 2010, eq. 1 and 16",
     )
 
 

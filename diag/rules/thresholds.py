@@ -48,20 +48,40 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "collapsed_spread_warning": Threshold(1e-6, "the same, for a warning", CORPUS),
     "dropped_share_error": Threshold(
-        0.95,
+        0.9,
         "share of the elements that a dropout sets to zero",
         "Srivastava et al. 2014, section A.4: 0.2 to 0.5 are usual",
+    ),
+    "dropped_chain_error": Threshold(
+        0.05,
+        "what is left after all dropouts of 0.4 and more in a row, with a loss that does not fall",
+        "Srivastava et al. 2014, section A.4: 0.5 in hidden layers; " + CORPUS,
+    ),
+    "input_error": Threshold(
+        8.0, "rms of an input of floating point", "LeCun et al. 1998, section 4.3: about 1; " + CORPUS
+    ),
+    "first_loss_error": Threshold(
+        4.5,
+        "the first cross-entropy over log(classes), with one that ends above log(classes)",
+        "Karpathy 2019, 'verify loss @ init'; " + CORPUS,
     ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
     "saturated_warning": Threshold(0.5, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
     "dead_error": Threshold(0.85, "share of a layer's units that are zero for every sample of the window", CORPUS),
     "dead_warning": Threshold(0.5, "the same, for a warning", CORPUS),
     "stalled_error": Threshold(
-        1e-5,
-        "largest update rms over weight rms of the median weight matrix, with a loss that does not fall",
-        "Zhang et al. 2021 (AUTOTRAINER); " + CORPUS,
+        2e-4,
+        "largest update rms over weight rms of the median weight matrix, with a loss that falls by less than 5 %",
+        "Karpathy 2019: about 1e-3 is usual; half of what fine-tuning at 1e-5 makes; " + CORPUS,
     ),
-    "stalled_warning": Threshold(1e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
+    "stalled_warning": Threshold(5e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
+    "decay_error": Threshold(
+        0.9, "factor by which a schedule multiplies the learning rate in every single step", CORPUS
+    ),
+    "frozen_error": Threshold(
+        0.5, "share of the elements an optimizer holds that are frozen, with a loss that falls by less than 5 %", CORPUS
+    ),
+    "shrunk_error": Threshold(0.7, "rms of the median weight matrix over what it was in the first step", CORPUS),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
     "oversized_single_error": Threshold(
@@ -71,6 +91,9 @@ THRESHOLDS: dict[str, Threshold] = {
         0.5,
         "share of a matrix's rows that equal another row, in the weight and in its gradient",
         "Goodfellow et al. 2016, section 8.4",
+    ),
+    "one_sign_error": Threshold(
+        0.5, "size of a weight matrix's mean over its rms, in half of the matrices, in the first step", CORPUS
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
     "prediction_factor": Threshold(

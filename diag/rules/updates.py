@@ -9,6 +9,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.optimizer import decays_each_step, frozen, shrunk
 from diag.rules.registry import rule
 
 _FEWEST_UNCLEARED = 3
@@ -22,8 +23,13 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.trains:
         return
     yield from _not_optimized(evidence)
+    yield from frozen(evidence)
+    decayed = decays_each_step(evidence)
+    if decayed is not None:
+        yield decayed
+        return
     ratios = _ratios(evidence)
-    if not len(ratios) or evidence.loss_falls():
+    if not len(ratios) or not evidence.crawls():
         return
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
@@ -42,8 +48,8 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error" if typical < limit["stalled_error"] else "warning",
         str(first),
-        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss does not fall:"
-        " nothing is learned.",
+        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss hardly falls:"
+        " next to nothing is learned.",
         {
             "step": since,
             "update_ratio": typical,
@@ -83,6 +89,10 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     uncleared = _never_cleared(evidence)
     if uncleared is not None:
         yield uncleared
+        return
+    decayed = shrunk(evidence)
+    if decayed is not None:
+        yield decayed
         return
     ratios = _ratios(evidence)
     if not len(ratios):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,14 +13,15 @@ import pytest
 from tests.compat.registry import COLUMNS, Row
 
 
-def cells_of(rows: Sequence[Row]) -> list[Any]:
-    """One `pytest.param(row, column)` per cell."""
+def cells_of(rows: Sequence[Row], nightly: Collection[str] = ()) -> list[Any]:
+    """One `pytest.param(row, column)` per cell. nightly: the names of rows that wait for the night."""
     cells = []
     for row in rows:
         for column in COLUMNS:
             word, reason = row.claim(column)
             marks = [pytest.mark.xfail(reason=reason, strict=True)] if word == "no" else []
             marks += [pytest.mark.slow] if row.slow else []
+            marks += [pytest.mark.nightly] if row.name in nightly else []
             cells.append(pytest.param(row, column, marks=marks, id=f"{row.name}-{column}"))
     return cells
 

@@ -87,7 +87,9 @@ def main() -> int:
     """Run the cells; write the page where each came out as its row claims."""
     outcomes = _Outcomes()
     folders = [str(ROOT / "tests" / name) for name in ("compat", "distributed")]
-    pytest.main(["-q", "-p", "no:xdist", "-k", "test_cell", *folders], plugins=[outcomes])
+    pytest.main(
+        ["-q", "-p", "no:xdist", "-k", "test_cell", "-m", "nightly or not nightly", *folders], plugins=[outcomes]
+    )
     wrong = []
     for row in ALL:
         for column in COLUMNS:

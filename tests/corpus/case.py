@@ -19,6 +19,8 @@ class Case:
     build: makes it anew, always the same. causes: empty for a healthy one; else the rules of which any, at error level,
     names a right cause. why: the ground of the label. twin: the same set-up without the fault. learns: whether plain
     training must lower the loss within some dozen steps. hard: no tool is expected to see it within 30 steps.
+    family: of the model. fault, strength: of what was injected; a group and 0 for faults made by hand. roots: the rules
+    that are fit to be the first finding; none for all causes.
     """
 
     name: str
@@ -28,6 +30,10 @@ class Case:
     twin: Build | None = None
     learns: bool = True
     hard: bool = False
+    family: str = ""
+    fault: str = ""
+    strength: float = 0.0
+    roots: frozenset[str] = frozenset()
 
 
 def healthy(name: str, build: Build, why: str = "", learns: bool = True) -> Case:

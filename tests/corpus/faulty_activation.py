@@ -183,7 +183,7 @@ CASES = [
     faulty(
         "saturated-sigmoid-input",
         partial(_unscaled, "raw"),
-        SATURATED,
+        SATURATED + " exploding-activation",
         "pixels 0 to 255 into sigmoid units",
         partial(_unscaled, "standard"),
     ),
@@ -232,7 +232,7 @@ CASES = [
     faulty(
         "hardtanh-input",
         lambda: sgd(mlp(4, nn.Hardtanh, "glorot"), digits(scale="raw"), 0.1),
-        SATURATED,
+        SATURATED + " exploding-activation",
         "pixels 0 to 255 into hardtanh",
         lambda: sgd(mlp(4, nn.Hardtanh, "glorot"), digits(), 0.1, classify),
     ),

@@ -26,12 +26,14 @@ def verdict(case: Case) -> tuple[str, str]:
         return judge(case)
 
 
-def slow_but_for(quick: list[str], cases: list[Case]) -> list[object]:
+def nightly_but_for(quick: list[str], cases: list[Case]) -> list[object]:
     assert set(quick) <= {case.name for case in cases}
-    return [pytest.param(case, id=case.name, marks=[] if case.name in quick else [pytest.mark.slow]) for case in cases]
+    return [
+        pytest.param(case, id=case.name, marks=[] if case.name in quick else [pytest.mark.nightly]) for case in cases
+    ]
 
 
-@pytest.mark.parametrize("case", slow_but_for(QUICK_HEALTHY, HEALTHY))
+@pytest.mark.parametrize("case", nightly_but_for(QUICK_HEALTHY, HEALTHY))
 def test_no_error_on_a_healthy_network(case: Case) -> None:
     state, found = verdict(case)
     assert state == "ok", f"{state}: {found}"
@@ -44,7 +46,7 @@ def test_a_right_cause(name: str) -> None:
     assert state == "ok", f"{state}, wanted {' or '.join(sorted(case.causes))}: {found}"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_share_of_right_causes() -> None:
     cases = [case for case in FAULTY if not case.hard]
     wrong = []

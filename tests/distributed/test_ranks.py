@@ -84,7 +84,9 @@ def test_a_watch_that_is_entered_again_counts_nothing_twice(found: list[dict[str
     assert (part["steps"], part["count"]) == (4, [32] * 4)
 
 
-@pytest.mark.parametrize("who, world", [(1, 2), (0, 2), (2, 4)])
+@pytest.mark.parametrize(
+    "who, world", [(1, 2), *(pytest.param(*one, marks=pytest.mark.nightly) for one in ((0, 2), (2, 4)))]
+)
 def test_a_rank_that_dies_leaves_a_readable_trace_of_the_others(
     who: int, world: int, tmp_path: Any, by_itself: list[float]
 ) -> None:

@@ -107,3 +107,10 @@ def test_a_stall_explains_the_loss() -> None:
     updates = frame.frame["kind"] == "update"
     frame.frame.loc[updates, "rms"] *= 1e-5
     assert names(judge(frame, {})) == ["stalled-update"]
+
+
+def test_logits_too_large_follow_from_what_stands_below() -> None:
+    output = finding("exploding-activation", of="output")
+    [root] = join([output, finding("saturated-activation")])
+    assert (root.rule, names(root.consequences)) == ("saturated-activation", ["exploding-activation"])
+    assert names(join([output])) == ["exploding-activation"]

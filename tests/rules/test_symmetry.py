@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.traces import DEFAULTS, UNITS, Net, found, only
+from tests.rules.traces import DEFAULTS, UNITS, Net, flat, found, only
 
 RULE = "symmetric-units"
 
@@ -44,3 +44,19 @@ def test_a_frozen_weight_has_no_gradient_to_be_alike() -> None:
 
 def test_biases_have_no_rows() -> None:
     assert not found(RULE, Net().output("a").parameter("a.bias", "32"))
+
+
+@pytest.mark.parametrize(("ratio", "of", "count"), [(0.51, 2, 1), (0.49, 2, 0), (0.9, 1, 0)])
+def test_weights_of_one_sign(ratio: float, of: int, count: int) -> None:
+    """In half of the matrices or more; here there are three."""
+    net = Net(loss=flat)
+    for number in range(3):
+        net.output(f"{number}").parameter(f"{number}.weight", rms=0.1)
+    trace = net.build()
+    sided = trace.frame["site"].isin([f"{number}.weight" for number in range(of)]) & (trace.frame["kind"] == "weight")
+    trace.frame.loc[sided, "mean"] = -0.1 * ratio
+    findings = found(RULE, trace)
+    assert [one.evidence["of"] for one in findings] == ["sign"] * count
+    if findings:
+        assert findings[0].site == "0.weight"
+        assert findings[0].evidence["ratio"] == pytest.approx(ratio)

@@ -1,0 +1,92 @@
+"""What an optimizer is given: a schedule that ends at once, frozen parameters, a decay that outweighs the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding, listed
+
+_FEWEST_DECAYS = 12
+_FEWEST_SHRUNK = 3
+_EVEN = 1e-3
+"""How equal the factors of an exponential schedule are."""
+
+
+def decays_each_step(evidence: Evidence) -> Finding | None:
+    """A schedule that multiplies the learning rate by the same factor in every step, until next to nothing is left.
+
+    That a rate ends small is no fault; that it halves within seven steps, and goes on so, is a schedule for epochs.
+    """
+    lr = evidence.trace.steps.set_index("step")["lr"].dropna()
+    lr = lr[lr > 0]
+    if len(lr) < _FEWEST_DECAYS:
+        return None
+    factor = (lr / lr.shift(1)).dropna()
+    middle = float(factor.median())
+    even = bool(((factor / middle - 1).abs() < _EVEN).all())
+    if not even or middle > evidence.thresholds["decay_error"]:
+        return None
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"The learning rate is multiplied by {middle:.2g} in every step: from {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}"
+        f" within {len(lr)} steps, so that training has all but stopped.",
+        {"step": int(lr.index[0]), "of": "schedule", "factor": middle, "lr": float(lr.iloc[-1]), "steps": len(lr)},
+        "Call scheduler.step() once per epoch, or give the schedule a decay that is meant for steps.",
+        "torch.optim documentation, 'How to adjust learning rate'",
+    )
+
+
+def frozen(evidence: Evidence) -> Iterator[Finding]:
+    """Most of what the optimizer holds is frozen; an error where the loss hardly falls."""
+    sites = evidence.sites
+    held = sites[(sites["kind"] == "parameter") & sites["optimized"].fillna(False).astype(bool)]
+    sizes = held["shape"].map(_elements)
+    fixed = ~held["trainable"].fillna(True).astype(bool)
+    share = float(sizes[fixed].sum() / sizes.sum()) if len(held) and sizes.sum() else 0.0
+    if share < evidence.thresholds["frozen_error"]:
+        return
+    names = list(held[fixed].sort_values("order").index)
+    harm = evidence.crawls() and len(evidence.clean_losses) >= _FEWEST_DECAYS
+    yield Finding(
+        "stalled-update",
+        "error" if harm else "note",
+        names[0],
+        f"{share:.0%} of the elements that the optimizer holds are frozen, in {len(names)} parameters:"
+        f" {listed(names)}{'; the loss hardly falls' if harm else ''}.",
+        {"step": evidence.clean[0], "of": "frozen", "share": share, "parameters": names[:20], "count": len(names)},
+        "If they are to be trained, requires_grad_(True); if not, hand the optimizer only what is.",
+        "torch.nn.Module.requires_grad_ documentation",
+    )
+
+
+def _elements(shape: str) -> int:
+    return math.prod(int(size) for size in str(shape).split("x")) if shape != "scalar" else 1
+
+
+def shrunk(evidence: Evidence) -> Finding | None:
+    """The weights shrink together, faster than a loss would make them: a decay that outweighs the loss."""
+    rows = evidence.rows("weight", evidence.clean)
+    rows = rows[rows["shape"].str.contains("x", regex=False)].sort_values("step")
+    ends = rows.groupby("site")["rms"].agg(["first", "last"])
+    ends = ends[ends["first"] > 0]
+    if len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_SHRUNK or evidence.is_half_solved:
+        return None
+    left = float((ends["last"] / ends["first"]).median())
+    if left > evidence.thresholds["shrunk_error"] or not evidence.crawls():
+        return None
+    steps = evidence.clean[-1] - evidence.clean[0]
+    site = str((ends["last"] / ends["first"]).idxmin())
+    return Finding(
+        "oversized-update",
+        "error",
+        site,
+        f"The weights shrink: after {steps} steps the median matrix has {left:.0%} of its size left, and the loss"
+        " hardly falls.",
+        {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps},
+        "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD).",
+        "Loshchilov & Hutter 2019, section 2",
+    )

@@ -1,0 +1,21 @@
+"""Thresholds lie beyond what healthy networks were measured to reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from diag.rules.null import NULL
+from tests.rules.traces import DEFAULTS
+
+FROM_BELOW = {"vanishing_error", "collapsed_scale_error", "collapsed_spread_error", "stalled_error", "shrunk_error"}
+"""Those that alarm below their value."""
+
+
+@pytest.mark.parametrize("name", NULL)
+def test_no_healthy_set_up_reaches_the_threshold(name: str) -> None:
+    null, value = NULL[name], DEFAULTS[name]
+    farthest = null.quantiles[-1]
+    assert null.count >= 100
+    assert (farthest > value) if name in FROM_BELOW else (farthest < value), (farthest, null.farthest)
+    ordered = sorted(null.quantiles, reverse=name in FROM_BELOW)
+    assert list(null.quantiles) == ordered
