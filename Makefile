@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 SUITES := $(sort $(basename $(notdir $(wildcard suites/*.py))))
 RUNS := build/runs
 # -qq: pip's remarks about how this machine finds packages would drown the rest; its errors still show.
-# --no-compile: Python compiles what is imported when it is imported, which is a small part of what is installed.
+# --no-compile: pip compiles on one core; `compileall` after it on all.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
+# Some packages hold files of older Pythons, as examples.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test nightly lint gate bench accuracy reports clean
@@ -70,10 +72,12 @@ $(VENV)/.python:
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing into $(VENV): minutes the first time, since torch is large"
 	$(PIP) -e '.[suites,fast]'
+	$(COMPILE)
 	@touch $@
 
 # The development install contains the demo's, so the demo need not install again after it.
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing into $(VENV): minutes the first time, since torch is large"
 	$(PIP) -e '.[dev]'
+	$(COMPILE)
 	@touch $(VENV)/.demo $@

@@ -226,8 +226,8 @@ def test_a_layer_frozen_by_mistake_in_two_trained_runs(run: Run, folder: Path) -
     assert run("baseline", "first", "--output", "baseline.json").code == 0
     content: dict[str, Any] = json.loads((folder / "baseline.json").read_text())
     assert set(content["cases"]["user"]) - {"content", "seeds"} == {
-        "test_accuracy", "test_loss", "train_loss", "diverged", "gradient_decay", "activation_decay", "saturated",
-        "dead", "findings_error", "unmoved",
+        "test_accuracy", "test_loss", "train_loss", "diverged", "gradient_decay", "activation_decay", "update_ratio",
+        "saturated", "dead", "findings_error", "unmoved",
     }  # fmt: skip
     assert run("gate", "first", "--baseline", "baseline.json").code == 0
     # Such as a fine-tuning's freeze that was left in: it still learns, only worse.

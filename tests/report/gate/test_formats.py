@@ -166,7 +166,7 @@ def test_many_regressions_do_not_fill_a_screen() -> None:
 def test_the_sentence_says_what_was_measured() -> None:
     found = verdict("regression")
     said = sentence(found.regressions[1])
-    assert "0.2 worse (90 % interval 0.196 to 0.204, margin 0.02, 5 seeds, paired by seed)" in said
+    assert "0.2 worse (90 % interval 0.198 to 0.202, margin 0.02, 5 seeds, paired by seed)" in said
     better = next(one for one in verdict("improvement").checks if one.answer == "improvement")
     assert "0.2 better" in sentence(better)
 
