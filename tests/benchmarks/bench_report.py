@@ -53,8 +53,8 @@ suite = diag.Suite(
             for name in NAMES],
 )
 """
-# A fresh process, since a peak never falls; its CPU time, which a busy machine does not stretch, imports included. Linux
-# hands the peak of `getrusage` down to a process's children, and keeps another one that begins anew.
+# A fresh process, since a peak never falls; its CPU time, which a busy machine does not stretch, imports included.
+# Linux hands the peak of `getrusage` down to a process's children, and keeps another one that begins anew.
 _WORKER = """
 import json, re, resource, sys, time
 from pathlib import Path
