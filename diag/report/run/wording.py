@@ -37,8 +37,8 @@ def true_range(verdict: ClaimVerdict) -> str:
 
 def _bound(value: float) -> str:
     """A bound just below 1 is not 1: nothing could be above that."""
-    shown = number(value)
-    return number(value, 6) if float(shown) == 1 != value else shown
+    tried = (number(value, digits) for digits in (3, 6, 9, 12))
+    return next((one for one in tried if value == 1 or float(one) != 1), number(value))
 
 
 def joined(parts: Sequence[str]) -> str:
