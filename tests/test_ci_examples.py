@@ -150,7 +150,7 @@ def test_every_command_runs(project: Shell) -> None:
     assert ET.fromstring((folder / "gate.xml").read_text()).get("failures") == "0"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_same_commands_fail_where_something_is_wrong(project: Shell) -> None:
     folder = project.folder
     baseline = folder / "baselines" / "mine.json"
