@@ -15,7 +15,7 @@ from diag.probe.shards import Part, local, part_of
 from diag.probe.steps import Steps
 from diag.probe.turns import Turns
 from diag.stats import fields
-from diag.stats.backend import measure_into, plan_for
+from diag.stats.backend import measure_and_plan
 from diag.stats.merge import merge_rows
 from diag.trace.schema import KINDS
 
@@ -77,8 +77,7 @@ class Recorder:
         plan = self._plans.get((site, kind))
         mask: Any = False if plan is None else plan(row, tensor, saturation, unit_dim, sample_dim)
         if mask is False:
-            mask = measure_into(row, tensor, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
-            self._plans[site, kind] = plan_for(tensor, saturation, unit_dim, sample_dim)
+            mask, self._plans[site, kind] = measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
         self._meta.append((tensor.device, index, site, call, order, kind, scale))
         # An empty batch says nothing of its units.
         if mask is not None and kind == ACTIVATION and tensor.numel():

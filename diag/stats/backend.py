@@ -60,15 +60,16 @@ def measure_into(
     return _chosen()(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
 
 
-def plan_for(
-    x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
-) -> Callable[..., Any] | None:
-    """What measures tensors like x without finding anything out anew, see `compiled.Plan`; None if nothing does."""
+def measure_and_plan(
+    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> tuple[torch.Tensor | None, Callable[..., Any] | None]:
+    """`measure_into`, and what measures more tensors like x without finding anything out anew, see `compiled.Plan`."""
     if _chosen() is torch_path.measure_into:
-        return None
+        mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+        return mask, None
     from diag.stats import compiled
 
-    return compiled.plan_for(x, saturation, unit_dim, sample_dim)
+    return compiled.measure_and_plan(row, x, saturation, unit_dim, sample_dim)
 
 
 def measure(

@@ -40,15 +40,17 @@ class Plan:
     )  # fmt: skip
 
     def __init__(
-        self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+        self,
+        x: torch.Tensor,
+        place: _Place,
+        saturation: Saturation | None,
+        unit_dim: int | None,
+        sample_dim: int | None,
     ) -> None:
-        shape, strides = x.shape, x.stride()
-        self._kernel, self._dtype, self._shape, self._strides = _KERNELS[x.dtype], x.dtype, shape, strides
+        self._kernel, self._dtype, self._shape, self._strides = _KERNELS[x.dtype], x.dtype, x.shape, x.stride()
         self._unit_dim, self._sample_dim = unit_dim, sample_dim
         self._bounds = None if saturation is None else saturation[1:]
         self._limits = (math.nan, math.nan) if self._bounds is None else _limits(*self._bounds, x.dtype)
-        place = _place(shape, strides, x.dtype, unit_dim, sample_dim)
-        assert place is not None
         self._before = place.outer, place.units, place.inner
         self._after = (
             place.samples.ctypes.data, place.samples.size, place.features.ctypes.data, place.features.size,
@@ -94,15 +96,11 @@ class Plan:
         return self._mask.clone() if dead else self._alive
 
 
-def plan_for(
+def _plan_for(
     x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> Plan | None:
-    """A plan for tensors like x; None where the kernels do not read them."""
-    if not _plain(x) or (saturation is not None and saturation[0].shape != x.shape):
-        return None
-    if _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) is None:
-        return None
-    return Plan(x, saturation, unit_dim, sample_dim)
+    place = _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) if _plain(x) else None
+    return None if place is None else Plan(x, place, saturation, unit_dim, sample_dim)
 
 
 def measure_into(
@@ -118,15 +116,24 @@ def measure_into(
     Dense float32 and float64 tensors in any order of dimensions go through the kernels; all others, and values that
     need care (non-finite, or with squares beyond float64), through torch.
     """
+    return measure_and_plan(row, x, saturation, unit_dim, sample_dim)[0]
+
+
+def measure_and_plan(
+    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> tuple[torch.Tensor | None, Plan | None]:
+    """`measure_into`, and the plan for further tensors like x; None where the kernels do not read them."""
+    plan = None
     with torch._C.DisableTorchFunction():
+        if saturation is not None and saturation[0].shape != x.shape:
+            saturation = None
         if row.is_cpu and row.dtype is torch.float64 and row.is_contiguous():
-            if saturation is not None and saturation[0].shape != x.shape:
-                saturation = None
-            plan = plan_for(x, saturation, unit_dim, sample_dim)
+            plan = _plan_for(x, saturation, unit_dim, sample_dim)
             mask = False if plan is None else plan(row, x, saturation, unit_dim, sample_dim)
             if mask is not False:
-                return mask
-    return torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+                return mask, plan
+    mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+    return mask, plan
 
 
 def _plain(x: torch.Tensor) -> bool:
