@@ -139,31 +139,8 @@ def main(arguments: list[str]) -> None:
         lines.append(f'    "{name}": Null({len(values)}, ({shown}), "{farthest}"),')
         print(f"{name:28} in force {THRESHOLDS[name].value:8.2g}  {shown}  {farthest}", flush=True)
     if "--write" in arguments:
-        FILE.write_text(_HEAD + "\n".join(lines) + "\n}\n")
-
-
-_HEAD = '''"""How far healthy networks go toward each threshold: written by `python -m tests.corpus.null --write`.
-
-Over the healthy set-ups of the corpus's part `fit`: the value at which each would begin to give an error.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Null:
-    """count: healthy set-ups. quantiles: 50, 90, 99 and 99.9 % of them stay on the harmless side of these. farthest:
-    the one that goes farthest."""
-
-    count: int
-    quantiles: tuple[float, float, float, float]
-    farthest: str
-
-
-NULL: dict[str, Null] = {
-'''
+        head, begin, _ = FILE.read_text().partition("NULL: dict[str, Null] = {\n")
+        FILE.write_text(head + begin + "\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

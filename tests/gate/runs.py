@@ -13,7 +13,8 @@ import pandas as pd
 
 from diag.atomic import write_bytes
 from diag.gate.baseline import Baseline, CaseValues
-from diag.gate.metrics import METRICS
+from diag.gate.gate import Verdict, compare
+from diag.gate.metrics import METRICS, chosen_margins
 from diag.gate.samples import Sample
 from diag.recipes.recipe import Recipe
 from diag.suite.engine import Event, record_file
@@ -62,6 +63,12 @@ def baseline_of(values: Values, seeds: Sequence[int] | None = None, **changes: A
         "origin": "baseline.json",
     }  # fmt: skip
     return Baseline(**content | changes)
+
+
+def held(new: Any, old: Any, **margins: float) -> Verdict:
+    """A gate between two sets of values, with other margins than the usual."""
+    sides = [one if isinstance(one, Baseline) else baseline_of(one) for one in (new, old)]
+    return compare(*sides, 0.01, chosen_margins(margins))
 
 
 def write_run(folder: Path, values: Values, *, claims: Mapping[str, str] | None = None, **header: Any) -> Path:
