@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from diag.rules.finding import SEVERITIES, Finding
 
-_SLOW = ("stalled-update", "loss-not-decreasing")
+_SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
 _FADES = ("vanishing-gradient", "collapsed-signal", "missing-gradient", "dead-units", "saturated-activation")
 _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
@@ -32,7 +32,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "diverging-loss": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
     "vanishing-gradient": (*_SLOW, "collapsed-signal", "missing-gradient"),
     "collapsed-signal": (*_SLOW, *_FADES, *_GROWS, "symmetric-units"),
-    "stalled-update": ("loss-not-decreasing",),
+    "stalled-update": ("loss-not-decreasing", "unrelated-targets"),
+    "unrelated-targets": ("loss-not-decreasing",),
     "loss-not-decreasing": ("stalled-update",),
 }
 """What each rule's pathology brings about. The order is that of precedence among those that begin in the same step."""
@@ -82,6 +83,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.severity == "note" or (cause.rule == effect.rule and cause.rule != "non-finite"):
         return False
+    if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
+        return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 

@@ -96,6 +96,11 @@ THRESHOLDS: dict[str, Threshold] = {
         0.5, "size of a weight matrix's mean over its rms, in half of the matrices, in the first step", CORPUS
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
+    "unrelated_error": Threshold(
+        3.0,
+        "standard errors by which predictions must fit their own targets better than others of the batch",
+        "exceeded by chance in 1 of 740; Hoeffding 1951; " + CORPUS,
+    ),
     "prediction_factor": Threshold(
         1.25,
         "measured rms over the predicted one, or its inverse, on top of three standard errors of random weights",
