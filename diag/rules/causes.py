@@ -60,7 +60,8 @@ def join(findings: Sequence[Finding]) -> list[Finding]:
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     """A warning becomes an error where it brings about an error, weights that do not move, that no other explains.
 
-    So does one that brings about a loss that does not fall, where there is no error: together they are evidence.
+    So does one that brings about a loss that does not fall, where there is no error: together they are evidence. That
+    targets are to blame is only a warning where anything else is.
     """
     errors = [one for one in findings if one.severity == "error"]
     stalls = [
@@ -70,6 +71,9 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     ]
     if not errors:
         stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
+    blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
+    if any(one.rule != "unrelated-targets" for one in blamed):
+        findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
     return [
         replace(one, severity="error")
         if one.severity == "warning" and one.rule in _STALLING and any(_explains(one, stall) for stall in stalls)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 from scipy import stats
 
-from diag.rules.evidence import Evidence
+from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
 from diag.rules.noise import is_noise
 from diag.rules.registry import rule
@@ -28,9 +28,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
 
     For each scored batch the probe has the standardized sum z over its own pairs, among all ways to pair predictions
     and targets (Hoeffding 1951). Before a batch is trained on nothing is known of it, so that with targets that hold
-    nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts. An error where
-    the input is of numbers: of tokens, frequencies alone are learned for long; and not of random ones, which
-    are there to try a network out.
+    nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts.
     """
     steps = evidence.clean[len(evidence.clean) // 2 :]
     if not evidence.trains or evidence.alternates or not steps:
@@ -40,17 +38,16 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     if len(losses) < 2 * _FEWEST_SCORES or _falls(losses) or not _moves(evidence):
         return
     scores = _scores(evidence, steps)
-    limit = evidence.thresholds["unrelated_error"]
+    limit = evidence.thresholds["unrelated_warning"]
     if not len(scores) or (scores["z"] >= limit).any():
         return
     if not any(_suffices(evidence, str(site), count) for site, count in scores["scores"].items()):
         return
-    inputs = evidence.rows("activation", steps, ("input",))
     best = scores.sort_values("z").iloc[-1]
     z, count = float(best["z"]), int(best["scores"])
     yield Finding(
         "unrelated-targets",
-        "error" if len(inputs) and not is_noise(inputs) else "warning",
+        "error" if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, steps) else "warning",
         str(best.name),
         f"Predictions fit their own targets no better than other targets of the same batch: by {z:.1f} standard errors"
         f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
@@ -61,6 +58,19 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         " together, train longer, and see whether one small batch can be learned by heart.",
         "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
     )
+
+
+def _is_certain(evidence: Evidence, steps: list[int]) -> bool:
+    """Whether it cannot be the input, or what the network makes of it.
+
+    Of tokens, frequencies alone are learned for long; random numbers are there to try a network out; and a layer that
+    lets next to nothing through of what tells samples apart has the same effect.
+    """
+    inputs = evidence.rows("activation", steps, ("input",))
+    layers = evidence.rows("activation", steps, SIGNAL_ROLES)
+    spread = (layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min()
+    narrow = pd.notna(spread) and spread < evidence.thresholds["unrelated_spread"]
+    return len(inputs) > 0 and not is_noise(inputs) and not narrow
 
 
 def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:

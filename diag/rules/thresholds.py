@@ -97,9 +97,15 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
     "unrelated_error": Threshold(
-        3.0,
+        2.33,
         "standard errors by which predictions must fit their own targets better than others of the batch",
-        "exceeded by chance in 1 of 740; Hoeffding 1951; " + CORPUS,
+        "exceeded by chance in 1 of 100 where nothing is to be learned; Hoeffding 1951",
+    ),
+    "unrelated_warning": Threshold(3.09, "the same, for a warning", "exceeded by chance in 1 of 1000"),
+    "unrelated_spread": Threshold(
+        1e-4,
+        "variance over samples over mean square of a layer, below which the network, too, may be the reason",
+        CORPUS,
     ),
     "prediction_factor": Threshold(
         1.25,

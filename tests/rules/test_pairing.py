@@ -19,7 +19,7 @@ from tests.corpus.nets import classify, mlp, sgd
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found
 
 RULE = "unrelated-targets"
-LIMIT = DEFAULTS["unrelated_error"]
+LIMIT, GRAVE = DEFAULTS["unrelated_warning"], DEFAULTS["unrelated_error"]
 
 
 def scored(
@@ -31,13 +31,15 @@ def scored(
     return net.output(f"loss:{op}[pairing]", "pairing", "pairing", samples=1, units=1, mean=z, gradient=None)
 
 
-def numbers(ratio: float = 1e-3, fed: bool = True, noise: bool = False, loss: Value = flat, **options: Any) -> Net:
+def numbers(
+    ratio: float = 1e-3, fed: bool = True, noise: bool = False, spread: float = 0.5, loss: Value = flat, **options: Any
+) -> Net:
     net = Net(loss=loss, **options)
     if fed:
         # 2048 standard normal numbers, or others of the same mean and variance.
         end = 3.5 if noise else 2.0
         net.output("input", "input", "input", gradient=None, mean=1.5 / 2048**0.5, var=1.0, min=-end, max=end)
-    return net.output("0").parameter("0.weight", ratio=ratio)
+    return net.output("0", spread=spread).parameter("0.weight", ratio=ratio)
 
 
 def severity(net: Net, **thresholds: float) -> str | None:
@@ -47,12 +49,14 @@ def severity(net: Net, **thresholds: float) -> str | None:
 
 
 def test_the_sum_over_the_second_half_is_judged_by_its_standard_error() -> None:
-    each = LIMIT / math.sqrt(15)
-    assert severity(scored(0.99 * each)) == "error"
-    assert severity(scored(1.01 * each)) is None
-    assert severity(scored(lambda step: 9.0 if step < 15 else 0.99 * each)) == "error"
-    assert severity(scored(-each)) == "error"
-    [finding] = found(RULE, scored(0.5 * each))
+    each = 1 / math.sqrt(15)
+    assert severity(scored(0.99 * GRAVE * each)) == "error"
+    assert severity(scored(1.01 * GRAVE * each)) == "warning"
+    assert severity(scored(0.99 * LIMIT * each)) == "warning"
+    assert severity(scored(1.01 * LIMIT * each)) is None
+    assert severity(scored(lambda step: 9.0 if step < 15 else 0.99 * GRAVE * each)) == "error"
+    assert severity(scored(-LIMIT * each)) == "error"
+    [finding] = found(RULE, scored(0.5 * LIMIT * each))
     assert finding.site == "loss:cross_entropy"
     assert finding.evidence["z"] == pytest.approx(LIMIT / 2)
     assert finding.evidence["p"] == pytest.approx(stats.norm.sf(LIMIT / 2))
@@ -65,6 +69,8 @@ def test_the_sum_over_the_second_half_is_judged_by_its_standard_error() -> None:
         ({}, "error"),
         ({"fed": False}, "warning"),  # tokens
         ({"noise": True}, "warning"),
+        ({"spread": 1.1 * DEFAULTS["unrelated_spread"]}, "error"),
+        ({"spread": 0.9 * DEFAULTS["unrelated_spread"]}, "warning"),  # the network lets nothing through
         ({"loss": falling}, None),
         ({"loss": None}, None),
         ({"ratio": 1.1 * DEFAULTS["stalled_warning"]}, "error"),
@@ -106,7 +112,7 @@ def test_one_loss_that_has_learned_is_enough() -> None:
 def test_it_speaks_exactly_where_the_standardized_sum_is_below_the_limit(scores: list[float]) -> None:
     z = sum(scores[15:]) / math.sqrt(15)
     if abs(z - LIMIT) > 1e-9:
-        assert (severity(scored(scores)) == "error") == (z < LIMIT)
+        assert (severity(scored(scores)) is not None) == (z < LIMIT)
 
 
 def test_a_loss_that_does_not_fall_follows_from_it_though_it_is_seen_before() -> None:
@@ -120,6 +126,13 @@ def test_it_follows_from_units_that_are_dead() -> None:
     roots = judge(scored(0.1, net=net).build(), {})
     assert RULE not in [one.rule for one in roots]
     assert any(RULE in [two.rule for two in one.consequences] for one in roots)
+
+
+def test_it_is_only_a_warning_where_anything_else_is_to_blame() -> None:
+    net = numbers().output("1", "nonlinearity", "relu", dead=20.0, zero_fraction=0.6)
+    roots = judge(scored(0.1, net=net).build(), {})
+    assert {one.severity for one in roots} == {"warning"}
+    assert "dead-units" in [one.rule for one in roots]
 
 
 def of_digits(order: str) -> list[Finding]:
