@@ -14,6 +14,7 @@ from diag.prescribe.arm import LAST, Arm
 from diag.prescribe.copies import Source, require_own_loss
 from diag.prescribe.effect import LEARNED, MARGIN
 from diag.prescribe.losses import measure_of
+from diag.prescribe.mistakes import is_mistaken
 from diag.prescribe.remedy import Advice
 from diag.prescribe.search import Search
 from diag.prescribe.trial import Bench, Trial
@@ -98,7 +99,7 @@ def prescribe(
     ends = math.inf if budget is None else time.monotonic() + budget
     with restored(workload):
         bench = _bench(workload, steps, seeds, lambda: time.monotonic() > ends)
-        if bench.watched.clean and not everything:
+        if bench.watched.clean and not everything and not is_mistaken(workload.optimizer):
             return Prescription(bench.watched, steps=steps, seeds=seeds)
         search = Search(bench, most, progress, everything)
         search.run()

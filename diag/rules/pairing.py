@@ -68,9 +68,9 @@ def _is_certain(evidence: Evidence, steps: list[int]) -> bool:
     """
     inputs = evidence.rows("activation", steps, ("input",))
     layers = evidence.rows("activation", steps, SIGNAL_ROLES)
-    spread = (layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min()
-    narrow = pd.notna(spread) and spread < evidence.thresholds["unrelated_spread"]
-    return len(inputs) > 0 and not is_noise(inputs) and not narrow
+    spread = float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
+    passes = math.isnan(spread) or spread >= evidence.thresholds["unrelated_spread"]
+    return len(inputs) > 0 and not is_noise(inputs) and passes
 
 
 def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ half are those on which remedies were mended, half are scored. No family is in b
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -100,7 +101,9 @@ def row(case: Case, half: str, restored: Callable[[Case], tuple[float, float, fl
     return found
 
 
+@functools.cache
 def _version() -> str:
+    """Of the sources, as they stood when it was first asked for."""
     digest = hashlib.sha256()
     for place in (*_SOURCES, *_FILES):
         path = ROOT / place
