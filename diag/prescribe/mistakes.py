@@ -1,4 +1,4 @@
-"""Options of an optimizer that are so far out of their range that no finding is needed to doubt them."""
+"""What is so far out of the usual that no finding is needed to doubt it: options of an optimizer, hidden sigmoids."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ DECAYED = 0.01
 LARGEST_PENALTY = 0.1
 """Beyond it, decay as a part of the gradient outweighs gradients of the usual size, below 0.1 of the weights."""
 SMALLEST_EPS, LARGEST_EPS = 1e-12, 1e-2
+DOUBTFUL = ("sigmoid",)
+"""Activation functions that are worth an exchange wherever most hidden ones are of them: Glorot & Bengio 2010."""
 
 _OPTION = """for group in optimizer.param_groups:
     group[{name!r}] = {value!r}
