@@ -7,7 +7,9 @@ import math
 import pytest
 
 from diag.prescribe.arm import Arm
-from diag.prescribe.effect import MARGIN, effect_of, is_settled, verdict_of
+from diag.prescribe.effect import MARGIN, effect_of, is_open, is_settled, verdict_of
+from diag.prescribe.remedy import Remedy
+from tests.prescribe.cases import mlp, search, sgd
 
 
 def arms(*finals: float, start: float = 2.0) -> list[Arm]:
@@ -85,3 +87,35 @@ def test_a_first_seed_without_a_fall_settles_it_up_to_four_seeds() -> None:
         assert effect_of(arms(*[2.0] * seeds), treated).high > 0
     five = arms(2.0, *[0.5] * 4)
     assert effect_of(arms(*[2.0] * 5), five).high < 0
+
+
+@pytest.mark.parametrize(
+    ("control", "remedy", "opened"),
+    [
+        ((1.9, 1.9, 1.9), (1.8, 1.5, 0.5), True),
+        ((1.9, 1.9, 1.9), (1.95, 1.5, 0.5), False),  # one seed ended higher
+        ((1.9, 1.9, 1.9), (1.89, 1.88, 1.6), False),  # 0.11 of a start of 2.4 is less than MARGIN
+        ((1.9, 1.9, 1.9), (1.0, 1.0, 1.0), False),  # it is settled
+        ((1.9, 1.9, 1.9), (1.8, 0.5, math.inf), False),
+    ],
+)
+def test_more_seeds_are_asked_for_only_where_few_are_the_reason(
+    control: tuple[float, ...], remedy: tuple[float, ...], opened: bool
+) -> None:
+    before, after = arms(*control, start=2.4), arms(*remedy, start=2.4)
+    assert is_open(effect_of(before, after), before, after) == opened
+
+
+@pytest.mark.parametrize(("direct", "seeds"), [(True, 5), (False, 3)])
+def test_a_remedy_of_what_was_seen_to_be_wrong_gets_them(
+    direct: bool, seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = search(sgd(mlp(2)), steps=5).bench
+    ends = (1.75, 1.2, 0.7, 1.2, 1.2)
+    monkeypatch.setattr(bench, "control", lambda seed: Arm(seed, 2.4, 1.9))
+    monkeypatch.setattr(bench, "arm", lambda remedy, seed: Arm(seed, 2.4, ends[seed]))
+    trial = bench.try_(Remedy("one", "inputs", "Do it.", "", (), direct=direct))
+    assert trial.effect is not None
+    assert trial.effect.seeds == seeds
+    assert trial.effect.remedy == pytest.approx(sum(ends[:seeds]) / seeds)
+    assert trial.helped == direct

@@ -39,10 +39,9 @@ def test_healthy_is_left_alone() -> None:
 
 
 def test_what_is_doubtful_is_tried_though_nothing_was_found() -> None:
-    decayed = sgd(mlp(2), 0.05, weight_decay=1.0)
-    found = prescribe(decayed, **QUICK, most=2)
+    found = prescribe(sgd(mlp(2), 0.05, weight_decay=0.3), **QUICK, most=2)
     assert found.watched.clean
-    assert names(found)[0] == "less weight decay" and found.best is not None
+    assert "less weight decay" in names(found)
     assert prescribe(sgd(mlp(2), 0.05, weight_decay=0.1), **QUICK, most=2).trials == []
 
 
