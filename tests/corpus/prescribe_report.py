@@ -8,9 +8,15 @@ from tests.corpus.prescribe_drawn import COUNT, OF_A_FAMILY, REPORT, SEED, Row
 from tests.corpus.scores import share, text
 
 ENOUGH = 0.9
+FIRST = (
+    "Before anything was mended, the first remedy restored 22 of 32 of the half `mended`. What failed was weight decay"
+    " under Adam and weights in half precision, which had no remedy, and faults of which the rules say nothing."
+    " Afterwards the 12 cases that the changes could touch were run again, the 20 others of that half were not."
+)
+"""What was measured before, once."""
 
 
-def page(rows: Sequence[Row], first: str = "") -> str:
+def page(rows: Sequence[Row], first: str = FIRST) -> str:
     """What was restored, by half and fault, and every case."""
     halves = {half: [one for one in rows if one.half == half] for half in ("scored", "mended")}
     scored = halves["scored"]
@@ -57,10 +63,10 @@ def _method() -> list[str]:
     ]
 
 
-def write(rows: Sequence[Row], first: str = "") -> None:
+def write(rows: Sequence[Row]) -> None:
     """The page, beside the other reports."""
     REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "README.md").write_text(page(rows, first))
+    (REPORT / "README.md").write_text(page(rows))
 
 
 def _enough(one: Row) -> bool:
