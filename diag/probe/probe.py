@@ -56,7 +56,7 @@ class Probe:
         self._ended_by: int | None = None
         self._ended_lr = float("nan")
         self._stepped: set[int] = set()
-        self._loss: float | None = None
+        self._loss: float | torch.Tensor | None = None
         self._batch = -1
         self._read = False
         self.skipped_steps: list[int] = []
@@ -94,7 +94,8 @@ class Probe:
 
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
-        value = None if loss is None else float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
+        value = loss if loss is None or isinstance(loss, torch.Tensor) else float(loss)
+        value = value.detach().clone() if isinstance(value, torch.Tensor) else value
         if self._read and self.recorder.is_empty:
             # The step was closed early because its trace was read.
             self._read = False
@@ -170,4 +171,5 @@ class Probe:
         """What has been seen so far, as tables."""
         self._read |= self._ended_by is not None
         self._close_step()
+        self.recorder.settle()
         return assemble(self)
