@@ -32,7 +32,7 @@ def watch(
     trace: TraceOption = None,
     fail_on: FailOnOption = FailOn.error,
 ) -> None:
-    """Run a training script, unmodified and watched, and say what is wrong with it.
+    """Run a training script as it is and say what is wrong with it.
 
     The script runs as __main__ with its own arguments. Options of diag stand before the script, the script's after it.
     Its output stays on stdout; the report goes to stderr. Its exit code is kept where it is not 0.

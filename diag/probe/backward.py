@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -135,9 +136,15 @@ class Backward:
         self._hook(tensor, hook)
 
     def _hook(self, tensor: torch.Tensor, hook: _GradientHook) -> None:
-        handle = tensor.register_hook(hook)
         if tensor.is_leaf:
-            self._leaf_handles.append(handle)
+            self._leaf_handles.append(tensor.register_hook(hook))
+        elif type(tensor) is torch.Tensor and tensor._backward_hooks is None:
+            # What `register_hook` does, but for the handle, of which nobody has use: it goes with the graph.
+            hooks: Any = OrderedDict({hook: hook})
+            tensor._backward_hooks = hooks
+            tensor.grad_fn._register_hook_dict(tensor)  # type: ignore[union-attr]
+        else:
+            tensor.register_hook(hook)
 
     def see_gradient(self, hook: _GradientHook, gradient: torch.Tensor) -> None:
         """A gradient arrives. Only those of a real backward pass count, not those of `torch.autograd.grad`."""

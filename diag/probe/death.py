@@ -13,9 +13,11 @@ Key = tuple[int, int]
 
 
 class Silent(NamedTuple):
-    """Of one step, which units were zero: sites and calls, a mask for each, and those measured several times."""
+    """Of one step, which units were zero: sites and calls, how many units each has, their masks one after the other
+    (in one tensor, if they are of one device), and those measured several times."""
 
     keys: tuple[Key, ...]
+    sizes: list[int]
     masks: list[torch.Tensor]
     merged: set[Key]
 
@@ -50,7 +52,11 @@ class Death:
 
     def seal(self) -> Silent:
         """What was seen of the open step, and a new one begins."""
-        silent = Silent(tuple(self._masks), list(self._masks.values()), self._merged)
+        masks = list(self._masks.values())
+        sizes = [mask.numel() for mask in masks]
+        if len({mask.device for mask in masks}) == 1:
+            masks = [torch.cat(masks)]
+        silent = Silent(tuple(self._masks), sizes, masks, self._merged)
         self._masks, self._merged = {}, set()
         return silent
 
@@ -69,8 +75,9 @@ class Death:
         """
         if not silent.keys:
             return [], {}
-        keys, sizes = silent.keys, [mask.size for mask in masks]
-        zero = np.concatenate(masks).astype(bool)
+        keys, sizes = silent.keys, silent.sizes
+        zero = masks[0] if len(masks) == 1 else np.concatenate(masks)
+        zero = zero.astype(bool, copy=False)
         if self.kept is not None:
             self.kept.append((step, keys, sizes, np.packbits(zero)))
         # All sites at once: a handful of operations on a long array takes as long as on a short one.

@@ -181,7 +181,7 @@ class Recorder:
         meta, self._meta = self._meta, []
         silent = self.death.seal()
         numbers = {id(one): one for each in losses for one in each if isinstance(one, torch.Tensor)}
-        numbers |= {id(one): one for one in {id(each[-1]): each[-1] for each in meta}.values() if one is not None}
+        numbers |= {id(each[-1]): each[-1] for each in meta if each[-1] is not None}
         scalars = [_real(one) for one in numbers.values()]
         arrivals = Arrivals([*blocks, *scalars, *silent.masks])
         return _Closed(self.step, meta, losses, silent, starts, len(blocks), list(numbers), arrivals)
