@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ class Probe:
         self._batch = -1
         self._read = False
         self.skipped_steps: list[int] = []
+        self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
@@ -164,6 +165,8 @@ class Probe:
             self.budget.end(step, measured)
         if self.active and not self.recorder.measures_step:
             self.forward.remove()
+        if self.active:
+            self.on_closed()
         if self.budget is not None:
             self.budget.begin()
 

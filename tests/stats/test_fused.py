@@ -39,7 +39,7 @@ def test_in_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert " 12 passed" in done.stdout, done.stdout[-500:]
+    assert "12 passed" in done.stdout, done.stdout[-500:]
 
 
 def by_kernels(fused: ModuleType, row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Tensor | None:
