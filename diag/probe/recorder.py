@@ -137,7 +137,9 @@ class Recorder:
     ) -> None:
         """Close the open step and start the next. `loss`: what the user gave, rather than what was seen."""
         losses: list[_Loss] = self._counted_losses() if loss is None else [(loss, None, None)]
-        closed = self._seal(losses)
+        # Of a step that was not measured there is only the loss, which on the CPU is there.
+        measured = any(buffer.used for buffer in self._buffers.values())
+        closed = self._seal(losses) if measured or _elsewhere(losses) else None
         self.steps.append(
             step=self.step,
             loss=float("nan"),
@@ -152,7 +154,9 @@ class Recorder:
         self._closure_from = None
         self.step += 1
         self.settle()
-        if closed.arrivals.late:
+        if closed is None:
+            self._know_loss(self.step - 1, losses, None)
+        elif closed.arrivals.late:
             self._late = closed
         else:
             self._finish(closed)
@@ -198,11 +202,14 @@ class Recorder:
         rows, joint = self.death.advance(closed.step, closed.silent, arrays[until:])
         self.unit_rows += [(closed.step, *row) for row in rows]
         self._apply_joint_masks(keys, values, joint)
-        if closed.losses:
-            parts = ([_number(one, numbers) for one in each] for each in closed.losses)
-            self.steps.know_loss(closed.step, sum(loss * weight / scale for loss, weight, scale in parts))
+        self._know_loss(closed.step, closed.losses, numbers)
         if self._stored > _MAX_ROWS:
             self._thin()
+
+    def _know_loss(self, step: int, losses: list[_Loss], numbers: dict[int, float] | None) -> None:
+        if losses:
+            parts = ([_number(one, numbers) for one in each] for each in losses)
+            self.steps.know_loss(step, sum(loss * weight / scale for loss, weight, scale in parts))
 
     def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
         for (site, call), dead in joint.items():
@@ -248,10 +255,20 @@ def _real(value: torch.Tensor) -> torch.Tensor:
     return value.abs() if value.is_complex() else value.double() if value.device.type == "cpu" else value
 
 
-def _number(value: float | torch.Tensor | None, known: dict[int, float]) -> float:
+def _number(value: float | torch.Tensor | None, known: dict[int, float] | None) -> float:
+    """A loss or factor, 1 for none; of a tensor what has arrived of it or, where it is the host's, what it holds."""
     if value is None:
         return 1.0
-    return known[id(value)] if isinstance(value, torch.Tensor) else float(value)
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    if known is not None:
+        return known[id(value)]
+    return abs(complex(value.item())) if value.is_complex() else float(value)
+
+
+def _elsewhere(losses: list[_Loss]) -> bool:
+    """Whether any of the numbers lies on a device."""
+    return any(isinstance(one, torch.Tensor) and not one.is_cpu for each in losses for one in each)
 
 
 def _merged(closed: _Closed, arrays: list[np.ndarray], numbers: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
