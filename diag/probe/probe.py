@@ -46,6 +46,7 @@ class Probe:
         self.recorder = Recorder(window, every, self.budget)
         self.backward = Backward(self.recorder, self.sites)
         self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
+        self.forward.pairs = parameters
         self.parameters = Parameters(self.sites, self.recorder, parameters)
         self.notes: list[str] = []
         for model in models:
