@@ -38,7 +38,7 @@ def watched(script: Path, trace: Path, seconds: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
-@pytest.mark.parametrize("later", [0.0, 0.13, 0.41])
+@pytest.mark.parametrize("later", [0.0, 0.31])
 def test_killed_at_any_moment_it_leaves_a_trace_that_opens(later: float, tmp_path: Path) -> None:
     script, trace = tmp_path / "train.py", tmp_path / "out" / "trace.parquet"
     script.write_text(SCRIPT.format(steps=1_000_000))
