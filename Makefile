@@ -29,10 +29,18 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/diag demo
 
-test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 8
+# mypy runs beside pytest: it takes one core and a minute.
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "mypy and pytest"
+	@$(BIN)/mypy >.mypy.log 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
+	wait $$types; lint=$$?; cat .mypy.log; rm -f .mypy.log; \
+	exit $$((tests || lint))
 
 nightly: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt triton
 	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=nightly
 

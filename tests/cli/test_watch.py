@@ -25,12 +25,18 @@ from tests.cli.conftest import Script, diagnosis
 )
 def test_what_stands_after_the_script_is_the_scripts(run: Any, fake_watch: SimpleNamespace, argv: list[str]) -> None:
     assert run("watch", "train.py", *argv).code == 0
-    assert fake_watch.calls[0] == {"script": "train.py", "argv": argv, "steps": None, "every": 1}
+    assert fake_watch.calls[0] == {"script": "train.py", "argv": argv, "steps": None, "every": 1, "trace": None}
 
 
 def test_what_stands_before_the_script_is_ours(run: Any, fake_watch: SimpleNamespace) -> None:
     run("watch", "--steps", "5", "--every", "2", "train.py", "--steps", "9", "a b")
-    assert fake_watch.calls[0] == {"script": "train.py", "argv": ["--steps", "9", "a b"], "steps": 5, "every": 2}
+    assert fake_watch.calls[0] == {
+        "script": "train.py",
+        "argv": ["--steps", "9", "a b"],
+        "steps": 5,
+        "every": 2,
+        "trace": None,
+    }
     assert fake_watch.calls[1]["command"] == "diag watch --steps 5 --every 2 train.py --steps 9 'a b'"
     assert fake_watch.calls[1]["title"] == "train.py"
 

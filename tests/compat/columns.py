@@ -111,7 +111,9 @@ def check_values(setup: Setup) -> None:
 
 
 def _compare(frame: pd.DataFrame, kind: str, expected: dict[tuple[str, int], np.ndarray], tolerance: float) -> None:
-    rows = {(row.site, row.call): row for row in frame[frame["kind"] == kind].itertuples()}
+    # How predictions fit their targets stands beside a loss; its numbers have tests of their own.
+    frame = frame[(frame["kind"] == kind) & (frame["op"] != "pairing")]
+    rows = {(row.site, row.call): row for row in frame.itertuples()}
     assert set(rows) == set(expected), f"{kind}: {set(rows) ^ set(expected)}"
     for key, values in expected.items():
         row, rms = rows[key], float(np.sqrt((values**2).mean()))

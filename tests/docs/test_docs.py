@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "ignore:The number of training batches",
     "ignore:.* does not have many workers",
 )
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", ["README.md", pytest.param("docs/tour.md", marks=pytest.mark.nightly)])
 def test_every_block_runs_and_shows_what_it_prints(document: str, folder: Path) -> None:
     for (owner, file), text in FILES.items():
         if owner == document:

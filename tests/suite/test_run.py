@@ -40,6 +40,7 @@ def test_trials_verdicts_and_folder(numbers: Suite, tmp_path: Path) -> None:
     assert [one.verdict for one in opened.verdicts] == [one.verdict for one in run.verdicts]
 
 
+@pytest.mark.nightly  # that Ray trains the same bits is tested for every change
 def test_a_run_is_the_same_with_one_worker_and_with_two(trainings: Suite, tmp_path: Path) -> None:
     one = run_suite(trainings, output=tmp_path / "one", jobs=1)
     two = run_suite(trainings, output=tmp_path / "two", jobs=2)
