@@ -231,6 +231,10 @@ class Evidence:
         """Whether the loss does not fall, or by less than 5 %."""
         return not self.loss_falls() or self.fall() < _CRAWL
 
+    def copes(self, fall: float) -> bool:
+        """Whether the loss falls beyond its noise, and by more than `fall`: what was seen does no visible harm yet."""
+        return self.trains and self.loss_falls() and self.fall() > fall
+
     def usual_nonlinearity(self) -> str:
         """The most frequent activation function of the network, for remedies that depend on it."""
         ops = self.sites.loc[

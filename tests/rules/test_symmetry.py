@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.traces import DEFAULTS, UNITS, Net, flat, found, only
+from tests.rules.traces import DEFAULTS, UNITS, Net, Value, falling, flat, found, only
 
 RULE = "symmetric-units"
 
@@ -14,12 +14,27 @@ RULE = "symmetric-units"
     [(1.0, 1.0, 1), (0.0, 1.0, 0), (1.0, 0.0, 0), (1.0, 0.4, 0), (DEFAULTS["symmetric_error"], 1.0, 1)],
 )
 def test_both_must_be_alike(weight: float, gradient: float, count: int) -> None:
-    net = Net().output("a").parameter("a.weight", twins=(weight * UNITS, gradient * UNITS))
+    net = Net(loss=flat).output("a").parameter("a.weight", twins=(weight * UNITS, gradient * UNITS))
     findings = found(RULE, net)
     assert len(findings) == count
     if findings:
         assert (findings[0].severity, findings[0].site) == ("error", "a.weight")
         assert findings[0].evidence["share"] == pytest.approx(min(weight, gradient))
+
+
+@pytest.mark.parametrize(("share", "loss", "severity"), [
+    (0.75, flat, "error"), (0.75, falling, "warning"), (1.0, falling, "error")
+])  # fmt: skip
+def test_some_twins_are_no_harm_where_the_loss_falls(share: float, loss: Value, severity: str) -> None:
+    net = Net(loss=loss).output("a").parameter("a.weight", twins=(share * UNITS, share * UNITS))
+    finding = only(RULE, net)
+    assert finding.severity == severity
+    assert ("no harm" in finding.message) == (severity == "warning")
+
+
+def test_rows_of_zeros_without_a_gradient_are_said_to_be_so() -> None:
+    net = Net(loss=flat).output("a").parameter("a.weight", rms=0.0, gradient=0.0, twins=(UNITS, UNITS))
+    assert only(RULE, net).evidence["of"] == "zero"
 
 
 @pytest.mark.parametrize(("by", "count"), [(1, 1), (-1, 0)])
