@@ -16,7 +16,7 @@ from diag.rules.scales import far_from_chance, unscaled_input
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT = 1e-3
 _STRONG_DROPOUT = 0.4
-_ALL = 0.999
+_ALL, _FEWEST = 0.999, 12
 """Of a layer's output that is zero throughout, no dropout is the cause."""
 _SLOW = 0.15
 """The relative fall of the loss that so much dropout does not leave."""
@@ -167,7 +167,7 @@ def _dropped(evidence: Evidence) -> Finding | None:
     share = rows[rows["role"] == "dropout"].groupby(["site", "call"]).agg(**named).sort_values("order")
     inside = rows[rows["role"].isin(["layer", "normalization"])].groupby(["site", "call"]).agg(**named)
     inside = inside[inside["zero"].between(evidence.thresholds["dropped_inside_error"], _ALL)].sort_values("order")
-    if len(inside) and evidence.trains and not evidence.copes(_SLOW):
+    if len(inside) and len(evidence.clean_losses) >= _FEWEST and evidence.trains and not evidence.copes(_SLOW):
         return _dropped_at(inside)
     single = share[share["zero"] >= evidence.thresholds["dropped_share_error"]]
     if not len(single):
@@ -254,8 +254,8 @@ def _same_for_all(evidence: Evidence) -> Finding | None:
     run = table.iloc[start:]
     before = _spreads(evidence, evidence.early).reindex(run.index)["ratio"]
     step = evidence.late[0] if before.isna().any() or before.max() >= limit["collapsed_spread_warning"] else 0
-    site, stuck = str(run.index[0][0]), evidence.trains and evidence.crawls()
-    most = limit["collapsed_spread_crawl_error"] if stuck else limit["collapsed_spread_error"]
+    site = str(run.index[0][0])
+    most = limit["collapsed_spread_crawl_error"] if evidence.stuck else limit["collapsed_spread_error"]
     return Finding(
         "collapsed-signal",
         "error" if run["ratio"].max() < most else "warning",

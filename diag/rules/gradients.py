@@ -105,7 +105,7 @@ def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
     limit = evidence.thresholds
     ratio = 10.0**-trend.total
     steep = ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
-    stuck = ratio <= limit["vanishing_crawl_error"] and evidence.trains and evidence.crawls()
+    stuck = ratio <= limit["vanishing_crawl_error"] and evidence.stuck
     if ratio <= limit["vanishing_error"] or steep or stuck:
         return "error"
     return "warning" if ratio <= limit["vanishing_warning"] else None

@@ -75,7 +75,7 @@ def shrunk(evidence: Evidence) -> Finding | None:
     ends = ends[ends["first"] > 0]
     if len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_SHRUNK_STEPS or evidence.is_half_solved:
         return None
-    left, crawls = float((ends["last"] / ends["first"]).median()), evidence.crawls()
+    left, crawls = float((ends["last"] / ends["first"]).median()), evidence.stuck
     if left > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
         return None
     steps = evidence.clean[-1] - evidence.clean[0]
