@@ -13,6 +13,11 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
+_NO_CAUSE = (
+    "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
+    " do not belong to their inputs, and with a network that needs more steps than these."
+)
+
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "non-finite": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
     "missing-gradient": (*_SLOW, "vanishing-gradient"),
@@ -65,7 +70,15 @@ def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None)
             roots.append(finding)
         else:
             roots[cause] = replace(roots[cause], consequences=(*roots[cause].consequences, finding))
+    if sum(one.severity != "note" for one in roots) == 1:
+        roots = [_unexplained(one) for one in roots]
     return roots
+
+
+def _unexplained(finding: Finding) -> Finding:
+    """A loss that does not fall, alone: the text says that the cause was not seen."""
+    alone = finding.rule == "loss-not-decreasing" and finding.severity == "warning" and not finding.consequences
+    return replace(finding, message=f"{finding.message} {_NO_CAUSE}") if alone else finding
 
 
 class _Below:

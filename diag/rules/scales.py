@@ -61,8 +61,7 @@ def far_from_chance(evidence: Evidence) -> list[Finding]:
         return []
     values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-max(1, len(values) // 3) :].median())
-    worse = min(first, last) >= evidence.thresholds["guess_error"] * chance and evidence.loss_falls()
-    if last < chance or not (worse or first >= evidence.thresholds["first_loss_error"] * chance):
+    if first < evidence.thresholds["first_loss_error"] * chance or last < chance:
         return []
     return [
         Finding(

@@ -131,6 +131,16 @@ def test_a_loss_worse_than_a_guess_follows_from_any_error() -> None:
     assert (root.rule, names(root.consequences)) == ("collapsed-signal", ["diverging-loss"])
 
 
+def test_a_flat_loss_alone_says_that_no_cause_was_seen() -> None:
+    still = finding("loss-not-decreasing", severity="warning")
+    [alone] = join([still])
+    assert "tells why" in alone.message and "more steps" in alone.message
+    beside = join([still, finding("missing-gradient", severity="warning", of="x")])
+    assert "tells why" not in "".join(one.message for one in beside)
+    noted = join([still, finding("dead-units", 3, severity="note")])
+    assert "tells why" in noted[0].message
+
+
 def test_logits_too_large_follow_from_what_stands_below() -> None:
     output = finding("exploding-activation", of="output")
     [root] = join([output, finding("saturated-activation")])
