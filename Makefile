@@ -33,6 +33,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 nightly: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt triton
 	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=nightly
 

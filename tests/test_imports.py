@@ -117,7 +117,7 @@ def test_a_violation_is_found(part: str, source: str) -> None:
 def test_every_foreign_package_is_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = ("suites", "fast", "ray", "lightning", "transformers", "tensorboard", "wandb", "pytest")
+    optional = ("suites", "fast", "ray", "lightning", "transformers", "tensorboard", "wandb", "pytest", "triton")
     wanted = project["dependencies"] + [package for extra in optional for package in extras[extra]]
     declared = {re.split(r"[<>=\[]", one)[0] for one in wanted}
     # What a package is called in an import where it is called otherwise in an index; markupsafe is a part of jinja2.

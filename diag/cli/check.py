@@ -27,7 +27,7 @@ def check(
     trace: TraceOption = None,
     fail_on: FailOnOption = FailOn.error,
 ) -> None:
-    """Train a model for some steps, watched, and say what is wrong with it.
+    """Train a model for some steps and say what is wrong with it.
 
     TARGET names a diag.Workload, an nn.Module, or a function without arguments that returns either.
     Model, optimizer and random state are left as they were found.

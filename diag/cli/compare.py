@@ -26,7 +26,9 @@ def compare(
     format: Annotated[CompareFormat, typer.Option(help="Format of the comparison.")] = CompareFormat.text,
     html: HtmlOption = None,
 ) -> None:
-    """Compare two runs case by case: differences with their intervals, recipes and verdicts that changed.
+    """Compare two runs case by case.
+
+    Shows differences with their intervals, and the recipes and verdicts that changed.
 
     Nothing of the runs is executed. Differences do not change the exit code: to judge them is what `diag gate` is for.
     """

@@ -14,7 +14,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the page.")] = Path("diag-demo"),
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps of each network.")] = 100,
 ) -> None:
-    """Diagnose two networks on handwritten digits: a sigmoid stack that cannot learn, and its cure.
+    """Diagnose a network that cannot learn, and its cure.
 
     Needs the extra `suites` (scikit-learn for its digits).
     """

@@ -49,7 +49,9 @@ def gate(
         typer.Option("--ratio", metavar="'A/B<=X'", help="Of the benchmarks A and B of the same file."),
     ] = None,
 ) -> None:
-    """Hold a run to a baseline: exit 1 if anything is worse by more than its margin, beyond what chance explains.
+    """Hold a run to a baseline: exit 1 if anything became worse.
+
+    Worse is: by more than its margin, and beyond what chance explains.
 
     Exit codes: 0 pass or improvement, 1 regression, 2 these seeds cannot tell, or the two cannot be compared.
     """
@@ -123,7 +125,10 @@ def baseline(
         typer.Option("--output", metavar="FILE", help="Where to.", show_default="RUN/baseline.json"),
     ] = None,
 ) -> None:
-    """Make a baseline of a run: one small file to commit, that `diag gate` holds later runs to."""
+    """Make a baseline of a run: one small file to commit.
+
+    It is what `diag gate` holds later runs to.
+    """
     from diag.atomic import write_text
     from diag.gate.baseline import FILE, make_baseline
 

@@ -44,7 +44,9 @@ def prescribe(
     output: OutputOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Judge a training, and try on copies what may help it: which change helps, by how much, and the lines to paste.
+    """Try remedies on copies of a model and say which one helps.
+
+    Judges the training, tries what may help, and prints by how much it does and the lines to paste.
 
     TARGET names a diag.Workload, an nn.Module, or a function without arguments that returns either.
     Exit codes: 0 a remedy helped or nothing is wrong, 1 an error remains and nothing helped, 2 you must act.

@@ -33,7 +33,9 @@ def report(
         bool, typer.Option("--trust", help="Execute the run's suite file although you never ran it.")
     ] = False,
 ) -> None:
-    """Show a run again: the page, Markdown with figures, and every table as CSV and parquet, in its folder or DIR.
+    """Show a run again, as a page, Markdown and tables.
+
+    The page, Markdown with figures, and every table as CSV and parquet are written into its folder or DIR.
 
     A run's figures and verdicts are made by its suite's file, which is executed if you have run it on this machine.
     """

@@ -42,7 +42,7 @@ def scale(
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with pictures there, one file.")
     ] = None,
 ) -> None:
-    """Build a model at several widths or depths, train each briefly, and judge how its signals scale.
+    """Train a model at several sizes and judge how its signals scale.
 
     TARGET is a function that returns a diag.Workload with an optimizer and takes `width` or `depth`; one without a
     default takes the numbers as they are. Exit codes: 0 all level, 1 something grows or shrinks, 2 you must act, or

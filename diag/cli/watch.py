@@ -32,10 +32,11 @@ def watch(
     trace: TraceOption = None,
     fail_on: FailOnOption = FailOn.error,
 ) -> None:
-    """Run a training script, unmodified and watched, and say what is wrong with it.
+    """Run a training script as it is and say what is wrong with it.
 
     The script runs as __main__ with its own arguments. Options of diag stand before the script, the script's after it.
-    Its output stays on stdout; the report goes to stderr. Its exit code is kept where it is not 0.
+    Its output stays on stdout; the report goes to stderr. Its exit code is kept where it is not 0. With --trace, what
+    was measured is also written every half a minute: a script that is killed leaves it.
     """
     from diag.cli.deliver import Delivery, exit_code
     from diag.cli.project import use_settings
@@ -46,7 +47,7 @@ def watch(
     delivery.require_writable()
     use_settings()
     argv = arguments or []
-    outcome = watch_script(script, argv, steps=steps, every=every)
+    outcome = watch_script(script, argv, steps=steps, every=every, trace=trace)
     if outcome.error and not outcome.interrupted:
         sys.stderr.write(f"diag: {script} failed: {outcome.error}\n")
     if outcome.trace.frame.empty:

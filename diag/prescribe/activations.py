@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from diag.prescribe.initialization import code_for
+from diag.prescribe.mistakes import DOUBTFUL
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, Advice, Remedy, family, joined
 
@@ -34,7 +35,7 @@ for name in {names}:
 def activation(patient: Patient) -> Iterator[Remedy | Advice]:
     """ReLU or SiLU for what saturates; leaky ReLU or GELU for what dies."""
     op = patient.usual_activation
-    if op in SATURATING and patient.suffers(*_FAILING):
+    if op in DOUBTFUL or (op in SATURATING and patient.suffers(*_FAILING)):
         yield from _swaps(patient, op, {"ReLU": "nn.ReLU()", "SiLU": "nn.SiLU()"})
     elif op in _KILLING and patient.suffers("dead-units"):
         yield from _swaps(patient, op, {"leaky ReLU": "nn.LeakyReLU(0.1)", "GELU": "nn.GELU()"})

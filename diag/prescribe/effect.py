@@ -17,6 +17,8 @@ MARGIN = 0.05
 """The least fall of the final loss that counts, as a share of the loss before training. Half of the healthy set-ups of
 tests/corpus end within 0.022 of each other in three orders of their batches, nine in ten within 0.065
 (`python -m tests.corpus.prescribe --noise`): a smaller change is one that chance makes as well."""
+MORE_SEEDS = 2
+"""For a remedy of what was itself seen to be wrong, where each seed ended lower and the interval still holds 0."""
 LEARNED = 0.01
 """The least fall of the remedy's own loss, relative to its start, for it to have learned anything."""
 
@@ -89,6 +91,14 @@ def is_settled(effect: Effect, remedy: Sequence[Arm], seeds: int) -> bool:
     if any(arm.diverged for arm in remedy):
         return True
     return seeds <= 4 and effect.seeds == 1 and effect.value >= 0
+
+
+def is_open(effect: Effect, control: Sequence[Arm], remedy: Sequence[Arm]) -> bool:
+    """Whether each seed ended lower, by enough in the mean, and only that they are few leaves it undecided."""
+    if any(arm.diverged for arm in remedy) or effect.high < 0:
+        return False
+    lower = all(b.final < a.final for a, b in zip(control, remedy, strict=True))
+    return lower and effect.control - effect.remedy >= MARGIN * effect.start
 
 
 def _interval(changes: Sequence[float]) -> tuple[float, float]:

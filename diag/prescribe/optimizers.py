@@ -9,14 +9,11 @@ from typing import Any
 
 import torch
 
+from diag.prescribe.mistakes import PLACE, mistakes, set_option
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
 
-PLACE = 50
 UNEVEN_RATES = 100.0
-DECAYED = 0.01
-"""What weight decay may take off a weight in one step, as a share of it: 0.01 leaves half after 69 steps."""
-SMALLEST_EPS, LARGEST_EPS = 1e-12, 1e-2
 
 _UNCLEARED = """# or, in your own loop, optimizer.zero_grad() before loss.backward(): the call of zero_grad alone
 optimizer.register_step_post_hook(lambda *_: model.zero_grad())
@@ -29,9 +26,6 @@ for p in model.parameters():  # a parameter joins the group of the one before it
         group["params"].append(p)
 """
 _UNFROZEN = """model.requires_grad_(True)
-"""
-_OPTION = """for group in optimizer.param_groups:
-    group[{name!r}] = {value!r}
 """
 
 
@@ -70,35 +64,16 @@ def parameters(patient: Patient) -> Iterator[Remedy | Advice]:
 @family("options of the optimizer")
 def options(patient: Patient) -> Iterator[Remedy | Advice]:
     """One option after another that is out of its usual range."""
-    if patient.optimizer is None or not patient.suffers(*STEP, *SLOW, *SIGNAL):
+    if patient.optimizer is None:
+        return
+    yield from mistakes(patient.optimizer)
+    if not patient.suffers(*STEP, *SLOW, *SIGNAL):
         return
     groups = patient.optimizer.param_groups
-    if any(group.get("maximize") for group in groups):
-        yield _option("minimized", "Minimize the loss: maximize=True ascends it.", "maximize", False)
-    eps = [float(group["eps"]) for group in groups if isinstance(group.get("eps"), (int, float))]
-    if any(not SMALLEST_EPS <= one <= LARGEST_EPS for one in eps):
-        yield _option("usual eps", f"Set eps to 1e-8: {eps[0]:g} swallows the steps or divides by 0.", "eps", 1e-8)
-    if max(_decay(patient.optimizer, group) for group in groups) > DECAYED:
-        decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
-        change = f"Lower the weight decay from {decay:g} to 0.0001."
-        yield _option("less weight decay", change, "weight_decay", 1e-4)
     rates = [float(group["lr"]) for group in groups if "lr" in group]
     if rates and min(rates) > 0 and max(rates) >= UNEVEN_RATES * min(rates):
         change = f"Train all groups at {min(rates):g}: one has {max(rates):g}."
-        yield _option("one learning rate", change, "lr", min(rates))
-
-
-def _option(name: str, change: str, option: str, value: Any) -> Remedy:
-    code = _OPTION.format(name=option, value=value)
-    return Remedy(name, "optimizer", change, code, (*STEP, *SLOW, *SIGNAL), direct=True, place=PLACE)
-
-
-def _decay(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
-    """The share of a weight that the decay alone takes off in a step; an adaptive one divides it out, unless it is
-    decoupled."""
-    decay, rate = float(group.get("weight_decay") or 0.0), float(group.get("lr", 0.0))
-    adaptive = any(name in group for name in ("betas", "rho", "alpha")) and not group.get("decoupled_weight_decay")
-    return 0.0 if adaptive and not isinstance(optimizer, torch.optim.AdamW) else decay * rate
+        yield set_option("one learning rate", change, "lr", min(rates))
 
 
 @family("plain optimizer")

@@ -36,6 +36,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "stalled-update": ("learning rate", "optimizer", "loss", "initialization", "normalization"),
     "missing-gradient": ("optimizer", "loss", "initialization", "learning rate"),
     "loss-not-decreasing": ("learning rate", "initialization", "normalization", "activation", "optimizer", "loss"),
+    "unrelated-targets": ("learning rate", "initialization", "normalization"),
 }
 """Families of remedies by the rule that asks for them, the one that usually helps most first."""
 

@@ -14,6 +14,8 @@ from diag.prescribe.arm import LAST, Arm
 from diag.prescribe.copies import Source, require_own_loss
 from diag.prescribe.effect import LEARNED, MARGIN
 from diag.prescribe.losses import measure_of
+from diag.prescribe.mistakes import DOUBTFUL, is_mistaken
+from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import Advice
 from diag.prescribe.search import Search
 from diag.prescribe.trial import Bench, Trial
@@ -98,7 +100,7 @@ def prescribe(
     ends = math.inf if budget is None else time.monotonic() + budget
     with restored(workload):
         bench = _bench(workload, steps, seeds, lambda: time.monotonic() > ends)
-        if bench.watched.clean and not everything:
+        if bench.watched.clean and not everything and not _is_doubtful(bench):
             return Prescription(bench.watched, steps=steps, seeds=seeds)
         search = Search(bench, most, progress, everything)
         search.run()
@@ -114,6 +116,13 @@ def _bench(workload: Workload, steps: int, seeds: int, is_late: Callable[[], boo
         watched = watch(lent, batches, min(steps, STEPS))
     measure, what = measure_of(workload, watched, batches)
     return Bench(source, batches, watched, seeds, measure, what, is_late)
+
+
+def _is_doubtful(bench: Bench) -> bool:
+    """Whether what can be seen without a finding is worth a trial: a mistaken option, hidden sigmoids."""
+    source = bench.source
+    patient = Patient(source.template, source.fresh, bench.batches, bench.watched)
+    return is_mistaken(source.optimizer) or patient.usual_activation in DOUBTFUL
 
 
 def _materialized(workload: Workload, steps: int) -> list[Any]:

@@ -24,7 +24,7 @@ SIGNAL = (
 """The rules whose pathologies lie in how signals pass through the network."""
 STEP = ("oversized-update", "diverging-loss", "non-finite")
 """The rules whose pathologies a smaller or other step may end."""
-SLOW = ("stalled-update", "loss-not-decreasing")
+SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
 
 
 @dataclass(frozen=True)

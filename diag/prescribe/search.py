@@ -24,6 +24,8 @@ for _family in (
     "normalization",
     "residual",
     "clipping",
+    "precision",
+    "pairs",
 ):
     importlib.import_module(f"diag.prescribe.{_family}")
 
@@ -31,7 +33,17 @@ COMBINATIONS = 3
 """Of the remedies tried, as many are of two."""
 MOST_WATCHED = 4
 """Trials whose findings are told: to watch and judge a small network takes longer than to train it."""
-STRUCTURAL = ("activation", "initialization", "normalization", "inputs", "targets", "optimizer", "loss", "biases")
+STRUCTURAL = (
+    "activation",
+    "initialization",
+    "normalization",
+    "inputs",
+    "targets",
+    "optimizer",
+    "loss",
+    "biases",
+    "precision",
+)
 """Families that may ask for another learning rate."""
 
 

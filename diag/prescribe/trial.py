@@ -9,7 +9,7 @@ from typing import Any
 
 from diag.prescribe.arm import Arm, Loss, run_arm, seed_everything
 from diag.prescribe.copies import Source
-from diag.prescribe.effect import Effect, Verdict, effect_of, is_settled, verdict_of
+from diag.prescribe.effect import MORE_SEEDS, Effect, Verdict, effect_of, is_open, is_settled, verdict_of
 from diag.prescribe.remedy import Remedy
 from diag.prescribe.watched import Watched, watch
 from diag.rules.finding import json_safe
@@ -116,6 +116,11 @@ class Bench:
                 break
             if self.is_late() and seed + 1 < self.seeds:
                 return Trial(remedy, "could not be tried", why="the time was up")
+        if remedy.direct and self.seeds > 1 and is_open(effect, controls, arms) and not self.is_late():
+            for seed in range(self.seeds, self.seeds + MORE_SEEDS):
+                controls.append(self.control(seed))
+                arms.append(self.arm(remedy, seed))
+            effect = effect_of(controls, arms)
         return Trial(remedy, verdict_of(effect, arms), effect)
 
     def watch(self, trial: Trial) -> Trial:

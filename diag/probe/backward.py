@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -135,9 +137,15 @@ class Backward:
         self._hook(tensor, hook)
 
     def _hook(self, tensor: torch.Tensor, hook: _GradientHook) -> None:
-        handle = tensor.register_hook(hook)
         if tensor.is_leaf:
-            self._leaf_handles.append(handle)
+            self._leaf_handles.append(tensor.register_hook(hook))
+        elif type(tensor) is torch.Tensor and tensor._backward_hooks is None:
+            # What `register_hook` does, but for the handle, of which nobody has use: it goes with the graph.
+            hooks: Any = OrderedDict({hook: hook})
+            tensor._backward_hooks = hooks
+            tensor.grad_fn._register_hook_dict(tensor)  # type: ignore[union-attr]
+        else:
+            tensor.register_hook(hook)
 
     def see_gradient(self, hook: _GradientHook, gradient: torch.Tensor) -> None:
         """A gradient arrives. Only those of a real backward pass count, not those of `torch.autograd.grad`."""
@@ -173,7 +181,7 @@ class Backward:
         self._scale = self._scale_of(roots)
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
-        self._before = (self.gradients_seen, self._versions())
+        self._before = (self.gradients_seen, list(self._versions()))
 
     def end_backward(self) -> None:
         """The loss counts for this probe if its gradient came to the models that it watches."""
@@ -183,11 +191,12 @@ class Backward:
         self._finished = True
         losses, self._losses = self._losses, []
         arrived, versions = self._before
-        if arrived != self.gradients_seen or versions != self._versions():
+        # Of parameters that have changed the first will do: to go through all takes as long as the rest of such a step.
+        if arrived != self.gradients_seen or any(a != b for a, b in zip_longest(versions, self._versions())):
             self._recorder.see_losses(losses, self._scale)
         self._scale = None
 
-    def _versions(self) -> list[tuple[int, int]]:
+    def _versions(self) -> Iterator[tuple[int, int]]:
         """Identity and version of every watched parameter's gradient, which change when one is accumulated."""
         # Not `parameters()`, which takes longer than all else that a step without a measurement costs.
         tensors = (
@@ -197,7 +206,7 @@ class Backward:
             for one in module._parameters.values()
             if one is not None
         )
-        return [(id(one), one._version) for one in tensors if one is not None]
+        return ((id(one), one._version) for one in tensors if one is not None)
 
     def see_zero_grad(self) -> None:
         """Gradients were cleared."""

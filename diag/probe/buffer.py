@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from diag.stats.fields import WIDTH
@@ -30,14 +29,8 @@ class Buffer:
         self.used += 1
         return row
 
-    def drain(self) -> np.ndarray:
-        """The rows in use, shape (rows, WIDTH); then all are free again. The one synchronization of a step."""
-        used = (self.used + _CHUNK - 1) // _CHUNK
-        left = self.used
-        parts = [np.empty((0, WIDTH))]
-        for block in self._blocks[:used]:
-            parts.append(block[:left].cpu().double().numpy())
-            left -= _CHUNK
-        rows = np.concatenate(parts)
+    def drain(self) -> list[torch.Tensor]:
+        """The rows in use, in pieces of shape (rows, WIDTH); all are free again, and will be overwritten."""
+        full, rest = divmod(self.used, _CHUNK)
         self.used = 0
-        return rows
+        return self._blocks[:full] + ([self._blocks[full][:rest]] if rest else [])

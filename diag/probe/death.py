@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 Key = tuple[int, int]
+
+
+class Silent(NamedTuple):
+    """Of one step, which units were zero: sites and calls, how many units each has, their masks one after the other
+    (in one tensor, if they are of one device), and those measured several times."""
+
+    keys: tuple[Key, ...]
+    sizes: list[int]
+    masks: list[torch.Tensor]
+    merged: set[Key]
 
 
 @dataclass
@@ -39,32 +50,43 @@ class Death:
             self._masks[key] = before & mask
             self._merged.add(key)
 
+    def seal(self) -> Silent:
+        """What was seen of the open step, and a new one begins."""
+        masks = list(self._masks.values())
+        sizes = [mask.numel() for mask in masks]
+        if len({mask.device for mask in masks}) == 1:
+            masks = [torch.cat(masks)]
+        silent = Silent(tuple(self._masks), sizes, masks, self._merged)
+        self._masks, self._merged = {}, set()
+        return silent
+
     def end_step(self, step: int = 0) -> tuple[list[tuple[int, int, int, int, int, int]], dict[Key, int]]:
-        """Close the step.
+        """Close the step, waiting for the device; see `advance`."""
+        silent = self.seal()
+        return self.advance(step, silent, [mask.cpu().numpy() for mask in silent.masks])
+
+    def advance(
+        self, step: int, silent: Silent, masks: list[np.ndarray]
+    ) -> tuple[list[tuple[int, int, int, int, int, int]], dict[Key, int]]:
+        """Take in a sealed step, the next in order, and its masks as the host has them.
 
         Returns rows (site, call, units, dead, sleeping, revived), and the zero units of the sites that were
         measured several times.
         """
-        if not self._masks:
+        if not silent.keys:
             return [], {}
-        keys, masks = tuple(self._masks), list(self._masks.values())
-        sizes = [mask.numel() for mask in masks]
-        if len({mask.device for mask in masks}) == 1:
-            zero = torch.cat(masks).cpu().numpy()
-        else:
-            zero = np.concatenate([mask.cpu().numpy() for mask in masks])
+        keys, sizes = silent.keys, silent.sizes
+        zero = masks[0] if len(masks) == 1 else np.concatenate(masks)
+        zero = zero.astype(bool, copy=False)
         if self.kept is not None:
             self.kept.append((step, keys, sizes, np.packbits(zero)))
         # All sites at once: a handful of operations on a long array takes as long as on a short one.
         zeros, dead, revived = (_sums(one, sizes) for one in (zero, *self._advance(self._place(keys, sizes), zero)))
         rows = [
-            (*key, size, died, silent - died, woken)
-            for key, size, silent, died, woken in zip(keys, sizes, zeros, dead, revived, strict=True)
+            (*key, size, died, count - died, woken)
+            for key, size, count, died, woken in zip(keys, sizes, zeros, dead, revived, strict=True)
         ]
-        joint = {key: silent for key, silent in zip(keys, zeros, strict=True) if key in self._merged}
-        self._masks.clear()
-        self._merged.clear()
-        return rows, joint
+        return rows, {key: count for key, count in zip(keys, zeros, strict=True) if key in silent.merged}
 
     def _advance(self, place: slice | np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which units are dead and which revived, now that these were zero."""

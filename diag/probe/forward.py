@@ -34,6 +34,7 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.late import Late
+from diag.probe.pairing import EVERY, PAIRED, pairing
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
@@ -62,6 +63,7 @@ class Forward:
         self._unknown: set[int] = set()
         self._rescanned = False
         self._input_order = -1
+        self.pairs = True
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
         self.training_passes = 0
@@ -283,6 +285,8 @@ class Forward:
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self._see_loss(frame, op, source, output)
+                if self.pairs and op in PAIRED and self._recorder.step // self._recorder.every % EVERY == 0:
+                    self._see_pairing(frame, op, pairing(op, args, kwargs))
                 return
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
@@ -294,6 +298,10 @@ class Forward:
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
         for _, tensor in find_tensors(output):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
+
+    def _see_pairing(self, frame: Frame, op: str, score: torch.Tensor | None) -> None:
+        if score is not None:
+            self._see(frame, f":{op}[pairing]", "pairing", "pairing", score, gradient=False)
 
     def _see(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class Probe:
         self.recorder = Recorder(window, every, self.budget)
         self.backward = Backward(self.recorder, self.sites)
         self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
+        self.forward.pairs = parameters
         self.parameters = Parameters(self.sites, self.recorder, parameters)
         self.notes: list[str] = []
         for model in models:
@@ -56,10 +57,11 @@ class Probe:
         self._ended_by: int | None = None
         self._ended_lr = float("nan")
         self._stepped: set[int] = set()
-        self._loss: float | None = None
+        self._loss: float | torch.Tensor | None = None
         self._batch = -1
         self._read = False
         self.skipped_steps: list[int] = []
+        self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
@@ -94,7 +96,8 @@ class Probe:
 
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
-        value = None if loss is None else float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
+        value = loss if loss is None or isinstance(loss, torch.Tensor) else float(loss)
+        value = value.detach().clone() if isinstance(value, torch.Tensor) else value
         if self._read and self.recorder.is_empty:
             # The step was closed early because its trace was read.
             self._read = False
@@ -163,6 +166,8 @@ class Probe:
             self.budget.end(step, measured)
         if self.active and not self.recorder.measures_step:
             self.forward.remove()
+        if self.active:
+            self.on_closed()
         if self.budget is not None:
             self.budget.begin()
 
@@ -170,4 +175,5 @@ class Probe:
         """What has been seen so far, as tables."""
         self._read |= self._ended_by is not None
         self._close_step()
+        self.recorder.settle()
         return assemble(self)

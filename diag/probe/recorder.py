@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from diag.probe.arrivals import Arrivals
 from diag.probe.budget import Budget
 from diag.probe.buffer import Buffer
-from diag.probe.death import Death
+from diag.probe.death import Death, Silent
 from diag.probe.shards import Part, local, part_of
 from diag.probe.steps import Steps
 from diag.probe.turns import Turns
@@ -24,7 +25,21 @@ _KEPT_STEPS = 30
 _MAX_ROWS = 250_000
 
 
-_Loss = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+_Loss = tuple[float | torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+"""A loss, its weight in the backward pass, and the factor it was multiplied by."""
+
+
+class _Closed(NamedTuple):
+    """A step that is over. starts: which arrivals are a device's rows. numbers: identities of those that follow."""
+
+    step: int
+    meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]]
+    losses: list[_Loss]
+    silent: Silent
+    starts: dict[torch.device, list[int]]
+    blocks: int
+    numbers: list[int]
+    arrivals: Arrivals
 
 
 class Recorder:
@@ -45,6 +60,7 @@ class Recorder:
         self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
         self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._stored = 0
+        self._late: _Closed | None = None
         self._losses: list[list[_Loss]] = []
         self.backward_passes = 0
         self._closure_from: int | None = None
@@ -92,21 +108,19 @@ class Recorder:
         """The losses of one backward pass with their weights; they stay on their device until the step ends."""
         self.backward_passes += 1
         if losses:
-            kept = [(one.detach().clone(), None if w is None else w.detach().clone(), scale) for one, w in losses]
-            self._losses.append(kept)
+            self._losses.append(
+                [(one.detach().clone(), None if w is None else w.detach().clone(), scale) for one, w in losses]
+            )
 
     def begin_closure(self) -> None:
         """An optimizer's closure begins: of its passes the first counts, and all of those that were before it."""
         if self._closure_from is None:
             self._closure_from = len(self._losses)
 
-    def _loss(self) -> float | None:
-        """The sum over the step's backward passes; of a closure's only the first, since others are at other weights."""
+    def _counted_losses(self) -> list[_Loss]:
+        """Those of the step's backward passes; of a closure's only the first, since others are at other weights."""
         passes = self._losses if self._closure_from is None else self._losses[: self._closure_from + 1]
-        if not passes:
-            return None
-        factors = ((_number(loss), _number(weight), _number(scale)) for one in passes for loss, weight, scale in one)
-        return sum(loss * weight / scale for loss, weight, scale in factors)
+        return [one for each in passes for one in each]
 
     @property
     def is_empty(self) -> bool:
@@ -114,21 +128,22 @@ class Recorder:
         return not self._meta and not self._losses
 
     def end_step(
-        self, *, lr: float = float("nan"), optimizer: int = -1, loss: float | None = None, batch: int = -1
+        self,
+        *,
+        lr: float = float("nan"),
+        optimizer: int = -1,
+        loss: float | torch.Tensor | None = None,
+        batch: int = -1,
     ) -> None:
-        """Close the open step and start the next."""
-        keys, values = self._merge()
-        if len(keys):
-            self._done.append((self.step, keys, values))
-            self._stored += len(keys)
-        rows, joint = self.death.end_step(self.step)
-        self.unit_rows += [(self.step, *row) for row in rows]
-        self._apply_joint_masks(keys, values, joint)
-        loss = self._loss() if loss is None else loss
+        """Close the open step and start the next. `loss`: what the user gave, rather than what was seen."""
+        losses: list[_Loss] = self._counted_losses() if loss is None else [(loss, None, None)]
+        # Of a step that was not measured there is only the loss, which on the CPU is there.
+        measured = any(buffer.used for buffer in self._buffers.values())
+        closed = self._seal(losses) if measured or _elsewhere(losses) else None
         self.steps.append(
             step=self.step,
-            loss=float("nan") if loss is None else loss,
-            loss_known=loss is not None,
+            loss=float("nan"),
+            loss_known=False,
             lr=lr,
             optimizer=optimizer,
             backward_passes=self.backward_passes,
@@ -138,38 +153,63 @@ class Recorder:
         self.backward_passes = 0
         self._closure_from = None
         self.step += 1
+        self.settle()
+        if closed is None:
+            self._know_loss(self.step - 1, losses, None)
+        elif closed.arrivals.late:
+            self._late = closed
+        else:
+            self._finish(closed)
+
+    def settle(self) -> None:
+        """Take in what is still on its way from a device."""
+        late, self._late = self._late, None
+        if late is not None:
+            self._finish(late)
+
+    def amend(self, *, loss: float | torch.Tensor | None, batch: int) -> None:
+        """Give the loss and batch number of the step that was closed last."""
+        self.settle()
+        self.steps.set_batch(-1, batch)
+        if loss is not None:
+            self.steps.know_loss(-1, float(loss))
+
+    def _seal(self, losses: list[_Loss]) -> _Closed:
+        """Everything of the open step, its numbers on their way to the host."""
+        blocks: list[torch.Tensor] = []
+        starts: dict[torch.device, list[int]] = {}
+        for device, buffer in self._buffers.items():
+            drained = buffer.drain()
+            starts[device] = list(range(len(blocks), len(blocks) + len(drained)))
+            blocks += drained
+        meta, self._meta = self._meta, []
+        silent = self.death.seal()
+        numbers = {id(one): one for each in losses for one in each if isinstance(one, torch.Tensor)}
+        numbers |= {id(each[-1]): each[-1] for each in meta if each[-1] is not None}
+        scalars = [_real(one) for one in numbers.values()]
+        arrivals = Arrivals([*blocks, *scalars, *silent.masks])
+        return _Closed(self.step, meta, losses, silent, starts, len(blocks), list(numbers), arrivals)
+
+    def _finish(self, closed: _Closed) -> None:
+        """Store a step whose numbers have arrived."""
+        arrays = closed.arrivals.arrays()
+        until = closed.blocks + len(closed.numbers)
+        numbers = dict(zip(closed.numbers, map(float, arrays[closed.blocks : until]), strict=True))
+        keys, values = _merged(closed, arrays, numbers)
+        if len(keys):
+            self._done.append((closed.step, keys, values))
+            self._stored += len(keys)
+        rows, joint = self.death.advance(closed.step, closed.silent, arrays[until:])
+        self.unit_rows += [(closed.step, *row) for row in rows]
+        self._apply_joint_masks(keys, values, joint)
+        self._know_loss(closed.step, closed.losses, numbers)
         if self._stored > _MAX_ROWS:
             self._thin()
 
-    def amend(self, *, loss: float | None, batch: int) -> None:
-        """Give the loss and batch number of the step that was closed last."""
-        self.steps.set_batch(-1, batch)
-        if loss is not None:
-            self.steps.know_loss(-1, loss)
-
-    def _merge(self) -> tuple[np.ndarray, np.ndarray]:
-        """The step's rows, one per (site, call, kind): keys (site, call, kind, order) and values."""
-        if not self._meta:
-            return np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
-        drained = {device: buffer.drain() for device, buffer in self._buffers.items()}
-        devices, indices, sites, calls, orders, kinds, scales = zip(*self._meta, strict=True)
-        if len(drained) == 1:
-            (rows,) = drained.values()
-            raw = rows if len(rows) == len(indices) else rows[list(indices)]
-        else:
-            raw = np.stack([drained[device][index] for device, index in zip(devices, indices, strict=True)])
-        self._meta.clear()
-        numbers = {id(scale): _number(scale) for scale in {id(one): one for one in scales}.values()}
-        if set(numbers.values()) != {1.0}:
-            for row, scale in zip(raw, scales, strict=True):
-                _unscale(row, numbers[id(scale)])
-        keys = np.array((sites, calls, kinds, orders), np.int64).T
-        groups: dict[tuple[int, int, int], int] = {}
-        assigned = [groups.setdefault(key, len(groups)) for key in zip(sites, calls, kinds, strict=True)]
-        if len(groups) == len(raw):
-            return keys, raw
-        first = np.unique(assigned, return_index=True)[1]
-        return keys[first], merge_rows(raw, np.array(assigned), len(groups))
+    def _know_loss(self, step: int, losses: list[_Loss], numbers: dict[int, float] | None) -> None:
+        if losses:
+            parts = ([_number(one, numbers) for one in each] for each in losses)
+            self.steps.know_loss(step, sum(loss * weight / scale for loss, weight, scale in parts))
 
     def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
         for (site, call), dead in joint.items():
@@ -198,6 +238,7 @@ class Recorder:
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All closed steps: step per row, keys (site, call, kind, order), values."""
+        self.settle()
         if not self._done:
             return np.empty(0, np.int64), np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
         steps = np.concatenate([np.full(len(keys), step) for step, keys, _ in self._done])
@@ -208,10 +249,53 @@ class Recorder:
         )
 
 
-def _number(value: torch.Tensor | None) -> float:
+def _real(value: torch.Tensor) -> torch.Tensor:
+    """A number of whatever dtype and shape, as a real one without dimensions; complex by magnitude."""
+    value = value.detach().reshape(())
+    return value.abs() if value.is_complex() else value.double() if value.device.type == "cpu" else value
+
+
+def _number(value: float | torch.Tensor | None, known: dict[int, float] | None) -> float:
+    """A loss or factor, 1 for none; of a tensor what has arrived of it or, where it is the host's, what it holds."""
     if value is None:
         return 1.0
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    if known is not None:
+        return known[id(value)]
     return abs(complex(value.item())) if value.is_complex() else float(value)
+
+
+def _elsewhere(losses: list[_Loss]) -> bool:
+    """Whether any of the numbers lies on a device."""
+    return any(isinstance(one, torch.Tensor) and not one.is_cpu for each in losses for one in each)
+
+
+def _merged(closed: _Closed, arrays: list[np.ndarray], numbers: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The step's rows, one per (site, call, kind): keys (site, call, kind, order) and values."""
+    if not closed.meta:
+        return np.empty((0, 4), np.int64), np.empty((0, fields.WIDTH))
+    drained = {
+        device: np.concatenate([arrays[one] for one in places], dtype=np.float64)
+        for device, places in closed.starts.items()
+        if places
+    }
+    devices, indices, sites, calls, orders, kinds, scales = zip(*closed.meta, strict=True)
+    if len(drained) == 1:
+        (rows,) = drained.values()
+        raw = rows if len(rows) == len(indices) else rows[list(indices)]
+    else:
+        raw = np.stack([drained[device][index] for device, index in zip(devices, indices, strict=True)])
+    if any(one is not None for one in scales):
+        for row, scale in zip(raw, scales, strict=True):
+            _unscale(row, _number(scale, numbers))
+    keys = np.array((sites, calls, kinds, orders), np.int64).T
+    groups: dict[tuple[int, int, int], int] = {}
+    assigned = [groups.setdefault(key, len(groups)) for key in zip(sites, calls, kinds, strict=True)]
+    if len(groups) == len(raw):
+        return keys, raw
+    first = np.unique(assigned, return_index=True)[1]
+    return keys[first], merge_rows(raw, np.array(assigned), len(groups))
 
 
 def _unscale(row: np.ndarray, scale: float) -> None:

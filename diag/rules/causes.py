@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from diag.rules.finding import SEVERITIES, Finding
 
-_SLOW = ("stalled-update", "loss-not-decreasing")
+_SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
 _FADES = ("vanishing-gradient", "collapsed-signal", "missing-gradient", "dead-units", "saturated-activation")
 _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-activation")
 _SHUT = ("dead-units", "saturated-activation")
@@ -38,7 +38,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "diverging-loss": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
     "vanishing-gradient": (*_SLOW, "collapsed-signal", "missing-gradient", "symmetric-units"),
     "collapsed-signal": (*_SLOW, *_FADES, *_GROWS, "symmetric-units"),
-    "stalled-update": ("loss-not-decreasing",),
+    "stalled-update": ("loss-not-decreasing", "unrelated-targets"),
+    "unrelated-targets": ("loss-not-decreasing",),
     "loss-not-decreasing": ("stalled-update",),
 }
 """What each rule's pathology brings about. The order is that of precedence among those that begin in the same step."""
@@ -105,7 +106,8 @@ class _Below:
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     """A warning becomes an error where it brings about an error, weights that do not move, that no other explains.
 
-    So does one that brings about a loss that does not fall, where there is no error: together they are evidence.
+    So does one that brings about a loss that does not fall, where there is no error: together they are evidence. That
+    targets are to blame is only a warning where anything else is.
     """
     errors = [one for one in findings if one.severity == "error"]
     stalls = [
@@ -117,6 +119,9 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     if not errors:
         stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
         able = (*_STALLING, "exploding-activation")
+    blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
+    if any(one.rule != "unrelated-targets" for one in blamed):
+        findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
     return [
         replace(one, severity="error")
         if one.severity == "warning" and one.rule in able and any(_explains(one, stall) for stall in stalls)
@@ -134,6 +139,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
+    if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
+        return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 

@@ -22,6 +22,7 @@ for _family in (
     "loss",
     "missing",
     "nonfinite",
+    "pairing",
     "saturation",
     "symmetry",
     "updates",

@@ -37,4 +37,5 @@ NULL: dict[str, Null] = {
     "one_sign_error": Null(102, (0.001, 0.016, 0.04, 0.048), "train-lbfgs"),
     "symmetric_error": Null(102, (0.001, 0.001, 0.001, 0.047), "train-lora"),
     "diverging_error": Null(102, (0.01, 0.01, 0.01, 0.023), "train-policy-gradient"),
+    "unrelated_error": Null(102, (1e03, 19, 4.5, 3.8), "mlp-dropout-half"),
 }

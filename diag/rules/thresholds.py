@@ -108,6 +108,17 @@ THRESHOLDS: dict[str, Threshold] = {
     "guess_error": Threshold(
         1.25, "the last cross-entropies over log(classes), where they are no better than the first", CORPUS
     ),
+    "unrelated_error": Threshold(
+        2.33,
+        "standard errors by which predictions must fit their own targets better than others of the batch",
+        "exceeded by chance in 1 of 100 where nothing is to be learned; Hoeffding 1951",
+    ),
+    "unrelated_warning": Threshold(3.09, "the same, for a warning", "exceeded by chance in 1 of 1000"),
+    "unrelated_spread": Threshold(
+        1e-4,
+        "variance over samples over mean square of a layer, below which the network, too, may be the reason",
+        CORPUS,
+    ),
     "prediction_factor": Threshold(
         1.25,
         "measured rms over the predicted one, or its inverse, on top of three standard errors of random weights",

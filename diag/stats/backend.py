@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from diag.errors import DiagError, nearest
-from diag.stats import torch_path
+from diag.stats import host_plan, torch_path
+from diag.stats.device import VARIABLE
 from diag.stats.fields import WIDTH
 from diag.stats.tensor_stats import TensorStats
 from diag.stats.torch_path import Saturation
 
-VARIABLE = "DIAG_BACKEND"
 CHOICES = ("auto", "compiled", "torch")
 
 
@@ -63,10 +63,12 @@ def measure_into(
 def measure_and_plan(
     row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> tuple[torch.Tensor | None, Callable[..., Any] | None]:
-    """`measure_into`, and what measures more tensors like x without finding anything out anew, see `compiled.Plan`."""
+    """`measure_into`, and what measures more tensors like x without finding anything out anew, see `compiled.Plan` and
+    `host_plan.HostPlan`."""
     if _chosen() is torch_path.measure_into:
         mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
-        return mask, None
+        with torch._C.DisableTorchFunction():
+            return mask, host_plan.plan_for(row, x, saturation, unit_dim, sample_dim)
     from diag.stats import compiled
 
     return compiled.measure_and_plan(row, x, saturation, unit_dim, sample_dim)

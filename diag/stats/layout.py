@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
+
+Saturation = tuple[torch.Tensor, float, float]
+"""A tensor and two bounds: its elements <= the first or >= the second are saturated."""
 
 MAX_SAMPLES = 64
 MAX_FEATURES = 256
@@ -58,3 +62,21 @@ def subsample(x: torch.Tensor, sample_dim: int) -> torch.Tensor | None:
         rest = rest // size
     everything: list[slice | torch.Tensor] = [slice(None)]
     return x[tuple(everything + index[::-1])] if index else x.unsqueeze(1)
+
+
+def blocks(x: torch.Tensor, t: torch.Tensor | None, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Flat pieces of x and of t, the tensor to compare, in step."""
+    for start in range(0, x.numel(), size):
+        yield x[start : start + size], None if t is None else t[start : start + size]
+
+
+def aligned(
+    saturation: Saturation | None, x: torch.Tensor, flat: torch.Tensor, order: list[int] | None
+) -> torch.Tensor | None:
+    """The tensor to compare, flat, in the element order of flat (x itself, most of the time)."""
+    if saturation is None:
+        return None
+    tensor = saturation[0]
+    if tensor is x:
+        return flat
+    return (tensor if order is None else tensor.permute(order)).reshape(-1)

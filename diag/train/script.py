@@ -16,6 +16,7 @@ from typing import Any
 from diag.errors import TargetError, nearest
 from diag.probe.probe import Probe
 from diag.trace import Trace
+from diag.train.keep import Keeper
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,19 @@ class ScriptOutcome:
     interrupted: bool
 
 
-def watch_script(script: Path, argv: list[str], *, steps: int | None = None, every: int = 1) -> ScriptOutcome:
+def watch_script(
+    script: Path, argv: list[str], *, steps: int | None = None, every: int = 1, trace: Path | None = None
+) -> ScriptOutcome:
     """Run a script as `python script argv...` would, with every model that it trains watched.
 
     Its output, arguments, exceptions and exit code stay its own. steps: stop measuring, not the script, after so many.
+    trace: where to write what was seen until then now and then, for a script that is killed.
     Raises: TargetError if the script is missing or cannot be read.
     """
     code = _compile(script)
     probe = Probe(discover=True, every=every, max_steps=steps)
+    if trace is not None:
+        Keeper(probe, trace)
     with _as_main(script, argv) as module, _terminated_as_exit():
         probe.start()
         try:

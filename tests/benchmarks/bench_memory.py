@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def steps():
     for _ in range(4):
         step()
 def watched():
-    with diag.watch(model):
+    with diag.watch(model, parameters=sys.argv[2] == "all"):
         steps()
 steps()
 print(base, peak(steps), peak(watched), sum(p.numel() * p.element_size() for p in model.parameters()))
@@ -45,21 +46,25 @@ print(base, peak(steps), peak(watched), sum(p.numel() * p.element_size() for p i
 
 
 @pytest.mark.benchmark(disable_gc=False)
+@pytest.mark.parametrize("parameters", [False, True], ids=["activations and gradients", "and parameters"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_peak(name: str, benchmark, report, cost) -> None:
+def test_peak(name: str, parameters: bool, benchmark, report, cost) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux sets the high-water mark of memory back")
 
     def run() -> str:
-        command = [sys.executable, "-c", _WORKER, name]
+        command = [sys.executable, "-c", _WORKER, name, "all" if parameters else "signals"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
-    base, plain, watched, parameters = map(int, benchmark.pedantic(run, rounds=1, iterations=1).split())
+    # What a training's peak is differs by a large activation from process to process.
+    peaks: list[list[int]] = []
+    benchmark.pedantic(lambda: peaks.append([int(one) for one in run().split()]), rounds=3, iterations=1)
+    base, plain, watched, parameters_bytes = (int(statistics.median(one)) for one in zip(*peaks, strict=True))
     extra = watched - plain
-    benchmark.extra_info.update(plain_bytes=plain, extra_bytes=extra, parameter_bytes=parameters)
+    benchmark.extra_info.update(plain_bytes=plain, extra_bytes=extra, parameter_bytes=parameters_bytes)
     steps = (plain - base) / MIB
-    report(f"+{extra / MIB:6.1f} MiB   plain steps {steps:6.1f} MiB   parameters {parameters / MIB:6.1f} MiB")
-    cost(name, "diag, peak memory", watched / plain)
+    report(f"+{extra / MIB:6.1f} MiB   plain steps {steps:6.1f} MiB   parameters {parameters_bytes / MIB:6.1f} MiB")
+    cost(name, "diag, peak memory, with parameters" if parameters else "diag, peak memory", watched / plain)
     # Of the weights before the step a sample is copied; a second graph or its activations would be far more.
-    assert extra < 0.5 * parameters + 48 * MIB
+    assert extra < 0.5 * parameters_bytes + 48 * MIB

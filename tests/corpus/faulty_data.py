@@ -78,7 +78,7 @@ CASES = [
     faulty(
         "data-shuffled-labels",
         partial(_replaced, "shuffled"),
-        "loss-not-decreasing",
+        "loss-not-decreasing unrelated-targets",
         "labels unrelated to inputs",
         partial(_replaced, ""),
         hard=True,
@@ -86,7 +86,7 @@ CASES = [
     faulty(
         "data-noise",
         partial(_replaced, "noise"),
-        "loss-not-decreasing",
+        "loss-not-decreasing unrelated-targets",
         "inputs unrelated to labels",
         partial(_replaced, ""),
         hard=True,

@@ -38,7 +38,7 @@ def input_constant(workload: Workload, strength: float) -> None:
     workload.batches = [(first.expand_as(x).clone(), y) for x, y in batches]
 
 
-@injector("shuffled-labels", (0.5, 1), "loss-not-decreasing", beyond=True)
+@injector("shuffled-labels", (0.5, 1), "loss-not-decreasing unrelated-targets", beyond=True)
 def shuffled(workload: Workload, strength: float) -> None:
     """This share of the labels belongs to other samples."""
     generator = torch.Generator().manual_seed(6)
@@ -84,7 +84,7 @@ def wrong_sign(workload: Workload, strength: float) -> None:
     workload.loss = lambda model, batch: -loss(model, batch)
 
 
-@injector("labels-shifted", (1,), "diverging-loss loss-not-decreasing", beyond=True)
+@injector("labels-shifted", (1,), "diverging-loss loss-not-decreasing unrelated-targets", beyond=True)
 def one_class(workload: Workload, strength: float) -> None:
     """Each sample has the label of the one before it."""
     workload.batches = [(x, y.roll(1, 0)) for x, y in classes(workload)]

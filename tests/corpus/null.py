@@ -78,6 +78,7 @@ NULLS = {
     "one_sign_error": Null("symmetric-units", 1e-3, 1.0, True, off=(("symmetric_error", math.inf),), of="sign"),
     "symmetric_error": Null("symmetric-units", 1e-3, 1.0, True),
     "diverging_error": Null("diverging-loss", 1e-2, 1e9, True),
+    "unrelated_error": Null("unrelated-targets", 1e-2, 1e3, False, ("unrelated_warning",)),
 }  # fmt: skip
 
 

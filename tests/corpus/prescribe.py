@@ -1,5 +1,7 @@
 """Does the top remedy bring back what the fault took? `python -m tests.corpus.prescribe [name ...]`.
 
+With `--drawn [mended|scored] [name ...]`, see `prescribe_drawn`.
+
 For each curable faulty case the healthy twin, the case with its top remedy, and the case as it is are trained for as
 many steps, and measured by the twin's loss. Restored is the share of the twin's fall of the loss that the remedied
 training reaches.
@@ -27,6 +29,8 @@ from diag.train.seeds import derived_seed
 from diag.train.workload import Workload
 from tests.corpus import FAULTY, HEALTHY
 from tests.corpus.case import Case
+from tests.corpus.prescribe_drawn import Row, row, sample
+from tests.corpus.prescribe_report import write
 
 STEPS, SEEDS = 60, 3
 ENOUGH = 0.9
@@ -65,6 +69,11 @@ class Result:
     strict: float
     untreated: float
     told: str
+    remedy: str = ""
+
+    def as_tuple(self) -> tuple[float, float, float, str, str]:
+        """As a row of the report takes it."""
+        return self.share, self.strict, self.untreated, self.remedy, self.told
 
 
 def restored(case: Case) -> Result:
@@ -85,7 +94,7 @@ def restored(case: Case) -> Result:
     told = remedy.name if remedy else "nothing helped"
     reached = [(origin - _mean(arms, "final") / scale) / (origin - end)
                for origin, arms in ((start, treated), (low, treated), (start, sick))]  # fmt: skip
-    return Result(*reached, f"{told}; tried: {tried or prescription.watched.rules()}")
+    return Result(*reached, f"{told}; tried: {tried or prescription.watched.rules()}", remedy.name if remedy else "")
 
 
 def _arm(build: Callable[[], Workload], batches: list[Any], seed: int, loss: Any, remedy: Remedy | None) -> Arm:
@@ -128,23 +137,58 @@ def main(parts: list[str]) -> None:
     if parts == ["--noise"]:
         noise()
         return
+    if parts[:1] == ["--drawn"]:
+        _drawn(parts[1:])
+        return
     results: list[Result] = []
     for case in FAULTY:
         if case.name in NOT_CURABLE or (parts and not any(part in case.name for part in parts)):
             continue
         begun = time.perf_counter()
-        try:
-            one = restored(case)
-        except DiagError as error:
-            one = Result(-math.inf, -math.inf, math.nan, f"{type(error).__name__}: {error}")
-        results.append(one)
-        mark = "restored" if one.share >= ENOUGH else "short   "
-        numbers = f"{one.share:8.0%} strict {one.strict:8.0%} untreated {one.untreated:8.0%}"
-        print(f"{mark} {numbers}  {case.name:28} {one.told}  {time.perf_counter() - begun:.1f} s", flush=True)
+        results.append(_measured(case))
+        _show(case.name, results[-1], time.perf_counter() - begun)
+    _total(results)
+    print(f"{len(NOT_CURABLE)} faults stand in the user's own forward(), loss or data, and are left out")
+
+
+def _drawn(parts: list[str]) -> None:
+    """The same over the sample of injected faults, half by half; all of it is written."""
+    halves = sample()
+    names = [one for one in parts if one not in halves]
+    kept: list[Row] = []
+    for half, cases in halves.items():
+        results: list[Result] = []
+        for case in cases:
+            if (set(parts) & set(halves) and half not in parts) or (names and not any(n in case.name for n in names)):
+                continue
+            one = row(case, half, lambda case: _measured(case).as_tuple())
+            kept.append(one)
+            results.append(Result(one.share, one.strict, one.untreated, one.told))
+            _show(case.name, results[-1], one.seconds)
+        if results:
+            print(half, end=": ")
+            _total(results)
+    if not parts:
+        write(kept)
+
+
+def _measured(case: Case) -> Result:
+    try:
+        return restored(case)
+    except DiagError as error:
+        return Result(-math.inf, -math.inf, math.nan, f"{type(error).__name__}: {error}")
+
+
+def _show(name: str, one: Result, seconds: float) -> None:
+    mark = "restored" if one.share >= ENOUGH else "short   "
+    numbers = f"{one.share:8.0%} strict {one.strict:8.0%} untreated {one.untreated:8.0%}"
+    print(f"{mark} {numbers}  {name:28} {one.told}  {seconds:.1f} s", flush=True)
+
+
+def _total(results: list[Result]) -> None:
     for name in ("share", "strict"):
         count = sum(getattr(one, name) >= ENOUGH for one in results)
         print(f"{name}: {count} of {len(results)} curable cases restored to {ENOUGH:.0%} of their twin's progress")
-    print(f"{len(NOT_CURABLE)} faults stand in the user's own forward(), loss or data, and are left out")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import scipy.stats
 
@@ -12,6 +12,8 @@ from tests.corpus.case import Case
 from tests.corpus.labels import state
 from tests.corpus.split import part_of
 from tests.corpus.verdicts import Verdict
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def row(case: Case, verdict: Verdict) -> Row:
     return Row(case, verdict, state(case.name))
 
 
-def share(rows: Iterable[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
+def share(rows: Iterable[_Row], holds: Callable[[_Row], bool]) -> dict[str, Any]:
     """How many, of how many, and Wilson's 95 % interval."""
     rows = list(rows)
     count = sum(map(holds, rows))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import diag
 from diag.errors import DiagError
+from diag.prescribe.mistakes import is_mistaken
 from diag.prescribe.prescribe import Prescription, prescribe
 from diag.prescribe.remedy import FAMILIES
 from diag.train.bare import bare_workload, parse_shapes
@@ -35,6 +36,49 @@ def test_healthy_is_left_alone() -> None:
     found = prescribe(sgd(mlp(4)), **QUICK)
     assert found.watched.clean
     assert (found.trials, found.controls, found.best, found.advice) == ([], [], None, [])
+
+
+def test_what_is_doubtful_is_tried_though_nothing_was_found() -> None:
+    decayed = sgd(mlp(2), 0.05, weight_decay=1.0)
+    found = prescribe(decayed, **QUICK, most=2)
+    assert found.watched.clean
+    assert names(found)[0] == "less weight decay" and found.best is not None
+    assert prescribe(sgd(mlp(2), 0.05, weight_decay=0.1), **QUICK, most=2).trials == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "mistaken"),
+    [
+        (torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.11}, True),
+        (torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.09}, False),
+        (torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 9.0}, False),
+        (torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 11.0}, True),
+        (torch.optim.Adam, {"lr": 1e-3, "weight_decay": 0.09}, False),
+        (torch.optim.Adam, {"lr": 1e-6, "weight_decay": 0.11}, True),
+        (torch.optim.NAdam, {"weight_decay": 0.11, "decoupled_weight_decay": True}, False),
+        (torch.optim.Adam, {"eps": 0.1}, True),
+        (torch.optim.Adagrad, {}, False),
+        (torch.optim.SGD, {"lr": 0.1, "maximize": True}, True),
+    ],
+)
+def test_which_options_are_mistaken(
+    optimizer: type[torch.optim.Optimizer], options: dict[str, Any], mistaken: bool
+) -> None:
+    assert is_mistaken(optimizer(mlp(2).parameters(), **options)) == mistaken
+
+
+def test_hidden_sigmoids_are_tried_though_nothing_was_found() -> None:
+    found = prescribe(sgd(mlp(2, nn.Sigmoid), 0.5), **QUICK, most=2)
+    assert found.watched.clean
+    assert {one.remedy.name for one in found.trials} <= {"ReLU for sigmoid", "SiLU for sigmoid"}
+    assert len(found.trials) == 2
+
+
+def test_where_targets_are_to_blame_it_says_to_look_at_them() -> None:
+    batches = [(x.cumsum(1), y.roll(1)) for x, y in blobs()]
+    found = prescribe(sgd(mlp(3), 0.1, batches), steps=30, seeds=2, most=1)
+    assert "unrelated-targets" in found.watched.rules("error", "warning")
+    assert "pairs of input and target" in advice(found)
 
 
 def test_healthy_is_tried_if_asked_for() -> None:

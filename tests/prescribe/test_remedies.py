@@ -121,6 +121,12 @@ class Residual(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
+def halved() -> Workload:
+    """Gradients that float16 cannot hold, and a rate that would make up for them."""
+    batches = [(x.half(), y) for x, y in blobs()]
+    return sgd(mlp(4).half(), 6e4, batches, lambda model, batch: 3e-7 * classify(model, batch).float())
+
+
 def residual() -> Workload:
     torch.manual_seed(0)
     model = nn.Sequential(*(Residual() for _ in range(16)), nn.Linear(16, 4))
@@ -195,6 +201,7 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
     "batch normalization": (partial(convolutions, 0.1), 0.7),
     "layer normalization": (lambda: sgd(mlp(8, gain=0.5), 0.1), 0.7),
     "residual scaling": (residual, 0.9),
+    "weights in float32": (halved, 0.6),
     "gradient clipping": (outliers, 0.8),
 }
 

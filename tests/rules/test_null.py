@@ -7,7 +7,14 @@ import pytest
 from diag.rules.null import NULL
 from tests.rules.traces import DEFAULTS
 
-FROM_BELOW = {"vanishing_error", "collapsed_scale_error", "collapsed_spread_error", "stalled_error", "shrunk_error"}
+FROM_BELOW = {
+    "vanishing_error",
+    "collapsed_scale_error",
+    "collapsed_spread_error",
+    "stalled_error",
+    "shrunk_error",
+    "unrelated_error",
+}
 """Those that alarm below their value."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diag.stats import reference, torch_path
+from diag.stats import device, host, host_plan, reference, torch_path
 from diag.stats.fields import COUNT, DEAD_UNITS, FIELDS, M2, MEAN, NONFINITE, SAMPLE_VAR, UNITS, WIDTH, ZEROS
 from diag.stats.tensor_stats import TensorStats
 from diag.stats.twins import twin_rows
@@ -24,12 +24,12 @@ Path = Callable[..., torch.Tensor | None]
 
 def _device(row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Tensor | None:
     """The way of other devices, walked on the CPU."""
-    host = torch_path._measure_host
-    torch_path._measure_host = torch_path._measure_device  # type: ignore[assignment]
+    own = host.measure
+    host.measure = device.measure_by_operations
     try:
         return torch_path.measure_into(row, x, **arguments)
     finally:
-        torch_path._measure_host = host
+        host.measure = own
 
 
 def _compiled(row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Tensor | None:
@@ -39,8 +39,17 @@ def _compiled(row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Ten
     return compiled.measure_into(row, x, **arguments)
 
 
-PATHS = [torch_path.measure_into, _device, _compiled]
-every_path = pytest.mark.parametrize("path", PATHS, ids=["host", "device", "compiled"])
+def _planned(row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Tensor | None:
+    """As the second tensor of its kind, from where no mode of the user's sees it."""
+    how = [arguments.get(name) for name in ("saturation", "unit_dim", "sample_dim")]
+    with torch._C.DisableTorchFunction():
+        plan = host_plan.plan_for(row, x, *how)
+        mask = False if plan is None else plan(row, x, *how)
+    return torch_path.measure_into(row, x, **arguments) if mask is False else mask
+
+
+PATHS = [torch_path.measure_into, _planned, _device, _compiled]
+every_path = pytest.mark.parametrize("path", PATHS, ids=["host", "planned", "device", "compiled"])
 
 
 def measured(path: Path, x: torch.Tensor, **arguments: Any) -> tuple[TensorStats, torch.Tensor | None]:
@@ -50,12 +59,12 @@ def measured(path: Path, x: torch.Tensor, **arguments: Any) -> tuple[TensorStats
 
 
 def assert_same(found: TensorStats, expected: TensorStats) -> None:
-    """Counts exact, var within 1e-5, the mean within a millionth of the rms."""
+    """Counts exact, variances within 1e-5, the mean within a millionth of the rms."""
     for name in set(FIELDS) - {"mean", "m2", "sample_var"}:
         np.testing.assert_equal(getattr(found, name), getattr(expected, name), err_msg=name)
     np.testing.assert_allclose(found.m2, expected.m2, rtol=1e-5)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-6 * np.nan_to_num(expected.rms))
-    np.testing.assert_allclose(found.sample_var, expected.sample_var, rtol=1e-8, atol=1e-300)
+    np.testing.assert_allclose(found.sample_var, expected.sample_var, rtol=1e-5, atol=1e-300)
 
 
 def assert_agrees(path: Path, x: torch.Tensor, **arguments: Any) -> TensorStats:
@@ -332,7 +341,7 @@ class NoReading(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64], ids=str)
 def test_device_path_never_waits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_path, "DEVICE_BLOCK", 500)
+    monkeypatch.setattr(device, "DEVICE_BLOCK", 500)
     x = torch.randn(20, 7, 3, 5).to(dtype)
     for tensor in (x, x.permute(2, 0, 3, 1)):
         arguments = {"saturation": (tensor, -0.5, 0.5), "unit_dim": 1, "sample_dim": 0}
@@ -343,7 +352,7 @@ def test_device_path_never_waits(dtype: torch.dtype, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("part", ["some", "first", "all"])
 def test_device_blocks_without_finite_elements(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_path, "DEVICE_BLOCK", 10)
+    monkeypatch.setattr(device, "DEVICE_BLOCK", 10)
     x = torch.linspace(-1, 3, 35)
     x[{"some": slice(12, 15), "first": slice(0, 10), "all": slice(None)}[part]] = math.nan
     assert_agrees(_device, x)

@@ -1,0 +1,93 @@
+"""Whether a loss's predictions belong to their targets more than to other targets of the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INDEXED = frozenset({"cross_entropy", "nll_loss"})
+"""Losses whose target may be a class."""
+PAIRED = INDEXED | frozenset(
+    "binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss kl_div "
+    "poisson_nll_loss gaussian_nll_loss".split()
+)
+"""Losses of a prediction and a target that stand side by side."""
+EVERY = 2
+"""Of the measured steps every so many-th is scored: it costs as much as some layers."""
+FEWEST = 8
+"""Samples, of which a batch must have as many."""
+_SAMPLES, _MANY_SAMPLES, _POSITIONS, _FEATURES = 64, 256, 16, 1024
+"""Of a batch that is larger an even part is looked at: of samples (of single predictions more), positions, features."""
+_ROUNDING = 1e-6
+
+
+def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The score of a batch's own pairs among all ways to pair its predictions and targets, on their device.
+
+    With A_ij = <prediction i, target j>, centered over rows and columns to D:
+
+        z = sum_i D_ii / sqrt(sum_ij D_ij^2 / (n - 1))
+
+    which has mean 0 and variance 1 over all permutations of the targets. For cross-entropies and squared errors D is,
+    up to its sign and a factor, all of the loss that depends on the pairing. Exactly 0 where all predictions or all
+    targets are alike, or one is not finite. None for a loss without such pairs, or a batch of fewer than 8.
+
+    Source: Hoeffding 1951, 'A combinatorial central limit theorem', theorem 2; Wald & Wolfowitz 1944
+    """
+    given, target = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "target")
+    if not (type(given) is Tensor and type(target) is Tensor) or not given.requires_grad or given.ndim == 0:
+        return None
+    if len(given) < FEWEST or len(target) != len(given) or given.is_complex() or target.is_complex():
+        return None
+    with torch.no_grad():
+        if op in INDEXED and not target.is_floating_point():
+            if given.ndim != target.ndim + 1:
+                return None
+            return _score(_of_classes(given, target))
+        if target.shape != given.shape:
+            return None
+        return _score(_of_numbers(given, target))
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def _of_classes(given: Tensor, target: Tensor) -> Tensor:
+    """The score that prediction i gives to the class of target j, summed over positions.
+
+    A target to be ignored, -100 as a rule, counts as class 0: that takes from the score's power, not from its law.
+    """
+    if given.ndim == 2:
+        labels = _thinned(target, _MANY_SAMPLES).clamp(0, given.shape[1] - 1)
+        return _thinned(given, _MANY_SAMPLES).gather(1, labels.expand(len(labels), -1)).float()
+    rows = _thinned(_thinned(given, _SAMPLES).flatten(2), _POSITIONS, 2).permute(2, 0, 1)
+    labels = _thinned(_thinned(target, _SAMPLES).flatten(1), _POSITIONS, 1).t().clamp(0, given.shape[1] - 1)
+    return rows.gather(2, labels[:, None, :].expand(-1, rows.shape[1], -1)).float().sum(0)
+
+
+def _of_numbers(given: Tensor, target: Tensor) -> Tensor:
+    f, g = (_thinned(_thinned(_flat(one), _SAMPLES), _FEATURES, 1).float() for one in (given, target))
+    return f @ (g - g.mean(0)).t()
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]
+
+
+def _thinned(tensor: Tensor, most: int, dim: int = 0) -> Tensor:
+    """At most so many of a dimension, evenly; a view."""
+    stride = -(-tensor.shape[dim] // most)
+    return tensor if stride == 1 else tensor[(slice(None),) * dim + (slice(None, None, stride),)]
+
+
+def _score(products: Tensor) -> Tensor:
+    centered = products - products.mean(0)
+    centered -= centered.mean(1, keepdim=True)
+    norm = centered.norm()
+    score = centered.diagonal().sum() * math.sqrt(len(products) - 1) / norm
+    # Rounding leaves something even of what is alike; with NaN or an infinity this holds as little.
+    return torch.where(norm > _ROUNDING * products.norm(), score, 0.0)

@@ -1,0 +1,108 @@
+"""Targets that have nothing to do with the inputs they stand beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+from scipy import stats
+
+from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.rules.finding import Finding
+from diag.rules.noise import is_noise
+from diag.rules.registry import rule
+
+_FEWEST_SCORES = 5
+_MOST_COUNTED = 256
+"""Predictions that are scored in a batch."""
+_EACH_CLASS = 4
+"""Predictions, for every class, from which a network that learns has learned something of the pairing."""
+_STILL_FALLS = 0.01
+_INDEXED = ("cross_entropy", "nll_loss")
+
+
+@rule("unrelated-targets")
+def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
+    """Predictions fit their own targets no better than others of the batch, and the loss has come to a stand.
+
+    For each scored batch the probe has the standardized sum z over its own pairs, among all ways to pair predictions
+    and targets (Hoeffding 1951). Before a batch is trained on nothing is known of it, so that with targets that hold
+    nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts.
+    """
+    steps = evidence.clean[len(evidence.clean) // 2 :]
+    if not evidence.trains or evidence.alternates or not steps:
+        return
+    losses = evidence.clean_losses
+    losses = losses[losses.index >= steps[0]]
+    if len(losses) < 2 * _FEWEST_SCORES or _falls(losses) or not _moves(evidence):
+        return
+    scores = _scores(evidence, steps)
+    limit = evidence.thresholds["unrelated_warning"]
+    if not len(scores) or (scores["z"] >= limit).any():
+        return
+    if not any(_suffices(evidence, str(site), count) for site, count in scores["scores"].items()):
+        return
+    best = scores.sort_values("z").iloc[-1]
+    z, count = float(best["z"]), int(best["scores"])
+    yield Finding(
+        "unrelated-targets",
+        "error" if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, steps) else "warning",
+        str(best.name),
+        f"Predictions fit their own targets no better than other targets of the same batch: by {z:.1f} standard errors"
+        f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
+        f" input. The loss stands at {losses.median():.3g}.",
+        {"step": steps[0], "z": z, "p": float(stats.norm.sf(z)), "batches": count, "loss": float(losses.median())},
+        "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
+        " filtered or shifted without the other, or the input does not determine the target. If they do belong"
+        " together, train longer, and see whether one small batch can be learned by heart.",
+        "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
+    )
+
+
+def _is_certain(evidence: Evidence, steps: list[int]) -> bool:
+    """Whether it cannot be the input, or what the network makes of it.
+
+    Of tokens, frequencies alone are learned for long; random numbers are there to try a network out; and a layer that
+    lets next to nothing through of what tells samples apart has the same effect.
+    """
+    inputs = evidence.rows("activation", steps, ("input",))
+    layers = evidence.rows("activation", steps, SIGNAL_ROLES)
+    spread = float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
+    passes = math.isnan(spread) or spread >= evidence.thresholds["unrelated_spread"]
+    return len(inputs) > 0 and not is_noise(inputs) and passes
+
+
+def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
+    """Per loss: its z over these steps, and from how many scores; those of which nothing could be told are left out."""
+    rows = evidence.rows("activation", steps, ("pairing",))
+    rows = rows[rows["mean"] != 0]
+    by_loss = rows.assign(site=rows["site"].str.removesuffix("[pairing]"), sum=rows["mean"] * rows["count"])
+    table = by_loss.groupby("site")[["sum", "count"]].sum()
+    table["z"] = table["sum"] / table["count"] ** 0.5
+    table["scores"] = table["count"]
+    return table[table["scores"] >= _FEWEST_SCORES]
+
+
+def _suffices(evidence: Evidence, site: str, batches: float) -> bool:
+    """Whether so many predictions were scored that, of so many classes, something could be told."""
+    sizes = [int(size) for size in str(evidence.sites.loc[site, "shape"]).split("x")]
+    if evidence.sites.loc[site, "op"] not in _INDEXED or len(sizes) < 2:
+        return True
+    return batches * min(sizes[0], _MOST_COUNTED) * math.prod(sizes[2:]) >= _EACH_CLASS * sizes[1]
+
+
+def _falls(losses: pd.Series) -> bool:
+    """Whether the loss still falls: Kendall's tau against the step, one-sided."""
+    if losses.nunique() < 2:
+        return False
+    tau, p = stats.kendalltau(losses.index, losses.to_numpy())
+    return bool(tau < 0 and p / 2 < _STILL_FALLS)
+
+
+def _moves(evidence: Evidence) -> bool:
+    """Whether the weights move enough for something to be learned."""
+    recent = evidence.parameters
+    recent = recent[recent["step"].isin(evidence.late)].dropna(subset=["update_ratio"])
+    largest = recent.groupby("site")["update_ratio"].max()
+    return bool(len(largest) and largest.median() >= evidence.thresholds["stalled_warning"])

@@ -1,0 +1,153 @@
+"""Targets that have nothing to do with their inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from diag.check import check
+from diag.rules.finding import Finding
+from diag.rules.judge import judge
+from tests.corpus.data import digits
+from tests.corpus.nets import classify, mlp, sgd
+from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found
+
+RULE = "unrelated-targets"
+LIMIT, GRAVE = DEFAULTS["unrelated_warning"], DEFAULTS["unrelated_error"]
+
+
+def scored(
+    z: Value, op: str = "cross_entropy", net: Net | None = None, shape: tuple[int, int] = (32, 10), **options: Any
+) -> Net:
+    """A network under a loss, every step of which has the score z."""
+    net = net or numbers(**options)
+    net.output(f"loss:{op}", "loss", op, samples=shape[0], units=shape[1], gradient=None)
+    return net.output(f"loss:{op}[pairing]", "pairing", "pairing", samples=1, units=1, mean=z, gradient=None)
+
+
+def numbers(
+    ratio: float = 1e-3, fed: bool = True, noise: bool = False, spread: float = 0.5, loss: Value = flat, **options: Any
+) -> Net:
+    net = Net(loss=loss, **options)
+    if fed:
+        # 2048 standard normal numbers, or others of the same mean and variance.
+        end = 3.5 if noise else 2.0
+        net.output("input", "input", "input", gradient=None, mean=1.5 / 2048**0.5, var=1.0, min=-end, max=end)
+    return net.output("0", spread=spread).parameter("0.weight", ratio=ratio)
+
+
+def severity(net: Net, **thresholds: float) -> str | None:
+    findings = found(RULE, net, **thresholds)
+    assert len(findings) <= 1
+    return findings[0].severity if findings else None
+
+
+def test_the_sum_over_the_second_half_is_judged_by_its_standard_error() -> None:
+    each = 1 / math.sqrt(15)
+    assert severity(scored(0.99 * GRAVE * each)) == "error"
+    assert severity(scored(1.01 * GRAVE * each)) == "warning"
+    assert severity(scored(0.99 * LIMIT * each)) == "warning"
+    assert severity(scored(1.01 * LIMIT * each)) is None
+    assert severity(scored(lambda step: 9.0 if step < 15 else 0.99 * GRAVE * each)) == "error"
+    assert severity(scored(-LIMIT * each)) == "error"
+    [finding] = found(RULE, scored(0.5 * LIMIT * each))
+    assert finding.site == "loss:cross_entropy"
+    assert finding.evidence["z"] == pytest.approx(LIMIT / 2)
+    assert finding.evidence["p"] == pytest.approx(stats.norm.sf(LIMIT / 2))
+    assert (finding.evidence["step"], finding.evidence["batches"]) == (15, 15)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "error"),
+        ({"fed": False}, "warning"),  # tokens
+        ({"noise": True}, "warning"),
+        ({"spread": 1.1 * DEFAULTS["unrelated_spread"]}, "error"),
+        ({"spread": 0.9 * DEFAULTS["unrelated_spread"]}, "warning"),  # the network lets nothing through
+        ({"loss": falling}, None),
+        ({"loss": None}, None),
+        ({"ratio": 1.1 * DEFAULTS["stalled_warning"]}, "error"),
+        ({"ratio": 0.9 * DEFAULTS["stalled_warning"]}, None),  # nothing could be learned
+        ({"optimizer": None}, None),
+        ({"optimizer": lambda step: step % 2}, None),  # a GAN's losses stand for good reasons
+        ({"steps": 20}, "error"),
+        ({"steps": 19}, "error"),
+        ({"steps": 18}, None),
+        ({"shape": (32, 120)}, "error"),
+        ({"shape": (32, 121)}, None),  # 15 batches of 32 are less than 4 for each class
+        ({"shape": (500, 960)}, "error"),
+        ({"shape": (500, 961)}, None),  # 256 of a batch are scored
+    ],
+)
+def test_what_else_it_takes(options: dict[str, Any], expected: str | None) -> None:
+    assert severity(scored(0.1, **options)) == expected
+
+
+def test_a_loss_without_classes_needs_no_number_of_them() -> None:
+    assert severity(scored(0.1, op="mse_loss", shape=(32, 5000))) == "error"
+
+
+def test_scores_of_which_nothing_could_be_told_do_not_count() -> None:
+    assert severity(scored(0.0)) is None
+    # 15 scores: zeros leave 4, too few, or 5.
+    assert severity(scored(lambda step: 0.1 if step > 25 else 0.0)) is None
+    assert severity(scored(lambda step: 0.1 if step > 24 else 0.0)) == "error"
+
+
+def test_one_loss_that_has_learned_is_enough() -> None:
+    assert severity(scored(5.0, op="mse_loss", net=scored(0.1))) is None
+    [finding] = found(RULE, scored(0.3, op="mse_loss", net=scored(0.1)))
+    assert finding.site == "loss:mse_loss"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-4, 4).filter(lambda z: abs(z) > 1e-3), min_size=30, max_size=30))
+def test_it_speaks_exactly_where_the_standardized_sum_is_below_the_limit(scores: list[float]) -> None:
+    z = sum(scores[15:]) / math.sqrt(15)
+    if abs(z - LIMIT) > 1e-9:
+        assert (severity(scored(scores)) is not None) == (z < LIMIT)
+
+
+def test_a_loss_that_does_not_fall_follows_from_it_though_it_is_seen_before() -> None:
+    [root] = judge(scored(0.1).build(), {})
+    assert root.rule == RULE
+    assert [one.rule for one in root.consequences] == ["loss-not-decreasing"]
+
+
+def test_it_follows_from_units_that_are_dead() -> None:
+    net = numbers().output("1", "nonlinearity", "relu", dead=32.0, gradient=0.0, zero_fraction=1.0)
+    roots = judge(scored(0.1, net=net).build(), {})
+    assert RULE not in [one.rule for one in roots]
+    assert any(RULE in [two.rule for two in one.consequences] for one in roots)
+
+
+def test_it_is_only_a_warning_where_anything_else_is_to_blame() -> None:
+    net = numbers().output("1", "nonlinearity", "relu", dead=20.0, zero_fraction=0.6)
+    roots = judge(scored(0.1, net=net).build(), {})
+    assert {one.severity for one in roots} == {"warning"}
+    assert "dead-units" in [one.rule for one in roots]
+
+
+def of_digits(order: str) -> list[Finding]:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(3)
+    order_of = {
+        "right": lambda y: y,
+        "shifted": lambda y: y.roll(1),
+        "shuffled": lambda y: y[torch.randperm(len(y), generator=generator)],
+    }[order]
+    batches = [(x, order_of(y)) for x, y in digits(size=32)]
+    return check(sgd(mlp(3), batches, lr=0.3, loss=classify), steps=30).findings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "rules"), [("right", []), ("shifted", [RULE]), ("shuffled", [RULE])])
+def test_labels_of_other_digits_are_told_from_their_own(order: str, rules: list[str]) -> None:
+    assert [one.rule for one in of_digits(order) if one.severity == "error"] == rules
