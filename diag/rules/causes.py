@@ -115,7 +115,7 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
         for one in errors
         if one.rule == "stalled-update" and "of" not in one.evidence and not any(_explains(e, one) for e in errors)
     ]
-    able = _STALLING
+    able: tuple[str, ...] = _STALLING
     if not errors:
         stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
         able = (*_STALLING, "exploding-activation")

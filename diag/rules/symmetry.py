@@ -45,8 +45,8 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
         return None
     site = min(twins.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
     # Rows of zeros that get no gradient at all are alike for another reason, which stands elsewhere.
-    size = evidence.frame[evidence.frame["site"].eq(site) & evidence.frame["step"].isin(evidence.clean)]
-    empty = not (size.loc[size["kind"].isin(["weight", "weight_gradient"]), "rms"] > 0).any()
+    own = evidence.frame[evidence.frame["site"].eq(site) & evidence.frame["step"].isin(evidence.clean)]
+    empty = not (own.loc[own["kind"].isin(["weight", "weight_gradient"]), "rms"] > 0).any()
     return Finding(
         "symmetric-units",
         "error",
