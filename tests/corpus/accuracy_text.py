@@ -11,14 +11,44 @@ count; whatever is changed afterwards is told, and the families are of the part 
 |---|---|---|---|---|---|
 | first | test | 1 of 106 | 132 of 168 | 128 of 147 | 131 of 168 |
 | first | held-out | 2 of 43 | 64 of 79 | 62 of 71 | 62 of 79 |
-| second | fresh | FRESH |
+| second | fresh | 4 of 239 | 159 of 184 | 148 of 162 | 158 of 184 |
 
 In the first round an extension of the dropout rule, the last thing added, gave both false alarms of `held-out`, in the
-family `layer-norm-lstm`; it was taken back. In the second round both parts became `fit`, and the families of `fresh`
-were written, and their faults drawn, before any rule was changed.
+family `layer-norm-lstm`; it was taken back. In the second round both parts became `fit`; the families of `fresh` were
+written, and their faults drawn, before any rule was changed, and no verdict on them was looked at before the score. The
+score is that of the rules as they stood then, and so are the tables. After it, and told by it, two mistakes of
+symmetric-units were mended, no threshold among them: rows of zeros that get no gradient are a warning, since what keeps
+the gradient away is the cause; and weights of one sign must be most of the matrices, not half of them.
+
+Traces: all of `fresh`, and of `fit` the healthy set-ups and those whose labels or layers are beyond evidence, were made
+with the probe as it is. The other faults of `fit` were traced by an earlier probe, which measured the same but for the
+pairing of targets: on them unrelated-targets is silent. Of 24 traces made with both, 20 agree to 1e-4; the others
+differ by what floating point makes of 30 steps.
 """
 
-WORST = """## The ten worst mistakes, and why
+WORST = """## The ten worst mistakes on fresh families, and why
+
+1. `levit` healthy, three times: an error by symmetric-units. In its last stage one position is left, so that its
+   table of attention biases, all zeros, gets no gradient; rows of zeros are alike. Mended after the score.
+2. `patch-series` healthy: an error by unrelated-targets. In 30 steps at a small rate this forecaster learns nothing
+   that tells one series from another; only more steps would show that it can.
+3. `squeezenet` with its learning rate times 1e-5: vanishing-gradient, and not the rate. Without norms its gradient
+   does fall 600-fold, but Adam copes with that; that the weights do not move was taken for a consequence.
+4. `bayes-by-backprop`, twice: its deviations are parameters around -5, in half of the matrices, which read as weights
+   of one sign. Mended after the score.
+5. `ordinal`, `tensor-train`, `deep-operator` with weights far too large: 30 steps bring the loss from hundreds or
+   thousands down to single digits, which reads as progress, and growth of 40-fold is a warning. Only the loss of a
+   guess would tell, and it is known for a cross-entropy alone.
+6. `mixed-up` and `graph-isomorphism`: a narrow or small signal kills units, and the dead units are named, not what
+   killed them, which stays within its threshold.
+7. `focalnet` with shut units: a bias of -1000 in the embedding, which no activation follows, is named an exploding
+   activation.
+8. `spiking` with a collapsed code: spikes are 0 or 1, so that what is left of the code still spreads as usual.
+9. Half of the labels shuffled (`convnext-v2`, `focalnet`, `hubert`, `wide-resnet`): the other half is learned, the
+   loss falls, and nothing measured in 30 steps differs from a noisy task. So it is with labels shifted under a loss
+   with a scale of its own (`angular-margin`, `survival`).
+10. A sigmoid for another activation, or no norm, in a shallow network (`soft-experts`, `liquid-cell`, `resnext`): it
+    learns at less than half of its twin's pace, and only beside the twin does that show.
 """
 
 METHOD = """## How it was measured
