@@ -30,6 +30,7 @@ RULES = {
     "symmetric-units",
     "loss-not-decreasing",
     "diverging-loss",
+    "unrelated-targets",
 }
 QUICK = [case for case in HEALTHY + FAULTY if not case.name.startswith("transformers-")]
 ALL = everything()
