@@ -49,7 +49,7 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
     empty = not (own.loc[own["kind"].isin(["weight", "weight_gradient"]), "rms"] > 0).any()
     return Finding(
         "symmetric-units",
-        "error",
+        "warning" if empty else "error",
         str(site),
         f"{twins.loc[site, 'median']:.0%} of the rows of {site} equal another row, and so do their gradients: these"
         " units will never differ.",
@@ -75,7 +75,7 @@ def _one_sign(evidence: Evidence) -> Finding | None:
     rows = rows[rows["shape"].str.contains("x", regex=False) & (rows["rms"] > 0) & ~rows["owner"].isin(embeddings)]
     rows = rows[rows["count"] >= _FEWEST_ELEMENTS].sort_values(["order", "site"])
     sided = rows[rows["mean"].abs() / rows["rms"] >= evidence.thresholds["one_sign_error"]]
-    if len(rows) < 2 or len(sided) < 0.5 * len(rows):
+    if len(rows) < 2 or len(sided) <= 0.5 * len(rows):
         return None
     first = sided.iloc[0]
     ratio = abs(float(first["mean"])) / float(first["rms"])

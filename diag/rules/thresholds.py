@@ -102,7 +102,7 @@ THRESHOLDS: dict[str, Threshold] = {
         "Goodfellow et al. 2016, section 8.4",
     ),
     "one_sign_error": Threshold(
-        0.5, "size of a weight matrix's mean over its rms, in half of the matrices, in the first step", CORPUS
+        0.5, "size of a weight matrix's mean over its rms, in most of the matrices, in the first step", CORPUS
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
     "guess_error": Threshold(
