@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import Evidence, Trend
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, unscaled_input
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT = 1e-3
 _STRONG_DROPOUT = 0.4
+_ALL, _FEWEST = 0.999, 12
+"""Of a layer's output that is zero throughout, no dropout is the cause."""
+_SLOW = 0.15
+"""The relative fall of the loss that so much dropout does not leave."""
 _SPREAD_ROLES = ("layer", "recurrent", "nonlinearity", "normalization")
 
 
@@ -33,10 +37,12 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
 def _grown(evidence: Evidence) -> Iterator[Finding]:
     """Over depth, or beyond the input."""
     limit = evidence.thresholds
-    for steps in (evidence.early, evidence.late):
-        trend = evidence.trend("activation", steps, "rms")
-        if trend is not None and 10**trend.total >= limit["exploding_activation_warning"]:
-            growth = 10**trend.total
+    trends = [
+        trend for steps in (evidence.early, evidence.late) if (trend := evidence.trend("activation", steps, "rms"))
+    ]
+    for trend in sorted(trends, key=lambda one: -one.total)[:1]:
+        growth = 10**trend.total
+        if growth >= limit["exploding_activation_warning"]:
             onset = evidence.onset(
                 "activation", "rms", evidence.clean, _at_least(limit["exploding_activation_warning"])
             )
@@ -71,6 +77,7 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
         hidden = rows
     scale = max(1.0, np.nan_to_num(evidence.input_rms(), nan=1.0))
     wild = hidden[hidden["rms"] >= limit * scale].sort_values(["step", "order"])
+    wild = wild[[not _is_shut(evidence, one) for _, one in wild.iterrows()]] if len(wild) else wild
     if len(wild):
         first = wild.iloc[0]
         yield Finding(
@@ -86,6 +93,13 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _is_shut(evidence: Evidence, one: pd.Series) -> bool:
+    """Whether the activation right behind lets next to nothing of it through: then its size is no one's."""
+    behind = evidence.rows("activation", [int(one["step"])])
+    behind = behind[behind["order"] > one["order"]].sort_values("order").head(1)
+    return bool(len(behind) and behind["role"].iloc[0] == "nonlinearity" and behind["rms"].iloc[0] < 0.1 * one["rms"])
+
+
 @rule("collapsed-signal")
 def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
     """Activations fade over depth, no longer differ between samples, or are dropped."""
@@ -96,8 +110,10 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or _faded(evidence)
         or _same_for_all(evidence)
     )
-    if found is not None:
-        yield found
+    if found is None:
+        return
+    copes = found.evidence["of"] in ("scale", "spread") and evidence.copes(evidence.thresholds["copes_fall"])
+    yield milder(found) if copes else found
 
 
 def _constant_input(evidence: Evidence) -> Finding | None:
@@ -146,13 +162,21 @@ def _dropped(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", evidence.clean).sort_values(["step", "order", "call"])
     before = rows.groupby("step")["zero_fraction"].shift(1).fillna(0.0)
     dropped = ((rows["zero_fraction"] - before) / (1 - before).where(before < 1)).clip(lower=0)
-    rows = rows.assign(dropped=dropped)[rows["role"] == "dropout"]
-    share = rows.groupby(["site", "call"]).agg(zero=("dropped", "median"), order=("order", "min"), step=("step", "min"))
-    share = share.sort_values("order")
+    rows = rows.assign(dropped=dropped)
+    named = {"zero": ("dropped", "median"), "order": ("order", "min"), "step": ("step", "min")}
+    share = rows[rows["role"] == "dropout"].groupby(["site", "call"]).agg(**named).sort_values("order")
+    inside = rows[rows["role"].isin(["layer", "normalization"])].groupby(["site", "call"]).agg(**named)
+    inside = inside[inside["zero"].between(evidence.thresholds["dropped_inside_error"], _ALL)].sort_values("order")
+    if len(inside) and len(evidence.clean_losses) >= _FEWEST and evidence.trains and not evidence.copes(_SLOW):
+        return _dropped_at(inside)
     single = share[share["zero"] >= evidence.thresholds["dropped_share_error"]]
     if not len(single):
         return _dropped_in_a_row(evidence, share[share["zero"] >= _STRONG_DROPOUT])
-    share = single
+    return _dropped_at(single)
+
+
+def _dropped_at(share: pd.DataFrame) -> Finding:
+    """At the first of these sites."""
     first = share.iloc[0]
     return Finding(
         "collapsed-signal",
@@ -210,30 +234,35 @@ def _faded(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _spreads(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
+    """Per site and call in forward order: variance over samples over mean square, the median of some steps."""
+    rows = evidence.rows("activation", steps, _SPREAD_ROLES)
+    rows = rows[rows["rms"] > 0]
+    grouped = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).median()
+    orders = rows.groupby(["site", "call"])["order"].median()
+    return pd.DataFrame({"ratio": grouped, "order": orders}).dropna().sort_values("order")
+
+
 def _same_for_all(evidence: Evidence) -> Finding | None:
     """From some site to the output, samples differ by next to nothing."""
-    rows = evidence.rows("activation", evidence.late, _SPREAD_ROLES)
-    rows = rows[rows["rms"] > 0]
-    ratio = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).median()
-    table = (
-        pd.DataFrame({"ratio": ratio, "order": rows.groupby(["site", "call"])["order"].median()})
-        .dropna()
-        .sort_values("order")
-    )
+    table = _spreads(evidence, evidence.late)
     limit = evidence.thresholds
     low = (table["ratio"] < limit["collapsed_spread_warning"]).to_numpy()
     if len(table) < 3 or not low[-2:].all():
         return None
     start = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
     run = table.iloc[start:]
+    before = _spreads(evidence, evidence.early).reindex(run.index)["ratio"]
+    step = evidence.late[0] if before.isna().any() or before.max() >= limit["collapsed_spread_warning"] else 0
     site = str(run.index[0][0])
+    most = limit["collapsed_spread_crawl_error"] if evidence.stuck else limit["collapsed_spread_error"]
     return Finding(
         "collapsed-signal",
-        "error" if run["ratio"].max() < limit["collapsed_spread_error"] else "warning",
+        "error" if run["ratio"].max() < most else "warning",
         site,
         f"From {site} to the output all samples look alike: their variance is {run['ratio'].max():.0e} of the mean"
         " square.",
-        {"step": evidence.late[0], "of": "spread", "spread": float(run["ratio"].max()), "sites": len(run)},
+        {"step": step, "of": "spread", "spread": float(run["ratio"].max()), "sites": len(run)},
         "Let the signal through: he_normal or glorot_normal initialization with zero biases, normalization, or residual"
         " connections.",
         "Schoenholz et al. 2017, section 3 (correlations converge to 1)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from diag.rules.finding import SEVERITIES, Finding
@@ -10,7 +10,13 @@ from diag.rules.finding import SEVERITIES, Finding
 _SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
 _FADES = ("vanishing-gradient", "collapsed-signal", "missing-gradient", "dead-units", "saturated-activation")
 _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-activation")
+_SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
+
+_NO_CAUSE = (
+    "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
+    " do not belong to their inputs, and with a network that needs more steps than these."
+)
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "non-finite": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
@@ -30,7 +36,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "oversized-update": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
     "exploding-gradient": (*_GROWS, *_SLOW, "dead-units", "saturated-activation"),
     "diverging-loss": (*_GROWS, *_FADES, *_SLOW, "symmetric-units"),
-    "vanishing-gradient": (*_SLOW, "collapsed-signal", "missing-gradient"),
+    "vanishing-gradient": (*_SLOW, "collapsed-signal", "missing-gradient", "symmetric-units"),
     "collapsed-signal": (*_SLOW, *_FADES, *_GROWS, "symmetric-units"),
     "stalled-update": ("loss-not-decreasing", "unrelated-targets"),
     "unrelated-targets": ("loss-not-decreasing",),
@@ -41,20 +47,60 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
 _PRECEDENCE = {name: position for position, name in enumerate(EXPLAINS)}
 
 
-def join(findings: Sequence[Finding]) -> list[Finding]:
+def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None) -> list[Finding]:
     """The findings with those that follow from an earlier one listed as its consequences; the gravest first.
 
-    A consequence never begins before its cause, and is never graver.
+    A consequence never begins before its cause, and is never graver. orders: of sites in the forward pass; what stands
+    below an explosion in the step in which it begins does not follow from it.
     """
-    ordered = sorted(_lifted(findings), key=lambda one: (SEVERITIES.index(one.severity), _onset(one), _precedence(one)))
+    below = _Below(findings, orders or {})
+    ordered = sorted(
+        _lifted(findings), key=lambda one: (SEVERITIES.index(one.severity), _onset(one), below.precedence(one))
+    )
     roots: list[Finding] = []
     for finding in ordered:
-        cause = next((number for number, root in enumerate(roots) if _explains(root, finding)), None)
+        cause = next(
+            (
+                number
+                for number, root in enumerate(roots)
+                if _explains(root, finding) and not below.stands_below(finding, root)
+            ),
+            None,
+        )
         if cause is None:
             roots.append(finding)
         else:
             roots[cause] = replace(roots[cause], consequences=(*roots[cause].consequences, finding))
+    if sum(one.severity != "note" for one in roots) == 1:
+        roots = [_unexplained(one) for one in roots]
     return roots
+
+
+def _unexplained(finding: Finding) -> Finding:
+    """A loss that does not fall, alone: the text says that the cause was not seen."""
+    alone = finding.rule == "loss-not-decreasing" and finding.severity == "warning" and not finding.consequences
+    return replace(finding, message=f"{finding.message} {_NO_CAUSE}") if alone else finding
+
+
+class _Below:
+    """What is shut below the place where activations explode, in the same step."""
+
+    def __init__(self, findings: Sequence[Finding], orders: Mapping[str, float]) -> None:
+        self._orders = orders
+        self._shut = [one for one in findings if one.rule in _SHUT and one.severity == "error"]
+
+    def stands_below(self, effect: Finding, cause: Finding) -> bool:
+        """Whether `effect`, units that are shut, stands below `cause`, an explosion, and is as old."""
+        if cause.rule != "exploding-activation" or cause.evidence.get("of") or effect.rule not in _SHUT:
+            return False
+        places = [self._orders.get(one.site, -1.0) for one in (effect, cause)]
+        return _onset(effect) == _onset(cause) and 0 <= places[0] < places[1]
+
+    def precedence(self, finding: Finding) -> float:
+        """Before others of the same step; an explosion comes after what is shut below it."""
+        if any(self.stands_below(one, finding) for one in self._shut):
+            return _PRECEDENCE["saturated-activation"] + 0.25
+        return _precedence(finding)
 
 
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
@@ -69,23 +115,29 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
         for one in errors
         if one.rule == "stalled-update" and "of" not in one.evidence and not any(_explains(e, one) for e in errors)
     ]
+    able: tuple[str, ...] = _STALLING
     if not errors:
         stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
+        able = (*_STALLING, "exploding-activation")
     blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
     if any(one.rule != "unrelated-targets" for one in blamed):
         findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
     return [
         replace(one, severity="error")
-        if one.severity == "warning" and one.rule in _STALLING and any(_explains(one, stall) for stall in stalls)
+        if one.severity == "warning" and one.rule in able and any(_explains(one, stall) for stall in stalls)
         else one
         for one in findings
     ]
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
-    if effect.evidence.get("of") == "output":
+    if effect.evidence.get("of") in ("output", "guess"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
-    if cause.severity == "note" or (cause.rule == effect.rule and cause.rule != "non-finite"):
+    if (
+        effect.evidence.get("of") == "squash"
+        or cause.severity == "note"
+        or (cause.rule == effect.rule and cause.rule != "non-finite")
+    ):
         return False
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
@@ -100,14 +152,16 @@ def _onset(finding: Finding) -> int:
 def _precedence(finding: Finding) -> float:
     kind = finding.evidence.get("of")
     # A gradient that is there but zero has a cause above it.
-    if finding.rule == "missing-gradient" and kind == "zero":
+    if finding.rule in ("missing-gradient", "symmetric-units") and kind == "zero":
         return _PRECEDENCE["vanishing-gradient"] - 0.5
     # A signal that never comes in, or whose scale fades, is the cause of what fades with it; samples that merely look
     # alike are a companion.
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("schedule", "frozen") or (finding.rule == "exploding-activation" and kind == "input"):
+    if kind in ("schedule", "frozen", "squash", "uncleared") or (
+        finding.rule == "exploding-activation" and kind == "input"
+    ):
         return -1.0
     if finding.rule == "collapsed-signal" and kind in ("input", "dropout"):
         return _PRECEDENCE["symmetric-units"] - 0.5

@@ -13,7 +13,7 @@ from scipy import stats
 from diag.trace import Trace
 
 EARLY, LATE = 3, 10
-_CRAWL = 0.05
+_CRAWL, _ENOUGH = 0.05, 12
 SIGNAL_ROLES = ("layer", "recurrent")
 """The sites that carry the signal from input to loss; what stands between them follows from them."""
 
@@ -230,6 +230,15 @@ class Evidence:
     def crawls(self) -> bool:
         """Whether the loss does not fall, or by less than 5 %."""
         return not self.loss_falls() or self.fall() < _CRAWL
+
+    @cached_property
+    def stuck(self) -> bool:
+        """Whether it is trained, and a loss that is known for long enough falls by less than 5 %."""
+        return self.trains and not self.alternates and len(self.clean_losses) >= _ENOUGH and self.crawls()
+
+    def copes(self, fall: float) -> bool:
+        """Whether the loss falls beyond its noise, and by more than `fall`: what was seen does no visible harm yet."""
+        return self.trains and self.loss_falls() and self.fall() > fall
 
     def usual_nonlinearity(self) -> str:
         """The most frequent activation function of the network, for remedies that depend on it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -42,6 +42,13 @@ class Finding:
             "source": self.source,
             "consequences": [one.to_dict() for one in self.consequences],
         }
+
+
+def milder(finding: Finding) -> Finding:
+    """An error as a warning that says why it is none: an error means that harm is shown."""
+    if finding.severity != "error":
+        return finding
+    return replace(finding, severity="warning", message=f"{finding.message} The loss falls, so no harm shows yet.")
 
 
 def listed(names: list[str]) -> str:

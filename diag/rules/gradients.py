@@ -104,9 +104,9 @@ def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
     """An error for a large decay in all, or a smaller one that is steep in each layer."""
     limit = evidence.thresholds
     ratio = 10.0**-trend.total
-    if ratio <= limit["vanishing_error"] or (
-        ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
-    ):
+    steep = ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
+    stuck = ratio <= limit["vanishing_crawl_error"] and evidence.stuck
+    if ratio <= limit["vanishing_error"] or steep or stuck:
         return "error"
     return "warning" if ratio <= limit["vanishing_warning"] else None
 

@@ -54,7 +54,8 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
     for model in models if len(models) > 1 else [None]:
         evidence = Evidence(trace, values, model)
         found += [one for one in _ask(evidence) if one not in found]
-    return join(found)
+    orders = trace.sites.drop_duplicates("site").set_index("site")["order"]
+    return join(found, {str(site): float(order) for site, order in orders.items()})
 
 
 def _ask(evidence: Evidence) -> list[Finding]:

@@ -9,7 +9,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
 _FEWEST_DECAYS = 12
-_FEWEST_SHRUNK = 3
+_FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -68,15 +68,15 @@ def _elements(shape: str) -> int:
 
 
 def shrunk(evidence: Evidence) -> Finding | None:
-    """The weights shrink together, faster than a loss would make them: a decay that outweighs the loss."""
+    """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
     rows = evidence.rows("weight", evidence.clean)
     rows = rows[rows["shape"].str.contains("x", regex=False)].sort_values("step")
     ends = rows.groupby("site")["rms"].agg(["first", "last"])
     ends = ends[ends["first"] > 0]
-    if len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_SHRUNK or evidence.is_half_solved:
+    if len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_SHRUNK_STEPS or evidence.is_half_solved:
         return None
-    left = float((ends["last"] / ends["first"]).median())
-    if left > evidence.thresholds["shrunk_error"] or not evidence.crawls():
+    left, crawls = float((ends["last"] / ends["first"]).median()), evidence.stuck
+    if left > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
         return None
     steps = evidence.clean[-1] - evidence.clean[0]
     site = str((ends["last"] / ends["first"]).idxmin())
@@ -84,8 +84,8 @@ def shrunk(evidence: Evidence) -> Finding | None:
         "oversized-update",
         "error",
         site,
-        f"The weights shrink: after {steps} steps the median matrix has {left:.0%} of its size left, and the loss"
-        " hardly falls.",
+        f"The weights shrink: after {steps} steps the median matrix has {left:.0%} of its size left"
+        f"{', and the loss hardly falls' if crawls else ''}.",
         {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps},
         "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD).",
         "Loshchilov & Hutter 2019, section 2",

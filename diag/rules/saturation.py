@@ -11,6 +11,7 @@ from diag.rules.registry import rule
 _ONE_SIDED = (
     "relu",
     "leaky_relu",
+    "softplus",
     "prelu",
     "rrelu",
     "clamp",
@@ -44,7 +45,7 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     worst = late[late["share"] >= limit["saturated_warning"]].sort_values("order")
     if not len(worst):
         return
-    grave = worst[worst["share"] >= limit["saturated_error"]]
+    grave = worst[worst["share"] >= (limit["saturated_crawl_error"] if evidence.stuck else limit["saturated_error"])]
     site, _ = (grave if len(grave) else worst).index[0]
     first = (grave if len(grave) else worst).iloc[0]
     onset = hidden[(hidden["site"] == site) & (hidden["share"] >= limit["saturated_warning"])]["step"].min()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
@@ -34,14 +36,14 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     )
 
 
-def far_from_chance(evidence: Evidence) -> list[Finding]:
-    """The first cross-entropy is far above that of a guess, and the last one still above it: logits are too large."""
+def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
+    """The cross-entropies by step, that of a guess, and the site of what they are given; None where there are none."""
     rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
     rows = rows[rows["op"] == "cross_entropy"]
     values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
     given = rows[~rows["site"].str.endswith("[value]")]
     if not len(values) or not len(given):
-        return []
+        return None
     sizes = [int(size) for size in str(given["shape"].iloc[0]).split("x")]
     classes = max(2, sizes[0] if len(sizes) == 1 else sizes[1])
     chance = math.log(classes)
@@ -49,10 +51,18 @@ def far_from_chance(evidence: Evidence) -> list[Finding]:
     most = float((given["max"] - given["min"]).max()) + chance
     if float(values.iloc[0]) > most:
         values = values * classes / float(given["count"].iloc[0])
+    return values, chance, str(given["site"].iloc[0])
+
+
+def far_from_chance(evidence: Evidence) -> list[Finding]:
+    """The first cross-entropy is far above that of a guess, and the last one still above it: logits are too large."""
+    known = guesses(evidence)
+    if known is None:
+        return []
+    values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-max(1, len(values) // 3) :].median())
     if first < evidence.thresholds["first_loss_error"] * chance or last < chance:
         return []
-    site = str(given["site"].iloc[0])
     return [
         Finding(
             "exploding-activation",

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
 
+_ALL = 0.99
 _FEWEST_ELEMENTS = 256
 """Of fewer, the mean is far from zero by chance."""
 
@@ -23,8 +24,11 @@ def symmetric_units(evidence: Evidence) -> Iterator[Finding]:
     rows = rows[rows["step"].isin(evidence.clean) & ~rows["owner"].isin(_exempt(evidence))]
     twins = _twins(evidence, rows) if len(rows) else None
     found = twins or _one_sign(evidence)
-    if found is not None:
-        yield found
+    if found is None:
+        return
+    copes = evidence.copes(evidence.thresholds["copes_fall"] * (2 if found.evidence.get("of") == "sign" else 1))
+    # Where all units are the same the loss falls too, as that of a single one.
+    yield milder(found) if copes and found.evidence.get("share", 0.0) < _ALL else found
 
 
 def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
@@ -40,9 +44,12 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
     if not len(twins):
         return None
     site = min(twins.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    # Rows of zeros that get no gradient at all are alike for another reason, which stands elsewhere.
+    own = evidence.frame[evidence.frame["site"].eq(site) & evidence.frame["step"].isin(evidence.clean)]
+    empty = not (own.loc[own["kind"].isin(["weight", "weight_gradient"]), "rms"] > 0).any()
     return Finding(
         "symmetric-units",
-        "error",
+        "warning" if empty else "error",
         str(site),
         f"{twins.loc[site, 'median']:.0%} of the rows of {site} equal another row, and so do their gradients: these"
         " units will never differ.",
@@ -50,6 +57,7 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
             "step": evidence.clean[0],
             "share": float(twins.loc[site, "median"]),
             "sites": [str(name) for name in twins.index][:20],
+            **({"of": "zero"} if empty else {}),
         },
         "Initialize the weights at random (he_normal, glorot_normal); only biases and the last layer of a residual"
         " branch may be constant.",
@@ -67,13 +75,13 @@ def _one_sign(evidence: Evidence) -> Finding | None:
     rows = rows[rows["shape"].str.contains("x", regex=False) & (rows["rms"] > 0) & ~rows["owner"].isin(embeddings)]
     rows = rows[rows["count"] >= _FEWEST_ELEMENTS].sort_values(["order", "site"])
     sided = rows[rows["mean"].abs() / rows["rms"] >= evidence.thresholds["one_sign_error"]]
-    if len(rows) < 2 or len(sided) < 0.5 * len(rows):
+    if len(rows) < 2 or len(sided) <= 0.5 * len(rows):
         return None
     first = sided.iloc[0]
     ratio = abs(float(first["mean"])) / float(first["rms"])
     return Finding(
         "symmetric-units",
-        "warning" if evidence.is_half_solved else "error",
+        "error",
         str(first["site"]),
         f"The weights of {first['site']} have mean {first['mean']:.2g} and rms {first['rms']:.2g}, and so in"
         f" {len(sided)} of {len(rows)} matrices: with weights of one sign all units compute nearly the same.",

@@ -31,26 +31,33 @@ THRESHOLDS: dict[str, Threshold] = {
         "gradient norm of a layer over that of the next",
         "Glorot & Bengio 2010: sigmoid passes at most 1/4; " + CORPUS,
     ),
+    "vanishing_crawl_error": Threshold(3e-3, "the same, with a loss that falls by less than 5 %", CORPUS),
     "vanishing_warning": Threshold(1e-2, "the same, for a warning", CORPUS),
     "exploding_gradient_error": Threshold(
-        1e3, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", CORPUS
+        500.0, "gradient norm of the bottom layer over the top one's, by a robust fit over depth", CORPUS
     ),
     "exploding_gradient_warning": Threshold(1e2, "the same, for a warning", CORPUS),
     "exploding_activation_error": Threshold(
-        1e3, "activation rms of the top layer over the bottom one's, or of any over the input's", CORPUS
+        100.0, "activation rms of the top layer over the bottom one's, or of any over the input's", CORPUS
     ),
-    "exploding_activation_warning": Threshold(1e2, "the same, for a warning", CORPUS),
+    "exploding_activation_warning": Threshold(30.0, "the same, for a warning", CORPUS),
     "collapsed_scale_error": Threshold(
         1e-3, "activation rms of the top layer over the bottom one's, by a robust fit over depth", CORPUS
     ),
     "collapsed_spread_error": Threshold(
-        1e-7, "variance over samples over mean square, from some layer to the output", CORPUS
+        1e-5, "variance over samples over mean square, from some layer to the output", CORPUS
     ),
-    "collapsed_spread_warning": Threshold(1e-6, "the same, for a warning", CORPUS),
+    "collapsed_spread_crawl_error": Threshold(1e-4, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "collapsed_spread_warning": Threshold(1e-4, "the same, for a warning", CORPUS),
     "dropped_share_error": Threshold(
         0.9,
         "share of the elements that a dropout sets to zero",
         "Srivastava et al. 2014, section A.4: 0.2 to 0.5 are usual",
+    ),
+    "dropped_inside_error": Threshold(
+        0.6,
+        "share of the elements of a layer's own output that are exactly zero, with a loss that falls by less than 15 %",
+        CORPUS,
     ),
     "dropped_chain_error": Threshold(
         0.05,
@@ -66,22 +73,24 @@ THRESHOLDS: dict[str, Threshold] = {
         "Karpathy 2019, 'verify loss @ init'; " + CORPUS,
     ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
-    "saturated_warning": Threshold(0.5, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
+    "saturated_crawl_error": Threshold(0.4, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "saturated_warning": Threshold(0.25, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
     "dead_error": Threshold(0.85, "share of a layer's units that are zero for every sample of the window", CORPUS),
     "dead_warning": Threshold(0.5, "the same, for a warning", CORPUS),
     "stalled_error": Threshold(
-        2e-4,
+        5e-4,
         "largest update rms over weight rms of the median weight matrix, with a loss that falls by less than 5 %",
-        "Karpathy 2019: about 1e-3 is usual; half of what fine-tuning at 1e-5 makes; " + CORPUS,
+        "Karpathy 2019: about 1e-3 is usual; " + CORPUS,
     ),
-    "stalled_warning": Threshold(5e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
+    "stalled_warning": Threshold(8e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
     "decay_error": Threshold(
         0.9, "factor by which a schedule multiplies the learning rate in every single step", CORPUS
     ),
     "frozen_error": Threshold(
         0.5, "share of the elements an optimizer holds that are frozen, with a loss that falls by less than 5 %", CORPUS
     ),
-    "shrunk_error": Threshold(0.7, "rms of the median weight matrix over what it was in the first step", CORPUS),
+    "shrunk_error": Threshold(0.6, "rms of the median weight matrix over what it was in the first step", CORPUS),
+    "shrunk_crawl_error": Threshold(0.8, "the same, with a loss that falls by less than 5 %", CORPUS),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
     "oversized_single_error": Threshold(
@@ -93,9 +102,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "Goodfellow et al. 2016, section 8.4",
     ),
     "one_sign_error": Threshold(
-        0.5, "size of a weight matrix's mean over its rms, in half of the matrices, in the first step", CORPUS
+        0.5, "size of a weight matrix's mean over its rms, in most of the matrices, in the first step", CORPUS
     ),
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
+    "guess_error": Threshold(
+        1.25, "the last cross-entropies over log(classes), where they are no better than the first", CORPUS
+    ),
     "unrelated_error": Threshold(
         2.33,
         "standard errors by which predictions must fit their own targets better than others of the batch",
@@ -111,6 +123,9 @@ THRESHOLDS: dict[str, Threshold] = {
         1.25,
         "measured rms over the predicted one, or its inverse, on top of three standard errors of random weights",
         "independent normal weights err by about sqrt(1 / width) a layer, which is granted apart; the rest is for inputs whose features or positions are correlated and uneven",
+    ),
+    "copes_fall": Threshold(
+        0.1, "relative fall of the loss above which twins and a faded signal are a warning", CORPUS
     ),
     "loss_fall": Threshold(
         0.01, "relative fall of the loss below which it counts as none", "Zhang et al. 2021 (AUTOTRAINER)"

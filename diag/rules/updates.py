@@ -143,7 +143,7 @@ def _never_cleared(evidence: Evidence) -> Finding | None:
         "error",
         "optimizer",
         f"Gradients are never cleared: in {uncleared} of {steps} steps the optimizer was given the sum of all so far.",
-        {"step": 1, "of": "uncleared", "uncleared_steps": uncleared, "steps": steps},
+        {"step": 0, "of": "uncleared", "uncleared_steps": uncleared, "steps": steps},
         "Call optimizer.zero_grad() in every step, before loss.backward().",
         "torch.optim documentation, 'Taking an optimization step'",
     )

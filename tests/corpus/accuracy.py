@@ -1,4 +1,4 @@
-"""How often diag is right: `python -m tests.corpus.accuracy [--part fit|test|held-out] [--mistakes] [name ...]`.
+"""How often diag is right: `python -m tests.corpus.accuracy [--part fit|fresh] [--mistakes] [name ...]`.
 
 Judges every case of the corpus after 30 steps of training, counts against the labels proven in `labels.json`, and
 writes `reports/accuracy/`. What was measured is kept in `build/accuracy`. With a part or names it only prints.

@@ -10,14 +10,16 @@ import seaborn as sns
 
 from diag.report.figures.style import SERIES, blank, styled
 from diag.report.figures.svg import standalone
+from tests.corpus.accuracy_text import FIRST_SCORES, METHOD, WORST
 from tests.corpus.scores import text, weakest
+from tests.corpus.split import PARTS
 
 BARS = {"error on healthy": "at most 1 %", "right cause": "at least 95 %", "root first": "at least 90 %"}
 
 
 def page(found: dict[str, Any], folder: Path) -> None:
     """Write README.md and its figures."""
-    parts = [one for one in ("test", "held-out", "fit") if found[one]["families"]]
+    parts = [one for one in PARTS[::-1] if found[one]["families"]]
     out = ["# How often the diagnosis is right", "", _opening(found), ""]
     out += ["| | bar | " + " | ".join(parts) + " |", "|---|---|" + "---|" * len(parts)]
     for what in found[parts[0]]["summary"]:
@@ -37,8 +39,9 @@ def page(found: dict[str, Any], folder: Path) -> None:
         *_rules(found, parts),
         *_strengths(found, parts),
         *_families(found),
+        WORST,
         *_mistakes(found, parts),
-        _method(),
+        METHOD,
     ]
     (folder / "README.md").write_text("\n".join(out) + "\n")
     figures = folder / "figures"
@@ -52,7 +55,7 @@ def _cell(one: Any) -> str:
 
 
 def _opening(found: dict[str, Any]) -> str:
-    one, corpus = found["test"]["summary"], found["corpus"]
+    one, corpus = found["fresh"]["summary"], found["corpus"]
     total = sum(sum(states.values()) for states in corpus.values())
     return (
         f"On families that the rules had never seen: an error on {text(one['error on healthy'])} of the healthy"
@@ -80,7 +83,7 @@ def _strengths(found: dict[str, Any], parts: list[str]) -> list[str]:
         "",
     ]
     out += ["| fault | part | weakest found | all found from | by strength |", "|---|---|---|---|---|"]
-    for fault in found["test"]["strengths"]:
+    for fault in found["fresh"]["strengths"]:
         for part in parts:
             graded = found[part]["strengths"][fault]
             cells = ", ".join(
@@ -95,7 +98,7 @@ def _strengths(found: dict[str, Any], parts: list[str]) -> list[str]:
 
 def _families(found: dict[str, Any]) -> list[str]:
     out = ["## By family", "", "| family | part | errors on healthy | right causes |", "|---|---|--:|--:|"]
-    for part in ("test", "held-out", "fit"):
+    for part in PARTS[::-1]:
         for family, one in found[part]["families"].items():
             cells = [f"{c['count']} of {c['of']}" for c in (one["error on healthy"], one["right cause"])]
             out.append(f"| {family} | {part} | {cells[0]} | {cells[1]} |")
@@ -105,41 +108,8 @@ def _families(found: dict[str, Any]) -> list[str]:
 def _mistakes(found: dict[str, Any], parts: list[str]) -> list[str]:
     out = ["## Every mistake", ""]
     for part in parts:
-        if part != "fit":
-            out += [f"### {part}", "", "```", *found["mistakes"][part], "```", ""]
+        out += [f"### {part}", "", "```", *found["mistakes"][part], "```", ""]
     return out
-
-
-FIRST_SCORES = """## What was scored when
-
-The rules were changed on the part `fit` alone; then `test` was scored once, and after it `held-out` once, with no
-change between. These first scores count:
-
-| | error on healthy | right cause | beyond evidence apart | root first |
-|---|---|---|---|---|
-| test | 1 of 106 | 132 of 168 | 128 of 147 | 131 of 168 |
-| held-out | 2 of 43 | 64 of 79 | 62 of 71 | 62 of 79 |
-
-Both false alarms of `held-out` were of the family `layer-norm-lstm`, and came from an extension of the dropout rule to
-layers whose output is zero, the last thing added on `fit`. It was taken back, and the family moved to `fit`. The tables
-are those of the rules after that: their numbers for `held-out` are, by that much, no longer unseen.
-"""
-
-
-def _method() -> str:
-    return """## How it was measured
-
-Each set-up is trained for 30 steps under `diag.check`. A fault counts where plain training for 80 steps, without diag,
-reaches less than half of its twin's progress, raises, or ends in what is no number (`tests/corpus/labels.json`, by
-`python -m tests.corpus.verify_labels --write`); weaker ones are reported apart as early warnings. Intervals are
-Wilson's, 95 %. Set-ups of one family resemble each other, so the intervals are, if anything, too narrow. A right cause
-is one of the rules listed with the fault in `tests/corpus/inject*.py`; a root is one of those fit to stand first.
-Beyond evidence: labels that belong to other samples, and layers that are frozen, which may be meant.
-Thresholds were fitted on the part `fit` alone; `tests/corpus/split.py` lists the families of the others.
-
-The other tools' published thresholds are re-implemented in `tests/corpus/baselines.py`, with what had to be left out.
-
-`make accuracy` runs it again."""
 
 
 def _tools(found: dict[str, Any], parts: list[str]) -> str:
@@ -163,10 +133,10 @@ def _tools(found: dict[str, Any], parts: list[str]) -> str:
 
 
 def _graded(found: dict[str, Any]) -> str:
-    """One row per fault: a dot per strength, from the weakest on, at the share found over test and held-out."""
+    """One row per fault: a dot per strength, from the weakest on, at the share found over all families."""
     with styled():
         figure, axes = blank()
-        faults = list(found["test"]["strengths"])
+        faults = list(found["fresh"]["strengths"])
         figure.set_size_inches(4.5, 0.17 * len(faults) + 0.9)
         table = np.array([[_pooled(found, fault, number) for number in range(4)] for fault in faults])
         sns.heatmap(
@@ -181,7 +151,7 @@ def _graded(found: dict[str, Any]) -> str:
 
 def _pooled(found: dict[str, Any], fault: str, number: int) -> float:
     count = total = 0
-    for part in ("test", "held-out"):
+    for part in PARTS:
         graded = found[part]["strengths"][fault]
         if number < len(graded):
             count += graded[number]["right cause"]["count"]

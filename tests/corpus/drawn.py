@@ -17,13 +17,15 @@ from tests.corpus.case import Build, Case, seeded
 from tests.corpus.families import FAMILIES
 from tests.corpus.inject import INJECTORS, NotApplicable, injected
 from tests.corpus.labels import labels
-from tests.corpus.split import FIT_BASES, PARTS
+from tests.corpus.split import FIT_BASES, ROUNDS
 
 __all__ = ["draw", "drawn", "inject_data", "inject_training", "inject_weights", "varied"]
 FAULTS, FAULTS_OF_LARGE = 6, 4
 """How many go into a family; into one that is slow."""
 FAULTS_OF_BASES = 8
-LARGE = frozenset("mobilenet-v2 convbert gpt-neo xlnet mamba fnet mpnet phi olmo linear-attention".split())
+LARGE = frozenset("mobilenet-v2 convbert gpt-neo xlnet mamba fnet mpnet phi olmo linear-attention "
+                  "big-transfer biogpt blenderbot convnext-v2 ernie focalnet gemma2 gpt-bigcode granite hubert levit "
+                  "mpt patch-series pvt-v2".split())  # fmt: skip
 
 
 def varied() -> list[Case]:
@@ -63,29 +65,28 @@ def seeded_after(build: Build) -> Build:
     return seeded(build)
 
 
-def draw(by_hand: list[Case]) -> Iterator[Case]:
-    """Faults for every family: those used least so far in its part, at the strength used least."""
+def draw(by_hand: list[Case], part: str) -> Iterator[Case]:
+    """Faults for every family of a round: those used least so far in it, at the strength used least."""
     bases = _bases(by_hand)
-    for part, names in PARTS.items():
-        used: Counter[str] = Counter()
-        graded: Counter[tuple[str, float]] = Counter()
-        for base in sorted(names) if names else FIT_BASES:
-            if base not in bases:
+    used: Counter[str] = Counter()
+    graded: Counter[tuple[str, float]] = Counter()
+    for base in ROUNDS[part] if part == "fit" else sorted(ROUNDS[part]):
+        if base not in bases:
+            continue
+        wanted = FAULTS_OF_BASES if part == "fit" else FAULTS_OF_LARGE if base in LARGE else FAULTS
+        rng = random.Random(zlib.crc32(base.encode()))
+        order = sorted(INJECTORS, key=lambda name: (used[name], rng.random()))
+        for fault in order:
+            strength = min(INJECTORS[fault].strengths, key=lambda one: (graded[fault, one], rng.random()))
+            case = _case(f"{base}+{fault}@{strength:g}", bases)
+            if not _applies(case):
                 continue
-            wanted = FAULTS_OF_BASES if part == "fit" else FAULTS_OF_LARGE if base in LARGE else FAULTS
-            rng = random.Random(zlib.crc32(base.encode()))
-            order = sorted(INJECTORS, key=lambda name: (used[name], rng.random()))
-            for fault in order:
-                strength = min(INJECTORS[fault].strengths, key=lambda one: (graded[fault, one], rng.random()))
-                case = _case(f"{base}+{fault}@{strength:g}", bases)
-                if not _applies(case):
-                    continue
-                used[fault] += 1
-                graded[fault, strength] += 1
-                wanted -= 1
-                yield case
-                if not wanted:
-                    break
+            used[fault] += 1
+            graded[fault, strength] += 1
+            wanted -= 1
+            yield case
+            if not wanted:
+                break
 
 
 def _applies(case: Case) -> bool:

@@ -45,14 +45,23 @@ class Null:
 
 NULLS = {
     "vanishing_error": Null("vanishing-gradient", 1e-12, 1e3, False, ("vanishing_warning",),
-                            (("vanishing_steep_error", 0.0),)),
+                            (("vanishing_steep_error", 0.0), ("vanishing_crawl_error", 0.0))),
+    "vanishing_crawl_error": Null("vanishing-gradient", 1e-12, 1e3, False, ("vanishing_warning",),
+                                  (("vanishing_steep_error", 0.0), ("vanishing_error", 0.0))),
     "exploding_gradient_error": Null("exploding-gradient", 1e-3, 1e12, True, ("exploding_gradient_warning",)),
     "exploding_activation_error": Null("exploding-activation", 1e-3, 1e12, True, ("exploding_activation_warning",)),
     "collapsed_scale_error": Null("collapsed-signal", 1e-12, 1e3, False, of="scale"),
     "collapsed_spread_error": Null("collapsed-signal", 1e-12, 1e3, False, ("collapsed_spread_warning",),
-                                   (("collapsed_scale_error", 0.0),), "spread"),
+                                   (("collapsed_scale_error", 0.0), ("collapsed_spread_crawl_error", 0.0)), "spread"),
+    "collapsed_spread_crawl_error": Null("collapsed-signal", 1e-12, 1e3, False, ("collapsed_spread_warning",),
+                                         (("collapsed_scale_error", 0.0), ("collapsed_spread_error", 0.0)), "spread"),
     "dropped_share_error": Null("collapsed-signal", 1e-3, 1.0, True, of="dropout"),
-    "saturated_error": Null("saturated-activation", 1e-3, 1.0, True, ("saturated_warning",)),
+    "dropped_inside_error": Null("collapsed-signal", 1e-3, 1.0, True, (), (("dropped_share_error", 2.0),
+                                 ("dropped_chain_error", 0.0)), "dropout"),
+    "saturated_error": Null("saturated-activation", 1e-3, 1.0, True, ("saturated_warning",),
+                            (("saturated_crawl_error", 2.0),)),
+    "saturated_crawl_error": Null("saturated-activation", 1e-3, 1.0, True, ("saturated_warning",),
+                                  (("saturated_error", 2.0),)),
     "dead_error": Null("dead-units", 1e-3, 1.0, True, ("dead_warning",)),
     "stalled_error": Null("stalled-update", 1e-12, 1.0, False, ("stalled_warning",)),
     "oversized_error": Null("oversized-update", 1e-6, 1e6, True, off=(("oversized_lasting_error", math.inf),
@@ -63,7 +72,9 @@ NULLS = {
                                    ("oversized_lasting_error", math.inf))),
     "input_error": Null("exploding-activation", 1e-3, 1e9, True, of="input"),
     "first_loss_error": Null("exploding-activation", 1e-3, 1e9, True, off=(("input_error", math.inf),), of="output"),
-    "shrunk_error": Null("oversized-update", 1e-9, 1e3, False, of="shrink"),
+    "shrunk_error": Null("oversized-update", 1e-9, 1e3, False, (), (("shrunk_crawl_error", 0.0),), "shrink"),
+    "shrunk_crawl_error": Null("oversized-update", 1e-9, 1e3, False, (), (("shrunk_error", 0.0),), "shrink"),
+    "guess_error": Null("diverging-loss", 1e-2, 1e3, True, of="guess"),
     "one_sign_error": Null("symmetric-units", 1e-3, 1.0, True, off=(("symmetric_error", math.inf),), of="sign"),
     "symmetric_error": Null("symmetric-units", 1e-3, 1.0, True),
     "diverging_error": Null("diverging-loss", 1e-2, 1e9, True),
@@ -99,7 +110,8 @@ def reach(trace: Trace, known: Evidence, name: str) -> float:
     null = NULLS[name]
 
     def fires(value: float) -> bool:
-        values = resolve({}) | dict(null.off) | dict.fromkeys((name, *null.along), value)
+        # What a loss that falls forgives is counted here all the same.
+        values = resolve({}) | {"copes_fall": math.inf} | dict(null.off) | dict.fromkeys((name, *null.along), value)
         # Which steps are clean depends on no other threshold than the one of divergence.
         evidence = Evidence(trace, values) if name == "diverging_error" else known
         evidence.thresholds = values

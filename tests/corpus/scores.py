@@ -26,7 +26,7 @@ class Row:
 
     @property
     def part(self) -> str:
-        """fit, test or held-out."""
+        """fit or fresh."""
         return part_of(self.case.family)
 
     @property

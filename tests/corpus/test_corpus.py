@@ -13,7 +13,7 @@ from tests.corpus.case import Case
 from tests.corpus.families import FAMILIES
 from tests.corpus.inject import INJECTORS
 from tests.corpus.labels import STATES, labels
-from tests.corpus.split import HELD_OUT, MOVED, TEST, part_of
+from tests.corpus.split import FRESH, HELD_OUT, MOVED, TEST, part_of
 from tests.corpus.verify_labels import FALL, HALF, progress, proof
 
 RULES = {
@@ -30,6 +30,7 @@ RULES = {
     "symmetric-units",
     "loss-not-decreasing",
     "diverging-loss",
+    "unrelated-targets",
 }
 QUICK = [case for case in HEALTHY + FAULTY if not case.name.startswith("transformers-")]
 ALL = everything()
@@ -43,7 +44,8 @@ def test_names_are_unique() -> None:
 
 
 def test_every_family_is_in_one_part() -> None:
-    assert sorted(TEST + HELD_OUT + MOVED) == sorted(FAMILIES)
+    assert sorted(TEST + HELD_OUT + MOVED + FRESH) == sorted(FAMILIES)
+    assert {part_of(name) for name in FRESH} == {"fresh"}
     assert {part_of(case.family) for case in HEALTHY + FAULTY} == {"fit"}
 
 
@@ -51,8 +53,8 @@ def test_the_corpus_is_large_and_proven() -> None:
     states = [labels()[case.name]["state"] for case in ALL]
     counts = {state: states.count(state) for state in STATES}
     assert sum(counts.values()) == len(ALL) == len(labels())
-    assert counts["healthy"] >= 120
-    assert counts["faulty"] >= 180
+    assert counts["healthy"] >= 400
+    assert counts["faulty"] >= 550
     assert counts["doubtful"] <= 0.05 * len(ALL)
 
 

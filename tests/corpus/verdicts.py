@@ -5,26 +5,20 @@ A trace is kept by the sources of the probe and of the corpus, a verdict by thos
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from diag.trace import Trace
 from diag.train.workload import Workload
 from tests.corpus.baselines import BASELINES
 from tests.corpus.case import Case
+from tests.corpus.keys import ROOT, hashed, published_key, rules_key, trace_key
 
 STEPS = 30
-ROOT = Path(__file__).absolute().parents[2]
 FOLDER = ROOT / "build" / "accuracy"
-_MEASURED = ("diag/probe", "diag/stats", "diag/trace", "diag/train/loop.py", "diag/train/snapshot.py")
-_BY_HAND = ("healthy_*.py", "faulty_*.py")
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class Verdict:
 
 def verdict(case: Case) -> Verdict:
     """From the cache, or anew."""
-    file = FOLDER / "verdicts" / f"{case.name}.{_hash(_rules(), _trace_key(case))}.json"
+    file = FOLDER / "verdicts" / f"{case.name}.{hashed(rules_key(), trace_key(case))}.json"
     if file.is_file():
         return Verdict(**json.loads(file.read_text()))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +68,7 @@ def _judged(case: Case) -> Verdict:
 
 def _baselines(case: Case, trace: Trace) -> dict[str, list[str]]:
     """By the published thresholds, which do not change when our rules do."""
-    file = FOLDER / "baselines" / f"{case.name}.{_hash(_published(), _trace_key(case))}.json"
+    file = FOLDER / "baselines" / f"{case.name}.{hashed(published_key(), trace_key(case))}.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         _drop_stale(file, case)
@@ -87,7 +81,7 @@ def traced(case: Case) -> tuple[Trace, float]:
     """The trace of the first 30 steps, from the cache or anew, and the seconds that took."""
     from diag.trace import load, save
 
-    file = FOLDER / "traces" / f"{case.name}.{_trace_key(case)}.parquet"
+    file = FOLDER / "traces" / f"{case.name}.{trace_key(case)}.parquet"
     if file.is_file():
         found = load(file)
         return found, float(found.meta.get("corpus_seconds", 0.0))
@@ -124,51 +118,3 @@ def _drop_stale(file: Path, case: Case) -> None:
     """What older sources left for this case."""
     for stale in file.parent.glob(f"{case.name}.????????????{file.suffix}"):
         stale.unlink()
-
-
-@functools.cache
-def _rules() -> str:
-    return _hash(*_sources(["diag/rules"]), _published())
-
-
-@functools.cache
-def _published() -> str:
-    return _hash(*_sources(["tests/corpus/baselines.py"]))
-
-
-@functools.cache
-def _probe() -> str:
-    return _hash(*_sources(_MEASURED))
-
-
-@functools.cache
-def _corpus(kind: str) -> str:
-    here = Path(__file__).parent
-    parts: list[Path] = [here / "nets.py", here / "data.py", here / "case.py"]
-    if kind == "by hand":
-        parts += [one for pattern in _BY_HAND for one in sorted(here.glob(pattern))]
-    else:
-        parts += sorted((here / "families").glob("*.py"))
-    if kind == "injected":
-        parts += sorted(here.glob("inject*.py"))
-    return _hash(*(one.read_bytes() for one in parts))
-
-
-def _trace_key(case: Case) -> str:
-    kind = "injected" if "+" in case.name else "by hand" if case.family.startswith("by hand") else "varied"
-    return _hash(_probe(), _corpus(kind))
-
-
-def _sources(places: Iterable[str]) -> Iterable[bytes]:
-    for place in places:
-        path = ROOT / place
-        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-        # What healthy networks reach stands beside the rules, and decides nothing.
-        yield from (one.read_bytes() for one in files if one.name != "null.py")
-
-
-def _hash(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for one in parts:
-        digest.update(one if isinstance(one, bytes) else str(one).encode())
-    return digest.hexdigest()[:12]

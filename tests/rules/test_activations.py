@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.traces import DEFAULTS, Net, chain, even, falling, flat, found, only
+from tests.rules.traces import DEFAULTS, Net, Value, chain, even, falling, flat, found, only, slowly
 
 EXPLODES, COLLAPSES = "exploding-activation", "collapsed-signal"
 FLAT_GRADIENT = (0.01,) * 8
@@ -61,6 +61,33 @@ def test_a_hidden_layer_far_beyond_the_input(scale: float, rms: float, count: in
         assert findings[0].evidence["input_rms"] == scale
 
 
+def test_what_an_activation_shuts_is_no_explosion() -> None:
+    """A bias of -1000 before ReLU: the units are dead, nothing grows."""
+    for behind, count in ((0.0, 0), (900.0, 1)):
+        net = Net().output("Net:input", "input", "input").output("a", rms=950.0)
+        net.output("a:relu", "nonlinearity", "relu", rms=behind).output("b")
+        assert len(found(EXPLODES, net)) == count
+
+
+def test_the_greater_of_two_growths_is_told() -> None:
+    net = Net()
+    for number in range(6):
+        net.output(f"{number}", rms=lambda step, number=number: (4.0 if step >= 20 else 2.3) ** (number - 5))
+    assert only(EXPLODES, net).evidence["growth"] == pytest.approx(4.0**5)
+
+
+@pytest.mark.parametrize(
+    ("share", "loss", "count"), [(0.8, flat, 1), (0.8, falling, 0), (0.5, flat, 0), (1.0, flat, 0)]
+)
+def test_a_layer_whose_own_output_is_dropped(share: float, loss: Value, count: int) -> None:
+    """Dropout inside of a module's forward; a state that begins at zero is none."""
+    net = Net(loss=loss).output("Net:input", "input", "input").output("a", zero_fraction=share).output("b")
+    findings = found(COLLAPSES, net)
+    assert [one.evidence["of"] for one in findings] == ["dropout"] * count
+    if findings:
+        assert (findings[0].site, findings[0].evidence["zero_fraction"]) == ("a", pytest.approx(share))
+
+
 def test_the_last_layer_may_have_the_targets_scale() -> None:
     net = Net().output("Net:input", "input", "input").output("a").output("b", rms=1e4)
     assert not found(EXPLODES, net)
@@ -69,12 +96,12 @@ def test_the_last_layer_may_have_the_targets_scale() -> None:
 def test_what_does_not_explode() -> None:
     assert not found(EXPLODES, chain(FLAT_GRADIENT))
     assert not found(EXPLODES, chain(FLAT_GRADIENT, even(1.0, 1e-6)))
-    assert not found(EXPLODES, chain(FLAT_GRADIENT, [1.0, 1.0, 1.0, 100.0, 1.0, 1.0, 1.0, 1.0]))
+    assert not found(EXPLODES, chain(FLAT_GRADIENT, [1.0, 1.0, 1.0, 20.0, 1.0, 1.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize(("just", "count"), [(0.9, 1), (1.1, 0)])
 def test_a_signal_that_fades(just: float, count: int) -> None:
-    net = chain(FLAT_GRADIENT, even(1.0, just * DEFAULTS["collapsed_scale_error"]))
+    net = chain(FLAT_GRADIENT, even(1.0, just * DEFAULTS["collapsed_scale_error"]), loss=flat)
     findings = found(COLLAPSES, net)
     assert [(one.severity, one.evidence["of"]) for one in findings] == [("error", "scale")] * count
     if findings:
@@ -143,15 +170,17 @@ def test_a_dropout_that_drops_nearly_all(just: float, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spread", "severity"),
+    ("spread", "loss", "severity"),
     [
-        (0.9 * DEFAULTS["collapsed_spread_error"], "error"),
-        (1.1 * DEFAULTS["collapsed_spread_error"], "warning"),
-        (1.1 * DEFAULTS["collapsed_spread_warning"], None),
+        (0.9 * DEFAULTS["collapsed_spread_error"], slowly, "error"),
+        (0.9 * DEFAULTS["collapsed_spread_error"], falling, "warning"),
+        (1.1 * DEFAULTS["collapsed_spread_error"], slowly, "warning"),
+        (0.9 * DEFAULTS["collapsed_spread_crawl_error"], flat, "error"),
+        (1.1 * DEFAULTS["collapsed_spread_warning"], flat, None),
     ],
 )
-def test_samples_that_look_alike(spread: float, severity: str | None) -> None:
-    net = Net().output("data", "input", "input")
+def test_samples_that_look_alike(spread: float, loss: Value, severity: str | None) -> None:
+    net = Net(loss=loss).output("data", "input", "input")
     for number in range(6):
         net.output(f"{number}", spread=spread if number >= 2 else 0.3)
     findings = found(COLLAPSES, net)

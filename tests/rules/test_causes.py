@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -107,6 +108,37 @@ def test_a_stall_explains_the_loss() -> None:
     updates = frame.frame["kind"] == "update"
     frame.frame.loc[updates, "rms"] *= 1e-5
     assert names(judge(frame, {})) == ["stalled-update"]
+
+
+@pytest.mark.parametrize(("below", "step", "names_of"), [
+    ("early", 0, ["dead-units", "exploding-activation"]), ("late", 0, ["exploding-activation"]),
+    ("early", 4, ["exploding-activation"]),
+])  # fmt: skip
+def test_what_is_shut_below_an_explosion_does_not_follow_from_it(below: str, step: int, names_of: list[str]) -> None:
+    """Unless it begins later."""
+    explosion = replace(finding("exploding-activation"), site="middle")
+    dead = replace(finding("dead-units", step), site=below)
+    assert names(join([explosion, dead], {"early": 1.0, "middle": 5.0, "late": 9.0})) == names_of
+
+
+def test_a_loss_squashed_twice_stands_for_itself() -> None:
+    squash = finding("loss-not-decreasing", of="squash")
+    assert names(join([finding("stalled-update"), squash]))[0] == "loss-not-decreasing"
+
+
+def test_a_loss_worse_than_a_guess_follows_from_any_error() -> None:
+    [root] = join([finding("diverging-loss", 29, of="guess"), finding("collapsed-signal", 0, of="dropout")])
+    assert (root.rule, names(root.consequences)) == ("collapsed-signal", ["diverging-loss"])
+
+
+def test_a_flat_loss_alone_says_that_no_cause_was_seen() -> None:
+    still = finding("loss-not-decreasing", severity="warning")
+    [alone] = join([still])
+    assert "tells why" in alone.message and "more steps" in alone.message
+    beside = join([still, finding("missing-gradient", severity="warning", of="x")])
+    assert "tells why" not in "".join(one.message for one in beside)
+    noted = join([still, finding("dead-units", 3, severity="note")])
+    assert "tells why" in noted[0].message
 
 
 def test_logits_too_large_follow_from_what_stands_below() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from diag.rules.evidence import Evidence, Trend, divergence_step
-from tests.rules.traces import DEFAULTS, Net, chain, evidence, falling, flat
+from tests.rules.traces import DEFAULTS, Net, chain, evidence, falling, flat, slowly
 
 
 def trend(*values: float) -> Trend:
@@ -165,3 +166,24 @@ def test_of_several_optimizers_the_busiest_ones_losses_count() -> None:
 )
 def test_when_a_loss_diverges(losses: list[float], step: int | None) -> None:
     assert divergence_step(pd.Series(losses), 30) == step
+
+
+@pytest.mark.parametrize(
+    ("options", "stuck", "copes"),
+    [
+        ({"loss": flat}, True, False),
+        ({"loss": slowly}, False, False),
+        ({"loss": falling}, False, True),
+        ({"loss": flat, "steps": 11}, False, False),
+        ({"loss": None}, False, False),
+        ({"loss": flat, "optimizer": None}, False, False),
+        ({"loss": falling, "optimizer": None}, False, False),
+        ({"loss": flat, "optimizer": lambda step: step % 2}, False, False),
+    ],
+)
+def test_when_training_is_stuck_and_when_it_copes(options: dict[str, Any], stuck: bool, copes: bool) -> None:
+    """What is not known is neither; where optimizers take turns no loss need fall."""
+    known = evidence(chain(**options))
+    assert known.stuck is stuck
+    assert known.copes(0.1) is copes
+    assert not known.copes(2.0)

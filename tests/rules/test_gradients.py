@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.traces import DEFAULTS, Net, chain, even, flat, found, only
+from tests.rules.traces import DEFAULTS, Net, chain, even, flat, found, only, slowly
 
 VANISHES, EXPLODES = "vanishing-gradient", "exploding-gradient"
 
@@ -29,18 +29,20 @@ def test_an_even_decay_whatever_its_scale(top: float) -> None:
     [
         ("vanishing_error", 0.9, "error"),
         ("vanishing_error", 1.1, "warning"),
+        ("vanishing_crawl_error", 0.9, "error"),
+        ("vanishing_crawl_error", 1.1, "warning"),
         ("vanishing_warning", 0.9, "warning"),
         ("vanishing_warning", 1.1, None),
     ],
 )
 def test_thresholds_of_a_decay_over_many_layers(threshold: str, just: float, severity: str | None) -> None:
-    net = chain(even(just * DEFAULTS[threshold], 1.0, 20), loss=flat)
+    net = chain(even(just * DEFAULTS[threshold], 1.0, 20), loss=slowly if threshold == "vanishing_error" else flat)
     assert [one.severity for one in found(VANISHES, net)] == ([severity] if severity else [])
 
 
 @pytest.mark.parametrize(("layers", "severity"), [(5, "error"), (20, "warning")])
 def test_a_smaller_decay_is_an_error_where_each_layer_loses_much(layers: int, severity: str) -> None:
-    net = chain(even(0.9 * DEFAULTS["vanishing_steep_error"], 1.0, layers), loss=flat)
+    net = chain(even(0.9 * DEFAULTS["vanishing_steep_error"], 1.0, layers), loss=slowly)
     assert only(VANISHES, net).severity == severity
 
 

@@ -29,6 +29,25 @@ def test_a_likelihood_below_zero_may_fall() -> None:
     assert only(DIVERGES, chain(loss=lambda step: -1.0 if step < 5 else -1e6)).evidence["worst"] == -1e6
 
 
+def test_a_loss_below_zero_that_falls_ever_faster_has_its_sign_turned() -> None:
+    finding = only(DIVERGES, chain(loss=lambda step: -1.0 - 0.001 * 1.5**step))
+    assert (finding.severity, finding.evidence["of"]) == ("error", "sign")
+    assert finding.evidence["last"] == pytest.approx(-1.0 - 0.001 * 1.5**29)
+    assert not found(DIVERGES, chain(loss=lambda step: 1.0 - 0.001 * 1.5**step))  # it began above zero
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "rule"), [(2.3, 3.0, DIVERGES), (2.3, 2.8, None), (3.1, 3.0, None), (2.9, 4.0, DIVERGES)]
+)
+def test_a_cross_entropy_worse_than_a_guess(first: float, last: float, rule: str | None) -> None:
+    """Of ten classes: a guess has 2.303, and 1.25 times that is 2.88."""
+    net = Net(loss=lambda step: first + (last - first) * step / 29)
+    net.output("a").output("loss:cross_entropy", "loss", "cross_entropy", units=10)
+    net.output("loss:cross_entropy[value]", "loss", "cross_entropy", samples=1, units=1,
+               mean=lambda step: first + (last - first) * min(1.0, step / 15))  # fmt: skip
+    assert [one.evidence["of"] for one in found(DIVERGES, net)] == (["guess"] if rule else [])
+
+
 def test_a_spike_that_is_no_divergence() -> None:
     assert not found(DIVERGES, chain(loss=lambda step: 20.0 if step == 4 else 2.0))
     assert not found(DIVERGES, chain(loss=1e6))

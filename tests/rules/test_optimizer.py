@@ -8,7 +8,7 @@ from diag.rules.causes import join
 from diag.rules.finding import Finding
 from diag.rules.judge import judge
 from diag.trace import Trace
-from tests.rules.traces import Net, chain, falling, flat, found
+from tests.rules.traces import Net, chain, falling, flat, found, slowly
 
 STALLED, OVERSIZED = "stalled-update", "oversized-update"
 
@@ -62,7 +62,8 @@ def test_frozen_parameters_in_the_optimizer(share: int, loss: object, severity: 
 
 
 @pytest.mark.parametrize(
-    ("left", "loss", "count"), [(0.69, flat, 1), (0.71, flat, 0), (0.1, falling, 0), (1.5, flat, 0)]
+    ("left", "loss", "count"),
+    [(0.79, flat, 1), (0.81, flat, 0), (0.59, slowly, 1), (0.61, slowly, 0), (0.1, falling, 0), (1.5, flat, 0)],
 )
 def test_weights_that_shrink_together(left: float, loss: object, count: int) -> None:
     net = Net(loss=loss)  # type: ignore[arg-type]

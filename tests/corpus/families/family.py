@@ -18,11 +18,12 @@ FAMILIES: dict[str, Family] = {}
 
 @dataclass(frozen=True)
 class Family:
-    """variants: name to builder; faults are injected into the first."""
+    """variants: name to builder; faults are injected into the first. source: the module it is defined in."""
 
     name: str
     variants: dict[str, Callable[[], Workload]]
     learns: bool = True
+    source: str = ""
 
 
 def family(
@@ -33,7 +34,7 @@ def family(
     def register(build: Callable[..., Workload]) -> Callable[..., Workload]:
         assert name not in FAMILIES
         builds = {"base": partial(build), **{one: partial(build, **given) for one, given in variants.items()}}
-        FAMILIES[name] = Family(name, builds, learns)
+        FAMILIES[name] = Family(name, builds, learns, build.__module__)
         return build
 
     return register

@@ -69,7 +69,7 @@ PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _add(name: str, build: Callable[[], Workload]) -> None:
-    FAMILIES[name] = Family(name, {"base": build})
+    FAMILIES[name] = Family(name, {"base": build}, source=__name__)
 
 
 for _name, (_kind, _loss, _config) in GIVEN.items():
