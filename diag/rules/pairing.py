@@ -20,6 +20,7 @@ _EACH_CLASS = 4
 """Predictions, for every class, from which a network that learns has learned something of the pairing."""
 _STILL_FALLS = 0.01
 _INDEXED = ("cross_entropy", "nll_loss")
+_OF_CLASSES = (*_INDEXED, "binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
 @rule("unrelated-targets")
@@ -47,7 +48,9 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     z, count = float(best["z"]), int(best["scores"])
     yield Finding(
         "unrelated-targets",
-        "error" if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, steps) else "warning",
+        "error"
+        if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name), steps)
+        else "warning",
         str(best.name),
         f"Predictions fit their own targets no better than other targets of the same batch: by {z:.1f} standard errors"
         f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
@@ -60,17 +63,18 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _is_certain(evidence: Evidence, steps: list[int]) -> bool:
-    """Whether it cannot be the input, or what the network makes of it.
+def _is_certain(evidence: Evidence, site: str, steps: list[int]) -> bool:
+    """Whether it cannot be the task, the input, or what the network makes of it.
 
-    Of tokens, frequencies alone are learned for long; random numbers are there to try a network out; and a layer that
-    lets next to nothing through of what tells samples apart has the same effect.
+    A regression may learn its targets' mean for long before it learns more. Of tokens, frequencies alone are learned
+    for long; random numbers are there to try a network out; and a layer that lets next to nothing through of what
+    tells samples apart has the same effect.
     """
     inputs = evidence.rows("activation", steps, ("input",))
     layers = evidence.rows("activation", steps, SIGNAL_ROLES)
     spread = float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
     passes = math.isnan(spread) or spread >= evidence.thresholds["unrelated_spread"]
-    return len(inputs) > 0 and not is_noise(inputs) and passes
+    return evidence.sites.loc[site, "op"] in _OF_CLASSES and len(inputs) > 0 and not is_noise(inputs) and passes
 
 
 def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:

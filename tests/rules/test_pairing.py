@@ -91,7 +91,11 @@ def test_what_else_it_takes(options: dict[str, Any], expected: str | None) -> No
 
 
 def test_a_loss_without_classes_needs_no_number_of_them() -> None:
-    assert severity(scored(0.1, op="mse_loss", shape=(32, 5000))) == "error"
+    assert severity(scored(0.1, op="binary_cross_entropy", shape=(32, 5000))) == "error"
+
+
+def test_a_regression_is_only_warned_of() -> None:
+    assert severity(scored(0.1, op="mse_loss")) == "warning"
 
 
 def test_scores_of_which_nothing_could_be_told_do_not_count() -> None:
