@@ -227,14 +227,21 @@ class Evidence:
         tau, p = stats.kendalltau(values.index, values.to_numpy())
         return bool(tau < 0 and p < 0.01 and self.fall() > self.thresholds["loss_fall"])
 
+    def may_fall(self) -> bool:
+        """Whether the loss falls by 5 % or more, be it by chance."""
+        return self.fall() >= _CRAWL
+
     def crawls(self) -> bool:
         """Whether the loss does not fall, or by less than 5 %."""
         return not self.loss_falls() or self.fall() < _CRAWL
 
     @cached_property
     def stuck(self) -> bool:
-        """Whether it is trained, and a loss that is known for long enough falls by less than 5 %."""
-        return self.trains and not self.alternates and len(self.clean_losses) >= _ENOUGH and self.crawls()
+        """Whether it is trained, and a loss that is known for long enough falls by less than 5 %.
+
+        A larger fall that noise may explain is neither this nor coping.
+        """
+        return self.trains and not self.alternates and len(self.clean_losses) >= _ENOUGH and not self.may_fall()
 
     def copes(self, fall: float) -> bool:
         """Whether the loss falls beyond its noise, and by more than `fall`: what was seen does no visible harm yet."""

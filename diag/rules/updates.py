@@ -44,9 +44,10 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
     lr = evidence.trace.steps["lr"].dropna()
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    # A fall that noise may explain as well is no proof that nothing is learned.
     yield Finding(
         "stalled-update",
-        "error" if typical < limit["stalled_error"] else "warning",
+        "error" if typical < limit["stalled_error"] and not evidence.may_fall() else "warning",
         str(first),
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss hardly falls:"
         " next to nothing is learned.",
