@@ -10,7 +10,7 @@ import seaborn as sns
 
 from diag.report.figures.style import SERIES, blank, styled
 from diag.report.figures.svg import standalone
-from tests.corpus.accuracy_text import FIRST_SCORES, METHOD, WORST
+from tests.corpus.accuracy_text import FIRST, FIRST_SCORES, METHOD, WORST
 from tests.corpus.scores import text, weakest
 from tests.corpus.split import PARTS
 
@@ -58,10 +58,10 @@ def _opening(found: dict[str, Any]) -> str:
     one, corpus = found["fresh"]["summary"], found["corpus"]
     total = sum(sum(states.values()) for states in corpus.values())
     return (
-        f"On families that the rules had never seen: an error on {text(one['error on healthy'])} of the healthy"
-        f" set-ups; a right cause among the errors on {text(one['right cause'])} of the faults that change how training"
-        f" comes out; the root first on {text(one['root first'])}. The corpus has {total} set-ups; every label is"
-        " proven by training the set-up beside its twin without the fault."
+        f"{FIRST} With what it taught mended, the same families give {text(one['error on healthy'])},"
+        f" {text(one['right cause'])} and {text(one['root first'])}, which are no longer unseen: these are the tables"
+        f" below. The corpus has {total} set-ups; every label is proven by training the set-up beside its twin without"
+        " the fault."
     )
 
 
