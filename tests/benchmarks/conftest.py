@@ -26,8 +26,8 @@ HEAD = """# What watching costs
 
 A step with the instrument over a step without it: medians of the ratios of pairs, one after the other in one process,
 CPU time, one thread. Activation and gradient statistics of every leaf at every step; "with parameters" weights, their
-gradients and updates too. Peak memory: of the process, over its peak in plain steps, with freed blocks given back at once. In
-brackets: the most that the project allows itself, where it names a bar. `make bench` measures it again.
+gradients and updates too. Peak memory: of the process, over its peak in plain steps, with freed blocks given back at
+once. In brackets: the most that the project allows itself, where it names a bar. `make bench` measures it again.
 """
 
 
