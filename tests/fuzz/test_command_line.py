@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,8 @@ def test_any_command_line(folder: Path, command: str, words: list[str]) -> None:
         words = [*words, "--no-such-option"]  # it needs nothing, and would train for a minute
     code, out, err = run(command, *words)
     assert code in (0, 1, 2), (code, err)
+    if command == "watch":  # what a file raises that is run as a script is shown as Python shows it
+        err = re.sub(r"^Traceback .*\n(?:  File \"(?:\./)?[\w.]+\", line .*\n(?:    .*\n)*)+\w+Error: .*\n", "", err)
     assert "Traceback" not in err
     if code == 2:
         assert (out + err).strip()
