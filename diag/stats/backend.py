@@ -11,7 +11,7 @@ import torch
 
 from diag.errors import DiagError, nearest
 from diag.stats import host_plan, torch_path
-from diag.stats.device import VARIABLE
+from diag.stats.cuda import VARIABLE
 from diag.stats.fields import WIDTH
 from diag.stats.tensor_stats import TensorStats
 from diag.stats.torch_path import Saturation

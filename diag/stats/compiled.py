@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diag.stats import kernels, torch_path
 from diag.stats.fields import WIDTH
+from diag.stats.kind import Kind, is_plain
 from diag.stats.layout import in_memory_order, sample_steps
 from diag.stats.plain import rounded
 from diag.stats.torch_path import Saturation
@@ -20,24 +21,20 @@ if WIDTH != 12:
     raise ImportError("the kernels write rows of 12 numbers")  # pragma: no cover
 
 _KERNELS = {torch.float32: kernels.measure32, torch.float64: kernels.measure64}
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NOTHING = np.empty(0, dtype=np.int64)
 
 
 Measured = torch.Tensor | None | Literal[False]
 
 
-class Plan:
+class Plan(Kind):
     """Measures tensors of one shape, strides and dtype, for one caller at a time: all else is known beforehand.
 
     Called with what `measure_into` takes, it returns what that returns; or False, and the row untouched, for a tensor
     that is of another kind or needs care.
     """
 
-    __slots__ = (
-        "_after", "_alive", "_before", "_bounds", "_dead", "_dtype", "_kept", "_kernel", "_limits", "_mask",
-        "_sample_dim", "_shape", "_strides", "_unit_dim",
-    )  # fmt: skip
+    __slots__ = ("_after", "_alive", "_before", "_dead", "_kept", "_kernel", "_limits", "_mask")
 
     def __init__(
         self,
@@ -47,9 +44,8 @@ class Plan:
         unit_dim: int | None,
         sample_dim: int | None,
     ) -> None:
-        self._kernel, self._dtype, self._shape, self._strides = _KERNELS[x.dtype], x.dtype, x.shape, x.stride()
-        self._unit_dim, self._sample_dim = unit_dim, sample_dim
-        self._bounds = None if saturation is None else saturation[1:]
+        super().__init__(x, saturation, unit_dim, sample_dim)
+        self._kernel = _KERNELS[x.dtype]
         self._limits = (math.nan, math.nan) if self._bounds is None else _limits(*self._bounds, x.dtype)
         self._before = place.outer, place.units, place.inner
         self._after = (
@@ -70,24 +66,10 @@ class Plan:
         sample_dim: int | None,
     ) -> Measured:
         """Measure x, if the plan is for its kind."""
-        if not (
-            x.dtype is self._dtype
-            and x.shape == self._shape
-            and unit_dim == self._unit_dim
-            and sample_dim == self._sample_dim
-            and _plain(x)
-            and x.stride() == self._strides
-        ):
+        if not self._holds(x, saturation, unit_dim, sample_dim):
             return False
-        at = compared = x.data_ptr()
-        if saturation is None:
-            compared = 0
-        elif saturation[1:] != self._bounds:
-            return False
-        elif (t := saturation[0]) is not x:
-            if not (_plain(t) and t.dtype is self._dtype and t.shape == self._shape and t.stride() == self._strides):
-                return False
-            compared = t.data_ptr()
+        at = x.data_ptr()
+        compared = 0 if saturation is None else saturation[0].data_ptr()
         dead = self._kernel(at, compared, *self._limits, *self._before, self._dead, *self._after, row.data_ptr())
         if dead < 0:
             return False
@@ -99,7 +81,7 @@ class Plan:
 def _plan_for(
     x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> Plan | None:
-    place = _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) if _plain(x) else None
+    place = _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) if is_plain(x) else None
     return None if place is None else Plan(x, place, saturation, unit_dim, sample_dim)
 
 
@@ -134,10 +116,6 @@ def measure_and_plan(
                 return mask, plan
     mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
     return mask, plan
-
-
-def _plain(x: torch.Tensor) -> bool:
-    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
 
 
 @lru_cache(maxsize=1024)

@@ -1,15 +1,8 @@
-"""Measure a tensor on its own device: float64 throughout, and nothing waits for a number.
-
-On CUDA two kernels do it where Triton is, which comes with torch there; else some forty operations, which for a small
-tensor take longer to launch than to run.
-"""
+"""Measure a tensor on its own device with torch operations: float64 throughout, and nothing waits for a number."""
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
-from types import ModuleType
 
 import torch
 
@@ -26,11 +19,9 @@ from diag.stats.fields import (
     UNITS,
     ZEROS,
 )
-from diag.stats.layout import Saturation, aligned, blocks, in_memory_order, subsample
+from diag.stats.layout import Saturation, blocks, laid_out, subsample
 from diag.stats.plain import real
 
-VARIABLE = "DIAG_BACKEND"
-"""Environment variable: auto, compiled or torch."""
 DEVICE_BLOCK = 1 << 25  # elements; bounds the float64 copies to some hundred MiB
 
 
@@ -42,67 +33,16 @@ def measure(
     sample_dim: int | None,
 ) -> torch.Tensor | None:
     """`torch_path.measure_into` for a strided tensor without a graph."""
-    kernels = _Kernels.load() if x.is_cuda else None
-    if kernels is not None and kernels.suits(row, x, saturation, unit_dim, sample_dim):
-        try:
-            mask: torch.Tensor | None = kernels.measure(row, x, saturation, unit_dim, sample_dim)
-            return mask
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of Triton, its compiler or the driver: what it raises is not documented
-            _Kernels.give_up(error)
-    return measure_by_operations(row, x, saturation, unit_dim, sample_dim)
-
-
-class _Kernels:
-    """The module of the kernels, looked for once; None where there is no Triton, or it does not work."""
-
-    found: ModuleType | None = None
-    looked = False
-
-    @classmethod
-    def load(cls) -> ModuleType | None:
-        if not cls.looked:
-            cls.looked = True
-            if os.environ.get(VARIABLE) != "torch":
-                try:
-                    from diag.stats import fused
-                except ImportError:
-                    return None
-                cls.found = fused
-        return cls.found
-
-    @classmethod
-    def give_up(cls, error: Exception) -> None:
-        cls.found = None
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(
-            f"diag measures with torch operations, which takes longer: its Triton kernels failed ({text}); "
-            f"{VARIABLE}=torch leaves them out from the start",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def measure_by_operations(
-    row: torch.Tensor,
-    x: torch.Tensor,
-    saturation: Saturation | None,
-    unit_dim: int | None,
-    sample_dim: int | None,
-) -> torch.Tensor | None:
-    """The same with torch operations alone."""
-    cube, order = in_memory_order(x, unit_dim)
-    flat = cube.view(-1)
-    compared = aligned(saturation, x, flat, order)
-    low, high = saturation[1:] if saturation is not None else (-math.inf, math.inf)
+    cube, flat, compared, low, high = laid_out(x, saturation, unit_dim)
     row.fill_(math.nan)
     row[COUNT] = x.numel()
     if x.numel():
         parts = torch.stack([_block(v, t, low, high) for v, t in blocks(flat, compared, DEVICE_BLOCK)])
         row[MEAN:UNITS] = _merge(parts)
     else:
-        row[[M2, ZEROS, NONFINITE] + ([SATURATED] if saturation is not None else [])] = 0.0
+        # One by one: a list of places would be copied to the device, and waited for.
+        for place in (M2, ZEROS, NONFINITE, *((SATURATED,) if saturation is not None else ())):
+            row[place] = 0.0
     mask = None
     if unit_dim is not None:
         mask = ~(real(cube) != 0).any(2).any(0)
@@ -168,6 +108,5 @@ def _merge(parts: torch.Tensor) -> torch.Tensor:
     m2 = (parts[:, M2] + n * (means - mean).square()).sum()
     smallest = torch.where(n > 0, parts[:, MIN], math.inf).amin()
     largest = torch.where(n > 0, parts[:, MAX], -math.inf).amax()
-    known = torch.stack([mean, m2, smallest, largest])
-    known[[0, 2, 3]] = torch.where(total > 0, known[[0, 2, 3]], math.nan)
-    return torch.cat([known, parts[:, ZEROS:UNITS].sum(0)])
+    mean, smallest, largest = (torch.where(total > 0, one, math.nan) for one in (mean, smallest, largest))
+    return torch.cat([torch.stack([mean, m2, smallest, largest]), parts[:, ZEROS:UNITS].sum(0)])

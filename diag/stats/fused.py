@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from diag.stats.fields import WIDTH
-from diag.stats.layout import MAX_SAMPLES, Saturation, in_memory_order, sample_steps
+from diag.stats.layout import MAX_SAMPLES, Saturation, in_memory_order, sample_grid
 
 if WIDTH != 12:
     raise ImportError("the kernels write rows of 12 numbers")  # pragma: no cover
@@ -38,15 +38,18 @@ def _merge(n0, mean0, square0, n1, mean1, square1):
 
 
 @triton.jit
-def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, TILE: tl.constexpr):
-    """One piece's count of finite elements, mean, sum of squared deviations, extremes, zeros and saturated."""
-    count = tl.zeros((), tl.float64)
-    mean = tl.zeros((), tl.float64)
-    square = tl.zeros((), tl.float64)
+def _of_nothing():
+    """Count, mean, sum of squared deviations, extremes, zeros and saturated of no elements."""
+    zero = tl.zeros((), tl.float64)
     smallest = tl.full((), float("inf"), tl.float64)
     largest = tl.full((), float("-inf"), tl.float64)
-    zeros = tl.zeros((), tl.float64)
-    beyond = tl.zeros((), tl.float64)
+    return zero, zero, zero, smallest, largest, zero, zero
+
+
+@triton.jit
+def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, TILE: tl.constexpr):
+    """One piece's count of finite elements, mean, sum of squared deviations, extremes, zeros and saturated."""
+    count, mean, square, smallest, largest, zeros, beyond = _of_nothing()
     for start in range(piece * TILE, n, pieces * TILE):
         place = start + tl.arange(0, TILE)
         inside = place < n
@@ -134,13 +137,7 @@ def _put_together(parts, dead, spreads, row, n, pieces, units, blocks,
                   TILE: tl.constexpr):  # fmt: skip
     """The row from all parts."""
     nothing = float("nan")
-    count = tl.zeros((), tl.float64)
-    mean = tl.zeros((), tl.float64)
-    square = tl.zeros((), tl.float64)
-    smallest = tl.full((), float("inf"), tl.float64)
-    largest = tl.full((), float("-inf"), tl.float64)
-    zeros = tl.zeros((), tl.float64)
-    beyond = tl.zeros((), tl.float64)
+    count, mean, square, smallest, largest, zeros, beyond = _of_nothing()
     for piece in range(pieces):
         at = parts + piece * 8
         count, mean, square = _merge(count, mean, square, tl.load(at), tl.load(at + 1), tl.load(at + 2))
@@ -200,9 +197,8 @@ def measure(
     unit_blocks = 0 if unit_dim is None else -(-units // _UNITS)
     samples = features = blocks = sample_stride = feature_stride = 0
     if sample_dim is not None and x.shape[0] >= 2:
-        every, feature_stride = sample_steps(x.shape[0], n // x.shape[0])
-        samples, features = -(-x.shape[0] // every), -(-(n // x.shape[0]) // feature_stride)
-        sample_stride, blocks = every * (n // x.shape[0]), -(-features // _FEATURES)
+        (samples, features), (sample_stride, feature_stride) = sample_grid(x)
+        blocks = -(-features // _FEATURES)
     compared, low, high = (x, -math.inf, math.inf) if saturation is None else saturation
     scratch = torch.empty(pieces * 8 + max(1, blocks) * 2, dtype=torch.float64, device=x.device)
     parts, spreads = scratch[: pieces * 8], scratch[pieces * 8 :]

@@ -27,7 +27,7 @@ from diag.stats.fields import (
     WIDTH,
     ZEROS,
 )
-from diag.stats.layout import Saturation, aligned, blocks, in_memory_order, subsample
+from diag.stats.layout import Saturation, blocks, laid_out, subsample
 from diag.stats.merge import merge_rows
 from diag.stats.plain import real
 
@@ -43,10 +43,8 @@ def measure(
     sample_dim: int | None,
 ) -> torch.Tensor | None:
     """`torch_path.measure_into` for a strided tensor without a graph."""
-    cube, order = in_memory_order(x, unit_dim)
-    flat = cube.view(-1)
-    low, high = saturation[1:] if saturation is not None else (-math.inf, math.inf)
-    numbers = numbers_of(flat, aligned(saturation, x, flat, order), low, high)
+    cube, flat, compared, low, high = laid_out(x, saturation, unit_dim)
+    numbers = numbers_of(flat, compared, low, high)
     mask = None
     if unit_dim is not None:
         mask = dead_mask(cube, numbers)

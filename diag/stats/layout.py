@@ -44,16 +44,22 @@ def sample_steps(samples: int, features: int) -> tuple[int, int]:
     return max(1, -(-samples // MAX_SAMPLES)), max(1, feature_step | 1)
 
 
+def sample_grid(x: torch.Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size and strides of the subsample [samples, features] of a contiguous tensor whose samples come first."""
+    samples, features = x.shape[0], x.numel() // x.shape[0]
+    sample_step, feature_step = sample_steps(samples, features)
+    return (-(-samples // sample_step), -(-features // feature_step)), (features * sample_step, feature_step)
+
+
 def subsample(x: torch.Tensor, sample_dim: int) -> torch.Tensor | None:
     """A bounded [samples, features] part of x; None where no variance over samples exists."""
     if x.ndim == 0 or x.numel() == 0 or x.shape[sample_dim] < 2:
         return None
     x = x.movedim(sample_dim, 0) if sample_dim % x.ndim else x
-    samples = x.shape[0]
-    features = x.numel() // samples
-    sample_step, feature_step = sample_steps(samples, features)
     if x.is_contiguous():
-        return x.view(samples, features)[::sample_step, ::feature_step]
+        return x.as_strided(*sample_grid(x))
+    samples, features = x.shape[0], x.numel() // x.shape[0]
+    sample_step, feature_step = sample_steps(samples, features)
     x = x[::sample_step]
     rest = torch.arange(0, features, feature_step, device=x.device)
     index: list[slice | torch.Tensor] = []
@@ -62,6 +68,16 @@ def subsample(x: torch.Tensor, sample_dim: int) -> torch.Tensor | None:
         rest = rest // size
     everything: list[slice | torch.Tensor] = [slice(None)]
     return x[tuple(everything + index[::-1])] if index else x.unsqueeze(1)
+
+
+def laid_out(
+    x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float, float]:
+    """x as [outer, units, inner] and flat in the order of its memory; what to compare with it, and which bounds."""
+    cube, order = in_memory_order(x, unit_dim)
+    flat = cube.view(-1)
+    low, high = saturation[1:] if saturation is not None else (-math.inf, math.inf)
+    return cube, flat, aligned(saturation, x, flat, order), low, high
 
 
 def blocks(x: torch.Tensor, t: torch.Tensor | None, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:

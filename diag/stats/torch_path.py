@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from diag.stats import device, host
+from diag.stats import cuda, device, host
 from diag.stats.fields import COUNT, M2, MAX, MEAN, MIN, NONFINITE, WIDTH, ZEROS
 from diag.stats.layout import Saturation
 from diag.stats.merge import merge_rows
@@ -16,6 +16,7 @@ from diag.stats.twins import twin_rows
 
 __all__ = ["Saturation", "measure_into", "twin_rows"]
 
+_WAYS = {"cpu": host, "cuda": cuda}
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
@@ -55,7 +56,7 @@ def measure_into(
             saturation = (strided(saturation[0]), saturation[1], saturation[2])
         if x.ndim == 0:
             unit_dim = sample_dim = None
-        way = host if x.device.type == "cpu" else device
+        way = _WAYS.get(x.device.type, device)
         return way.measure(row, x, saturation, unit_dim, sample_dim)
 
 

@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diag.stats import device
+from diag.stats import cuda
 from diag.stats.fields import WIDTH
 from tests.stats.test_paths import assert_agrees
 
@@ -113,14 +113,13 @@ def test_kernels_that_fail_are_left_out_with_a_warning(monkeypatch: pytest.Monke
         raise RuntimeError("no compiler\nand more")
 
     broken.measure = fail  # type: ignore[attr-defined]
-    monkeypatch.setattr(device._Kernels, "found", broken)
-    monkeypatch.setattr(device._Kernels, "looked", True)
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda _: True))
+    monkeypatch.setattr(cuda._Kernels, "found", broken)
+    monkeypatch.setattr(cuda._Kernels, "looked", True)
     row = torch.empty(WIDTH, dtype=torch.float64)
     with pytest.warns(RuntimeWarning, match=r"kernels failed \(RuntimeError: no compiler\); DIAG_BACKEND=torch"):
-        device.measure(row, torch.tensor([1.0, 3.0]), None, None, None)
+        cuda.measure(row, torch.tensor([1.0, 3.0]), None, None, None)
     assert row[1] == 2.0
-    device.measure(row, torch.tensor([2.0, 4.0]), None, None, None)  # warns once
+    cuda.measure(row, torch.tensor([2.0, 4.0]), None, None, None)  # warns once
     assert row[1] == 3.0
 
 
@@ -168,10 +167,10 @@ def test_on_the_gpu() -> None:
         if how[0] is not None:
             how[0] = (x.cuda(), *how[0][1:])
         there = row.cuda()
-        mask = device.measure(there, x.cuda(), *how)
+        mask = cuda.measure(there, x.cuda(), *how)
         row.copy_(there)
         return None if mask is None else mask.cpu()
 
     x = torch.randn(300, 700, generator=torch.Generator().manual_seed(0)).relu()
     assert_agrees(path, x, saturation=(x, -math.inf, 0.0), unit_dim=1, sample_dim=0)
-    assert device._Kernels.found is not None
+    assert cuda._Kernels.found is not None

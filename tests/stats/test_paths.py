@@ -25,7 +25,7 @@ Path = Callable[..., torch.Tensor | None]
 def _device(row: torch.Tensor, x: torch.Tensor, **arguments: Any) -> torch.Tensor | None:
     """The way of other devices, walked on the CPU."""
     own = host.measure
-    host.measure = device.measure_by_operations
+    host.measure = device.measure
     try:
         return torch_path.measure_into(row, x, **arguments)
     finally:

@@ -1,0 +1,40 @@
+"""Tensors of one kind, of which what is to be known has to be found out only once."""
+
+from __future__ import annotations
+
+import torch
+
+from diag.stats.layout import Saturation
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_plain(x: torch.Tensor) -> bool:
+    """Whether its elements simply lie in the host's memory."""
+    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
+
+
+class Kind:
+    """Plain tensors of one shape, strides and dtype, with what is to be measured of them."""
+
+    __slots__ = ("_bounds", "_dtype", "_sample_dim", "_shape", "_strides", "_unit_dim")
+
+    def __init__(
+        self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+    ) -> None:
+        self._dtype, self._shape, self._strides = x.dtype, x.shape, x.stride()
+        self._unit_dim, self._sample_dim = unit_dim, sample_dim
+        self._bounds = None if saturation is None else saturation[1:]
+
+    def _holds(
+        self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+    ) -> bool:
+        """Whether it is x's kind, and the same is asked of it; without a saturation there is less to measure."""
+        if not (unit_dim == self._unit_dim and sample_dim == self._sample_dim and self._is_of(x)):
+            return False
+        if saturation is None:
+            return True
+        return saturation[1:] == self._bounds and (saturation[0] is x or self._is_of(saturation[0]))
+
+    def _is_of(self, x: torch.Tensor) -> bool:
+        return x.dtype is self._dtype and x.shape == self._shape and is_plain(x) and x.stride() == self._strides
