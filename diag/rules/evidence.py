@@ -222,10 +222,7 @@ class Evidence:
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""
         values = self.clean_losses
-        if len(values) < 6 or values.nunique() < 2:
-            return False
-        tau, p = stats.kendalltau(values.index, values.to_numpy())
-        return bool(tau < 0 and p < 0.01 and self.fall() > self.thresholds["loss_fall"])
+        return len(values) >= 6 and chance_of_fall(values) < 0.01 and self.fall() > self.thresholds["loss_fall"]
 
     def may_fall(self) -> bool:
         """Whether the loss falls by 5 % or more, be it by chance."""
@@ -233,7 +230,7 @@ class Evidence:
 
     def crawls(self) -> bool:
         """Whether the loss does not fall, or by less than 5 %."""
-        return not self.loss_falls() or self.fall() < _CRAWL
+        return not self.loss_falls() or not self.may_fall()
 
     @cached_property
     def stuck(self) -> bool:
@@ -258,6 +255,17 @@ class Evidence:
         """The largest rms of an input in the first steps; NaN if none was seen."""
         rows = self.rows("activation", self.early, ("input",))
         return float(rows.groupby("site")["rms"].median().max()) if len(rows) else float("nan")
+
+
+def chance_of_fall(losses: pd.Series) -> float:
+    """With which a loss that has no trend would follow its steps so closely either way; 1 where it does not fall.
+
+    Source: Kendall 1938, 'A new measure of rank correlation'
+    """
+    if losses.nunique() < 2:
+        return 1.0
+    tau, p = stats.kendalltau(losses.index, losses.to_numpy())
+    return float(p) if tau < 0 else 1.0
 
 
 def _profile(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -31,7 +31,9 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         yield turned
         return
     if evidence.diverged_at is None:
-        yield from _ever_faster(evidence) or _worse_than_a_guess(evidence)
+        worse = _ever_faster(evidence) or _worse_than_a_guess(evidence)
+        if worse is not None:
+            yield worse
         return
     losses = evidence.losses.dropna()
     step = evidence.diverged_at
@@ -54,52 +56,48 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _worse_than_a_guess(evidence: Evidence) -> list[Finding]:
+def _worse_than_a_guess(evidence: Evidence) -> Finding | None:
     """The last cross-entropies are far above that of a guess, and above the first: what is learned is wrong."""
     known = guesses(evidence)
     if known is None or len(known[0]) < _FEWEST_STEPS:
-        return []
+        return None
     values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-(len(values) // 3) :].median())
     if last < evidence.thresholds["guess_error"] * max(chance, first):
-        return []
-    return [
-        Finding(
-            "diverging-loss",
-            "error",
-            site,
-            f"The cross-entropy goes from {first:.3g} to {last:.3g}, where a guess has {chance:.3g}: training makes it"
-            " worse.",
-            {"step": int(values.index[-1]), "of": "guess", "first": first, "then": last, "chance": chance},
-            "Lower the learning rate by a factor of ten, clip the gradient's norm, and check the loss's sign.",
-            "Goodfellow et al. 2016, section 8.2.4; Karpathy 2019",
-        )
-    ]
+        return None
+    return Finding(
+        "diverging-loss",
+        "error",
+        site,
+        f"The cross-entropy goes from {first:.3g} to {last:.3g}, where a guess has {chance:.3g}: training makes it"
+        " worse.",
+        {"step": int(values.index[-1]), "of": "guess", "first": first, "then": last, "chance": chance},
+        "Lower the learning rate by a factor of ten, clip the gradient's norm, and check the loss's sign.",
+        "Goodfellow et al. 2016, section 8.2.4; Karpathy 2019",
+    )
 
 
-def _ever_faster(evidence: Evidence) -> list[Finding]:
+def _ever_faster(evidence: Evidence) -> Finding | None:
     """A loss that is negative from the start falls without bound, and ever faster: it is made larger, not smaller."""
     losses = evidence.losses.dropna()
     if len(losses) < _FEWEST_STEPS or not (losses < 0).all() or not np.isfinite(losses).all():
-        return []
+        return None
     third = len(losses) // 3
     parts = [losses.iloc[:third], losses.iloc[-third:]]
     before, after = (float(one.iloc[0] - one.iloc[-1]) for one in parts)
     if after < _FASTER * max(before, 0.0) or parts[1].median() > _FARTHER * parts[0].median():
-        return []
+        return None
     first, last = float(losses.iloc[0]), float(losses.iloc[-1])
-    return [
-        Finding(
-            "diverging-loss",
-            "error",
-            "loss",
-            f"The loss is negative from the start and falls ever faster: {first:.3g} in the first step, {last:.3g} in"
-            f" the last of {len(losses)}. It looks as if its sign were turned.",
-            {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
-            "Minimize the loss itself: look for a minus sign; a loss that is a reward needs a bound.",
-            "torch.optim documentation: optimizers minimize",
-        )
-    ]
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        f"The loss is negative from the start and falls ever faster: {first:.3g} in the first step, {last:.3g} in"
+        f" the last of {len(losses)}. It looks as if its sign were turned.",
+        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
+        "Minimize the loss itself: look for a minus sign; a loss that is a reward needs a bound.",
+        "torch.optim documentation: optimizers minimize",
+    )
 
 
 def _comes_back(losses: pd.Series) -> bool:

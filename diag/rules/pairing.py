@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 from scipy import stats
 
-from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
 from diag.rules.noise import is_noise
 from diag.rules.registry import rule
@@ -36,7 +36,8 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         return
     losses = evidence.clean_losses
     losses = losses[losses.index >= steps[0]]
-    if len(losses) < 2 * _FEWEST_SCORES or _falls(losses) or not _moves(evidence):
+    still_falls = chance_of_fall(losses) / 2 < _STILL_FALLS
+    if len(losses) < 2 * _FEWEST_SCORES or still_falls or not _moves(evidence):
         return
     scores = _scores(evidence, steps)
     limit = evidence.thresholds["unrelated_warning"]
@@ -94,14 +95,6 @@ def _suffices(evidence: Evidence, site: str, batches: float) -> bool:
     if evidence.sites.loc[site, "op"] not in _INDEXED or len(sizes) < 2:
         return True
     return batches * min(sizes[0], _MOST_COUNTED) * math.prod(sizes[2:]) >= _EACH_CLASS * sizes[1]
-
-
-def _falls(losses: pd.Series) -> bool:
-    """Whether the loss still falls: Kendall's tau against the step, one-sided."""
-    if losses.nunique() < 2:
-        return False
-    tau, p = stats.kendalltau(losses.index, losses.to_numpy())
-    return bool(tau < 0 and p / 2 < _STILL_FALLS)
 
 
 def _moves(evidence: Evidence) -> bool:
