@@ -44,11 +44,14 @@ from diag.stats.saturation import Bounds, bounds_for
 class Forward:
     """Follows the modules that are being called and measures what they and the functions in them return."""
 
-    def __init__(self, sites: Sites, recorder: Recorder, backward: Backward, *, discover: bool = False) -> None:
+    def __init__(
+        self, sites: Sites, recorder: Recorder, backward: Backward, *, discover: bool = False, pairs: bool = True
+    ) -> None:
         self._sites = sites
         self._recorder = recorder
         self._backward = backward
         self._discover = discover
+        self.pairs = pairs
         self._stack: list[Frame | None] = []
         self._mode = _FunctionMode(self)
         self._mode_at = 0
@@ -63,7 +66,6 @@ class Forward:
         self._unknown: set[int] = set()
         self._rescanned = False
         self._input_order = -1
-        self.pairs = True
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
         self.training_passes = 0

@@ -45,8 +45,7 @@ class Probe:
         self.budget = None if budget is None else Budget(budget)
         self.recorder = Recorder(window, every, self.budget)
         self.backward = Backward(self.recorder, self.sites)
-        self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover)
-        self.forward.pairs = parameters
+        self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover, pairs=parameters)
         self.parameters = Parameters(self.sites, self.recorder, parameters)
         self.notes: list[str] = []
         for model in models:
@@ -96,8 +95,7 @@ class Probe:
 
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
-        value = loss if loss is None or isinstance(loss, torch.Tensor) else float(loss)
-        value = value.detach().clone() if isinstance(value, torch.Tensor) else value
+        value = loss.detach().clone() if isinstance(loss, torch.Tensor) else None if loss is None else float(loss)
         if self._read and self.recorder.is_empty:
             # The step was closed early because its trace was read.
             self._read = False

@@ -40,7 +40,7 @@ class Keeper:
             self._next = math.inf
             return
         end = time.monotonic()
-        self._next = end + max(self._pause, (end - start) / _SHARE if self._pause >= 1 else 0.0)
+        self._next = end + max(self._pause, (end - start) / _SHARE)
 
 
 def _seconds() -> float:
