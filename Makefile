@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly lint gate bench accuracy reports clean
+.PHONY: help demo test nightly style lint gate bench accuracy reports clean
 
 help:
 	@echo "make demo   install into $(VENV), diagnose two networks, write a page"
@@ -30,9 +30,7 @@ demo: $(VENV)/.demo
 	$(BIN)/diag demo
 
 # mypy runs beside pytest: it takes one core and a minute.
-test: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: style
 	@echo "mypy and pytest"
 	@$(BIN)/mypy >.mypy.log 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
@@ -40,13 +38,15 @@ test: $(VENV)/.dev
 	exit $$((tests || lint))
 
 nightly: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet -c constraints.txt triton
+	$(PIP) -e '.[triton]'
 	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=nightly
 
-lint: $(VENV)/.dev
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint: style
 	$(BIN)/mypy
 
 # The project's own regressions: the suite `quick` held to its baseline in reports/.

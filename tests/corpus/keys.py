@@ -21,13 +21,13 @@ _BY_HAND = ("healthy_*.py", "faulty_*.py")
 @functools.cache
 def rules_key() -> str:
     """Of a verdict: the rules and the published thresholds."""
-    return hashed(*_sources(["diag/rules"]), published_key())
+    return hashed(*sources(["diag/rules"]), published_key())
 
 
 @functools.cache
 def published_key() -> str:
     """Of what other tools' thresholds say."""
-    return hashed(*_sources(["tests/corpus/baselines.py"]))
+    return hashed(*sources(["tests/corpus/baselines.py"]))
 
 
 def trace_key(case: Case) -> str:
@@ -38,7 +38,7 @@ def trace_key(case: Case) -> str:
 
 @functools.cache
 def _probe() -> str:
-    return hashed(*_sources(_MEASURED))
+    return hashed(*sources(_MEASURED))
 
 
 @functools.cache
@@ -69,7 +69,8 @@ def _imported(file: Path) -> list[Path]:
     return sorted(found)
 
 
-def _sources(places: Iterable[str]) -> Iterable[bytes]:
+def sources(places: Iterable[str]) -> Iterable[bytes]:
+    """What stands in these files and folders of the repository."""
     for place in places:
         path = ROOT / place
         files = [path] if path.is_file() else sorted(path.rglob("*.py"))

@@ -30,10 +30,9 @@ from diag.train.workload import Workload
 from tests.corpus import FAULTY, HEALTHY
 from tests.corpus.case import Case
 from tests.corpus.prescribe_drawn import Row, row, sample
-from tests.corpus.prescribe_report import write
+from tests.corpus.prescribe_report import ENOUGH, write
 
 STEPS, SEEDS = 60, 3
-ENOUGH = 0.9
 NOT_CURABLE = {
     **dict.fromkeys(
         "cut-detach cut-no-grad cut-numpy cut-rewrapped cut-data cut-round cut-threshold "

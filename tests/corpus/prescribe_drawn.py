@@ -8,17 +8,16 @@ half are those on which remedies were mended, half are scored. No family is in b
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tests.corpus import HEALTHY, drawn
 from tests.corpus.case import Case
 from tests.corpus.drawn import LARGE
+from tests.corpus.keys import ROOT, hashed, sources
 from tests.corpus.labels import state
 from tests.corpus.split import FIT_BASES, FRESH
 
@@ -30,7 +29,6 @@ CURABLE = frozenset(
 )
 """Faults that a change from outside can mend: not those in forward(), in the loss, or in what the data mean."""
 SEED, COUNT, OF_A_FAMILY = 7, 64, 2
-ROOT = Path(__file__).absolute().parents[2]
 REPORT, KEPT = ROOT / "reports" / "prescribe", ROOT / "build" / "prescribe"
 _SOURCES = ("diag/prescribe", "diag/probe", "diag/rules", "diag/stats", "diag/train", "tests/corpus/families")
 _FILES = (
@@ -104,9 +102,4 @@ def row(case: Case, half: str, restored: Callable[[Case], tuple[float, float, fl
 @functools.cache
 def _version() -> str:
     """Of the sources, as they stood when it was first asked for."""
-    digest = hashlib.sha256()
-    for place in (*_SOURCES, *_FILES):
-        path = ROOT / place
-        for one in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            digest.update(one.read_bytes())
-    return digest.hexdigest()[:12]
+    return hashed(*sources((*_SOURCES, *_FILES)))

@@ -33,7 +33,7 @@ def page(rows: Sequence[Row], first: str = FIRST) -> str:
     for half, of in halves.items():
         cells = [text(share(of, holds)) for holds in (_enough, _strictly, _untouched, _found)]
         out.append(f"| {half} | {len({one.family for one in of})} | {' | '.join(cells)} |")
-    out += ["", first, "## By fault", "", "| fault | scored | mended |", "|---|---|---|"]
+    out += ["", first, "", "## By fault", "", "| fault | scored | mended |", "|---|---|---|"]
     for fault in sorted({one.fault for one in rows}):
         cells = []
         for of in halves.values():
