@@ -374,31 +374,6 @@ def test_a_scripted_model_is_one_site() -> None:
     assert trace.coverage["not_seen"] == ["0", "1"]
 
 
-def test_a_sequence_that_grows_from_nothing() -> None:
-    model = nn.ModuleDict({"body": nn.Sequential(), "head": nn.Linear(6, 2)})
-    with diag.watch(model) as watch:
-        for _ in range(2):
-            model["head"](model["body"](X)).sum().backward()
-            watch.step()
-            model["body"].append(nn.Linear(6, 6))
-    assert "body.0" in set(rows_of(watch.trace, "activation", step=1)["site"])
-
-
-def test_autocast_is_measured_in_its_own_precision() -> None:
-    model = nn.Sequential(nn.Linear(6, 64), nn.ReLU())
-    with diag.watch(model) as watch:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = model(X)
-            loss = out.float().square().sum()
-        loss.backward()
-        watch.step()
-    assert out.dtype == torch.bfloat16
-    row = only_row(watch.trace, "activation", "1")
-    assert row.rms == pytest.approx(out.double().square().mean().sqrt().item(), rel=1e-5)
-    gradient = only_row(watch.trace, "gradient", "1")
-    assert gradient.rms == pytest.approx(2 * row.rms, rel=1e-2)  # d(y^2)/dy, in bfloat16
-
-
 def test_names_of_several_models_tell_them_apart() -> None:
     from diag.probe.probe import Probe
 
