@@ -22,7 +22,8 @@ class Buffer:
         """The next free row; what it holds is to be overwritten."""
         if self.used == len(self._blocks) * _CHUNK:
             dtype = torch.float32 if self._device.type == "mps" else torch.float64
-            block = torch.full((_CHUNK, WIDTH), torch.nan, dtype=dtype, device=self._device)
+            # Not filled, which could come after what another stream writes.
+            block = torch.empty((_CHUNK, WIDTH), dtype=dtype, device=self._device)
             self._blocks.append(block)
             self._chunks.append(list(block.unbind(0)))
         row = self._chunks[self.used // _CHUNK][self.used % _CHUNK]

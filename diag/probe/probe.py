@@ -108,7 +108,7 @@ class Probe:
                 self.parameters.see_gradients()
             self._ended_by = -1
         self._close_step()
-        if self.active:
+        if self.active and self.recorder.measures_step:
             self.forward.install()
 
     def _before_step(self, index: int, closure: bool) -> None:
@@ -173,5 +173,7 @@ class Probe:
         """What has been seen so far, as tables."""
         self._read |= self._ended_by is not None
         self._close_step()
+        if self._read and self.active:
+            self.forward.install()  # the next pass tells that another step has begun
         self.recorder.settle()
         return assemble(self)

@@ -23,6 +23,8 @@ from diag.trace.schema import KINDS
 ACTIVATION, GRADIENT, WEIGHT, WEIGHT_GRADIENT, UPDATE = range(len(KINDS))
 _KEPT_STEPS = 30
 _MAX_ROWS = 250_000
+_MOST_UNREAD = 64
+"""Losses of steps that were not measured which wait on a device until they are read together."""
 
 
 _Loss = tuple[float | torch.Tensor, torch.Tensor | None, torch.Tensor | None]
@@ -30,11 +32,12 @@ _Loss = tuple[float | torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
 
 class _Closed(NamedTuple):
-    """A step that is over. starts: which arrivals are a device's rows. numbers: identities of those that follow."""
+    """A step that is over. starts: which arrivals are a device's rows. numbers: identities of those that follow.
+    losses: by step, those of the steps before it that were not measured too."""
 
     step: int
     meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]]
-    losses: list[_Loss]
+    losses: list[tuple[int, list[_Loss]]]
     silent: Silent
     starts: dict[torch.device, list[int]]
     blocks: int
@@ -62,6 +65,7 @@ class Recorder:
         self._stored = 0
         self._late: _Closed | None = None
         self._losses: list[list[_Loss]] = []
+        self._unread: list[tuple[int, list[_Loss]]] = []
         self.backward_passes = 0
         self._closure_from: int | None = None
 
@@ -137,9 +141,12 @@ class Recorder:
     ) -> None:
         """Close the open step and start the next. `loss`: what the user gave, rather than what was seen."""
         losses: list[_Loss] = self._counted_losses() if loss is None else [(loss, None, None)]
-        # Of a step that was not measured there is only the loss, which on the CPU is there.
+        # Of a step that was not measured there is only the loss; from a device it is read with those of other steps.
         measured = any(buffer.used for buffer in self._buffers.values())
-        closed = self._seal(losses) if measured or _elsewhere(losses) else None
+        if _elsewhere(losses):
+            self._unread.append((self.step, losses))
+            losses = []
+        closed = self._seal(losses) if measured or len(self._unread) >= _MOST_UNREAD else None
         self.steps.append(
             step=self.step,
             loss=float("nan"),
@@ -153,16 +160,24 @@ class Recorder:
         self.backward_passes = 0
         self._closure_from = None
         self.step += 1
-        self.settle()
         if closed is None:
-            self._know_loss(self.step - 1, losses, None)
-        elif closed.arrivals.late:
-            self._late = closed
+            self._know_losses([(self.step - 1, losses)], None)
         else:
-            self._finish(closed)
+            self._take_in()
+            self._late = closed
+            if not closed.arrivals.late:
+                self._take_in()
 
     def settle(self) -> None:
-        """Take in what is still on its way from a device."""
+        """Take in all that is still on a device or on its way from there."""
+        self._take_in()
+        unread, self._unread = self._unread, []
+        if unread:
+            tensors = _tensors_of(unread)
+            arrays = Arrivals([_real(one) for one in tensors.values()]).arrays()
+            self._know_losses(unread, dict(zip(tensors, map(float, arrays), strict=True)))
+
+    def _take_in(self) -> None:
         late, self._late = self._late, None
         if late is not None:
             self._finish(late)
@@ -175,7 +190,8 @@ class Recorder:
             self.steps.know_loss(-1, float(loss))
 
     def _seal(self, losses: list[_Loss]) -> _Closed:
-        """Everything of the open step, its numbers on their way to the host."""
+        """Everything of the open step and the losses not yet read, their numbers on their way to the host."""
+        unread, self._unread = [*self._unread, (self.step, losses)], []
         blocks: list[torch.Tensor] = []
         starts: dict[torch.device, list[int]] = {}
         for device, buffer in self._buffers.items():
@@ -184,11 +200,11 @@ class Recorder:
             blocks += drained
         meta, self._meta = self._meta, []
         silent = self.death.seal()
-        numbers = {id(one): one for each in losses for one in each if isinstance(one, torch.Tensor)}
+        numbers = _tensors_of(unread)
         numbers |= {id(each[-1]): each[-1] for each in meta if each[-1] is not None}
         scalars = [_real(one) for one in numbers.values()]
         arrivals = Arrivals([*blocks, *scalars, *silent.masks])
-        return _Closed(self.step, meta, losses, silent, starts, len(blocks), list(numbers), arrivals)
+        return _Closed(self.step, meta, unread, silent, starts, len(blocks), list(numbers), arrivals)
 
     def _finish(self, closed: _Closed) -> None:
         """Store a step whose numbers have arrived."""
@@ -202,14 +218,15 @@ class Recorder:
         rows, joint = self.death.advance(closed.step, closed.silent, arrays[until:])
         self.unit_rows += [(closed.step, *row) for row in rows]
         self._apply_joint_masks(keys, values, joint)
-        self._know_loss(closed.step, closed.losses, numbers)
+        self._know_losses(closed.losses, numbers)
         if self._stored > _MAX_ROWS:
             self._thin()
 
-    def _know_loss(self, step: int, losses: list[_Loss], numbers: dict[int, float] | None) -> None:
-        if losses:
-            parts = ([_number(one, numbers) for one in each] for each in losses)
-            self.steps.know_loss(step, sum(loss * weight / scale for loss, weight, scale in parts))
+    def _know_losses(self, of_steps: list[tuple[int, list[_Loss]]], numbers: dict[int, float] | None) -> None:
+        for step, losses in of_steps:
+            if losses:
+                parts = ([_number(one, numbers) for one in each] for each in losses)
+                self.steps.know_loss(step, sum(loss * weight / scale for loss, weight, scale in parts))
 
     def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
         for (site, call), dead in joint.items():
@@ -247,6 +264,11 @@ class Recorder:
             np.concatenate([keys for _, keys, _ in self._done]),
             np.concatenate([values for *_, values in self._done]),
         )
+
+
+def _tensors_of(of_steps: list[tuple[int, list[_Loss]]]) -> dict[int, torch.Tensor]:
+    """The numbers of which losses are made, by identity."""
+    return {id(one): one for _, losses in of_steps for each in losses for one in each if isinstance(one, torch.Tensor)}
 
 
 def _real(value: torch.Tensor) -> torch.Tensor:

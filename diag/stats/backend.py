@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from diag.errors import DiagError, nearest
-from diag.stats import host_plan, torch_path
+from diag.stats import cuda, host_plan, torch_path
 from diag.stats.cuda import VARIABLE
 from diag.stats.fields import WIDTH
 from diag.stats.tensor_stats import TensorStats
@@ -63,8 +63,10 @@ def measure_into(
 def measure_and_plan(
     row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> tuple[torch.Tensor | None, Callable[..., Any] | None]:
-    """`measure_into`, and what measures more tensors like x without finding anything out anew, see `compiled.Plan` and
-    `host_plan.HostPlan`."""
+    """`measure_into`, and what measures more tensors like x without finding anything out anew, see `compiled.Plan`,
+    `host_plan.HostPlan` and `cuda_plan.CudaPlan`."""
+    if x.is_cuda:
+        return _on_cuda(row, x, saturation, unit_dim, sample_dim)
     if _chosen() is torch_path.measure_into:
         mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
         with torch._C.DisableTorchFunction():
@@ -72,6 +74,18 @@ def measure_and_plan(
     from diag.stats import compiled
 
     return compiled.measure_and_plan(row, x, saturation, unit_dim, sample_dim)
+
+
+def _on_cuda(
+    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> tuple[torch.Tensor | None, Callable[..., Any] | None]:
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        dims = (None, None) if x.ndim == 0 else (unit_dim, sample_dim)
+        mask, plan = cuda.by_kernel(row, x, saturation, *dims)
+    if plan is not None:
+        return mask, plan
+    mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+    return mask, None
 
 
 def measure(

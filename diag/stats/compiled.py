@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diag.stats import kernels, torch_path
 from diag.stats.fields import WIDTH
 from diag.stats.kind import Kind, is_plain
-from diag.stats.layout import in_memory_order, sample_steps
+from diag.stats.layout import in_memory_order, sample_offsets
 from diag.stats.plain import rounded
 from diag.stats.torch_path import Saturation
 
@@ -81,7 +81,7 @@ class Plan(Kind):
 def _plan_for(
     x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> Plan | None:
-    place = _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) if is_plain(x) else None
+    place = _place(x.shape, x.stride(), x.dtype, unit_dim, sample_dim) if x.is_cpu and is_plain(x) else None
     return None if place is None else Plan(x, place, saturation, unit_dim, sample_dim)
 
 
@@ -150,26 +150,4 @@ def _place(
     outer, units, inner = in_memory_order(like, unit_dim)[0].shape
     if sample_dim is None:
         return _Place(outer, units, inner, _NOTHING, _NOTHING, False)
-    return _Place(outer, units, inner, *_offsets(shape, strides, sample_dim))
-
-
-def _offsets(
-    shape: tuple[int, ...], strides: tuple[int, ...], sample_dim: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    """Where the elements that `layout.subsample` takes lie in memory: offsets of samples, and of features in a sample.
-
-    The third value says that the features lie side by side.
-    """
-    dims = list(range(len(shape)))
-    place = dims.pop(sample_dim)
-    samples, features = shape[place], math.prod(shape[dim] for dim in dims)
-    if samples < 2:
-        return _NOTHING, _NOTHING, False
-    sample_step, feature_step = sample_steps(samples, features)
-    rest = np.arange(0, features, feature_step, dtype=np.int64)
-    offsets = np.zeros_like(rest)
-    for dim in reversed(dims):
-        offsets += rest % shape[dim] * strides[dim]
-        rest = rest // shape[dim]
-    starts = np.arange(0, samples, sample_step, dtype=np.int64) * strides[place]
-    return starts, offsets, bool(np.array_equal(offsets, np.arange(offsets.size)))
+    return _Place(outer, units, inner, *sample_offsets(shape, strides, sample_dim))

@@ -1,4 +1,4 @@
-"""Measure a CUDA tensor: by two kernels where Triton is, which comes with torch there, else by torch operations.
+"""Measure a CUDA tensor: by one kernel where Triton is, which comes with torch there, else by torch operations.
 
 The operations are some forty, which for a small tensor take longer to launch than to run.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -22,20 +23,31 @@ def measure(
     row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
 ) -> torch.Tensor | None:
     """`torch_path.measure_into` for a strided tensor without a graph."""
+    mask, plan = by_kernel(row, x, saturation, unit_dim, sample_dim)
+    return device.measure(row, x, saturation, unit_dim, sample_dim) if plan is None else mask
+
+
+def by_kernel(
+    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> tuple[torch.Tensor | None, Any]:
+    """What `measure` returns, and the plan that measured and may measure more like x; (None, None): it is not for the
+    kernel."""
     kernels = _Kernels.load()
-    if kernels is not None and kernels.suits(row, x, saturation, unit_dim, sample_dim):
-        try:
-            mask: torch.Tensor | None = kernels.measure(row, x, saturation, unit_dim, sample_dim)
-            return mask
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of Triton, its compiler or the driver: what it raises is not documented
-            _Kernels.give_up(error)
-    return device.measure(row, x, saturation, unit_dim, sample_dim)
+    if kernels is None:
+        return None, None
+    try:
+        with torch.cuda.device(x.device):
+            plan = kernels.plan_for(row, x, saturation, unit_dim, sample_dim)
+            return (None, None) if plan is None else (plan(row, x, saturation, unit_dim, sample_dim), plan)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of Triton, its compiler or the driver: what it raises is not documented
+        _Kernels.give_up(error)
+        return None, None
 
 
 class _Kernels:
-    """The module of the kernels, looked for once; None where there is no Triton, or it does not work."""
+    """The module of the kernels' plans, looked for once; None where there is no Triton, or it does not work."""
 
     found: ModuleType | None = None
     looked = False
@@ -46,10 +58,10 @@ class _Kernels:
             cls.looked = True
             if os.environ.get(VARIABLE) != "torch":
                 try:
-                    from diag.stats import fused
+                    from diag.stats import cuda_plan
                 except ImportError:
                     return None
-                cls.found = fused
+                cls.found = cuda_plan
         return cls.found
 
     @classmethod
@@ -57,8 +69,8 @@ class _Kernels:
         cls.found = None
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(
-            f"diag measures with torch operations, which takes longer: its Triton kernels failed ({text}); "
-            f"{VARIABLE}=torch leaves them out from the start",
+            f"diag measures with torch operations, which takes longer: its Triton kernel failed ({text}); "
+            f"{VARIABLE}=torch leaves it out from the start",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -35,18 +35,18 @@ def measure(
     """`torch_path.measure_into` for a strided tensor without a graph."""
     cube, flat, compared, low, high = laid_out(x, saturation, unit_dim)
     row.fill_(math.nan)
-    row[COUNT] = x.numel()
+    # Not by an assignment, for which a device waits.
+    row[COUNT].fill_(x.numel())
     if x.numel():
         parts = torch.stack([_block(v, t, low, high) for v, t in blocks(flat, compared, DEVICE_BLOCK)])
         row[MEAN:UNITS] = _merge(parts)
     else:
-        # One by one: a list of places would be copied to the device, and waited for.
         for place in (M2, ZEROS, NONFINITE, *((SATURATED,) if saturation is not None else ())):
-            row[place] = 0.0
+            row[place].fill_(0.0)
     mask = None
     if unit_dim is not None:
         mask = ~(real(cube) != 0).any(2).any(0)
-        row[UNITS] = cube.shape[1]
+        row[UNITS].fill_(cube.shape[1])
         if x.numel():
             row[DEAD_UNITS] = mask.sum()
     if sample_dim is not None:

@@ -1,111 +1,101 @@
-"""Measure a CUDA tensor in two launches (Triton, which comes with torch for CUDA) rather than some forty.
+"""A CUDA tensor measured in one launch (Triton, which comes with torch for CUDA) rather than some forty.
 
-The first launch does everything that reads the tensor: its programs take pieces of it for the moments, blocks of units
-to see which are dead, and blocks of features for the variance over samples. The second puts the parts together.
+The launch's programs take pieces of the tensor for the moments, blocks of units to see which are dead, and blocks of
+features for the variance over samples. The program that is done last puts the parts together.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 
-from diag.stats.fields import WIDTH
-from diag.stats.layout import MAX_SAMPLES, Saturation, in_memory_order, sample_grid
-
-if WIDTH != 12:
-    raise ImportError("the kernels write rows of 12 numbers")  # pragma: no cover
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-TILE = 1024
-MOST_PIECES = 512
-LARGEST = 2**31 - TILE * (MOST_PIECES + 1)
-"""Elements whose places, and one step beyond, fit 32 bits."""
-_UNITS = 64
-_FEATURES = 32
-
-
-@triton.jit
-def _merge(n0, mean0, square0, n1, mean1, square1):
-    """Count, mean and sum of squared deviations of two parts together (Chan, Golub and LeVeque 1979)."""
-    n = n0 + n1
-    some = tl.maximum(n, 1.0)
-    delta = mean1 - mean0
-    return n, mean0 + delta * (n1 / some), square0 + square1 + delta * delta * (n0 * (n1 / some))
-
-
-@triton.jit
-def _of_nothing():
-    """Count, mean, sum of squared deviations, extremes, zeros and saturated of no elements."""
-    zero = tl.zeros((), tl.float64)
-    smallest = tl.full((), float("inf"), tl.float64)
-    largest = tl.full((), float("-inf"), tl.float64)
-    return zero, zero, zero, smallest, largest, zero, zero
+MOST_PIECES = 2048
+"""Programs for the moments of one tensor."""
+PART = tl.constexpr(8)
+"""Numbers that are kept of a piece; after those of all pieces, two are of each block of features."""
 
 
 @triton.jit
 def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, TILE: tl.constexpr):
-    """One piece's count of finite elements, mean, sum of squared deviations, extremes, zeros and saturated."""
-    count, mean, square, smallest, largest, zeros, beyond = _of_nothing()
+    """One piece's count of finite elements, mean, sum of squared deviations, extremes, zeros and saturated.
+
+    Sums are of the deviations from the mean of the piece's beginning, each lane its own until the end.
+    """
+    place = piece * TILE + tl.arange(0, TILE)
+    inside = place < n
+    v = tl.load(x + place, mask=inside, other=0.0).to(tl.float64)
+    finite = inside & (tl.abs(v) < float("inf"))
+    pilot = tl.sum(tl.where(finite, v, 0.0)) / tl.maximum(tl.sum(finite.to(tl.float64)), 1.0)
+    counts = tl.zeros((TILE,), tl.int32)
+    zeros = tl.zeros((TILE,), tl.int32)
+    beyond = tl.zeros((TILE,), tl.int32)
+    sums = tl.zeros((TILE,), tl.float64)
+    squares = tl.zeros((TILE,), tl.float64)
+    smallest = tl.full((TILE,), float("inf"), tl.float64)
+    largest = tl.full((TILE,), float("-inf"), tl.float64)
     for start in range(piece * TILE, n, pieces * TILE):
         place = start + tl.arange(0, TILE)
         inside = place < n
         v = tl.load(x + place, mask=inside, other=0.0).to(tl.float64)
         finite = inside & (tl.abs(v) < float("inf"))
-        here = tl.sum(finite.to(tl.float64))
-        clean = tl.where(finite, v, 0.0)
-        center = tl.sum(clean) / tl.maximum(here, 1.0)
-        shifted = tl.where(finite, clean - center, 0.0)
-        rest = tl.sum(shifted)
-        spread = tl.maximum(tl.sum(shifted * shifted) - rest * (rest / tl.maximum(here, 1.0)), 0.0)
-        center += rest / tl.maximum(here, 1.0)
-        count, mean, square = _merge(count, mean, square, here, center, spread)
-        smallest = tl.minimum(smallest, tl.min(tl.where(finite, v, float("inf"))))
-        largest = tl.maximum(largest, tl.max(tl.where(finite, v, float("-inf"))))
-        zeros += tl.sum((inside & (v == 0.0)).to(tl.float64))
+        shifted = tl.where(finite, v - pilot, 0.0)
+        counts += finite.to(tl.int32)
+        sums += shifted
+        squares += shifted * shifted
+        smallest = tl.minimum(smallest, tl.where(finite, v, float("inf")))
+        largest = tl.maximum(largest, tl.where(finite, v, float("-inf")))
+        zeros += (inside & (v == 0.0)).to(tl.int32)
         if COMPARES:
             w = tl.load(t + place, mask=inside, other=0.0).to(tl.float64)
-            beyond += tl.sum((finite & ((w <= low) | (w >= high))).to(tl.float64))
-    at = parts + piece * 8
+            beyond += (finite & ((w <= low) | (w >= high))).to(tl.int32)
+    count = tl.sum(counts).to(tl.float64)
+    total = tl.sum(sums)
+    some = tl.maximum(count, 1.0)
+    at = parts + piece * PART
     tl.store(at, count)
-    tl.store(at + 1, mean)
-    tl.store(at + 2, square)
-    tl.store(at + 3, smallest)
-    tl.store(at + 4, largest)
-    tl.store(at + 5, zeros)
-    tl.store(at + 6, beyond)
+    tl.store(at + 1, pilot + total / some)
+    tl.store(at + 2, tl.maximum(tl.sum(squares) - total * (total / some), 0.0))
+    tl.store(at + 3, tl.min(smallest))
+    tl.store(at + 4, tl.max(largest))
+    tl.store(at + 5, tl.sum(zeros).to(tl.float64))
+    tl.store(at + 6, tl.sum(beyond).to(tl.float64))
 
 
 @triton.jit
-def _dead(x, dead, outer, units, inner, block, UNITS: tl.constexpr, INNER: tl.constexpr):
-    """Which of a block of units of [outer, units, inner] are zero everywhere; ends at their last sign of life."""
+def _see_alive(x, alive, outer, units, inner, block, share, shares,
+               OUTER: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr):  # fmt: skip
+    """Mark which of a block of units of [outer, units, inner] are not zero somewhere in a share of the tensor."""
     u = block * UNITS + tl.arange(0, UNITS)
     real = u < units
-    alive = tl.zeros((UNITS,), tl.int32)
+    seen = tl.zeros((UNITS,), tl.int32)
     wanted = tl.sum(real.to(tl.int32))
-    o = block * 0
-    while (o < outer) & (tl.sum(alive) < wanted):
-        for start in range(0, inner, INNER):
-            i = start + tl.arange(0, INNER)
-            place = (o * units + u)[:, None] * inner + i[None, :]
-            v = tl.load(x + place, mask=real[:, None] & (i < inner)[None, :], other=0.0).to(tl.float64)
-            alive = tl.maximum(alive, tl.max((v != 0.0).to(tl.int32), axis=1))
-        o += 1
-    tl.store(dead + u, (alive == 0).to(tl.int8), mask=real)
+    across = tl.cdiv(inner, INNER)
+    tiles = tl.cdiv(outer, OUTER) * across
+    tile = share
+    while (tile < tiles) & (tl.sum(seen) < wanted):
+        o = (tile // across) * OUTER + tl.arange(0, OUTER)
+        i = (tile % across) * INNER + tl.arange(0, INNER)
+        place = (o[:, None, None] * units + u[None, :, None]) * inner + i[None, None, :]
+        inside = (o < outer)[:, None, None] & real[None, :, None] & (i < inner)[None, None, :]
+        v = tl.load(x + place, mask=inside, other=0.0)
+        seen = tl.maximum(seen, tl.max(tl.max((v != 0.0).to(tl.int32), axis=2), axis=0))
+        tile += shares
+    tl.store(alive + u, seen, mask=real & (seen > 0))
 
 
 @triton.jit
-def _spread(x, spreads, samples, features, sample_stride, feature_stride, block,
-            SAMPLES: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """Sum of the variances over samples of a block of features that are finite throughout, and how many those are."""
+def _spread(x, offsets, spreads, samples, features, block, SAMPLES: tl.constexpr, FEATURES: tl.constexpr):
+    """Sum of the variances over samples of a block of features that are finite throughout, and how many those are.
+
+    offsets: where the features lie in a sample; before them, where the samples begin.
+    """
     s = tl.arange(0, SAMPLES)
     f = block * FEATURES + tl.arange(0, FEATURES)
     there = (s < samples)[:, None] & (f < features)[None, :]
-    v = tl.load(x + s[:, None] * sample_stride + f[None, :] * feature_stride, mask=there, other=0.0).to(tl.float64)
-    first = tl.load(x + f * feature_stride, mask=f < features, other=0.0).to(tl.float64)
+    at_sample = tl.load(offsets + s, mask=s < samples, other=0)
+    at_feature = tl.load(offsets + SAMPLES + f, mask=f < features, other=0)
+    v = tl.load(x + at_sample[:, None] + at_feature[None, :], mask=there, other=0.0).to(tl.float64)
+    first = tl.load(x + at_feature, mask=f < features, other=0.0).to(tl.float64)
     bad = tl.sum((there & ~(tl.abs(v) < float("inf"))).to(tl.int32), axis=0)
     good = (bad == 0) & (f < features)
     shifted = tl.where(there & good[None, :], v - first[None, :], 0.0)
@@ -116,104 +106,76 @@ def _spread(x, spreads, samples, features, sample_stride, feature_stride, block,
 
 
 @triton.jit
-def _read(x, t, parts, dead, spreads, n, low, high, pieces, outer, units, inner, unit_blocks,
-          samples, features, sample_stride, feature_stride,
-          COMPARES: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
-          SAMPLES: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """What this program is to do, by its number."""
-    program = tl.program_id(0)
-    if program < pieces:
-        _moments(x, t, parts, n, low, high, program, pieces, COMPARES, TILE)
-    elif program < pieces + unit_blocks:
-        _dead(x, dead, outer, units, inner, program - pieces, UNITS, INNER)
-    else:
-        _spread(x, spreads, samples, features, sample_stride, feature_stride, program - pieces - unit_blocks,
-                SAMPLES, FEATURES)  # fmt: skip
-
-
-@triton.jit
-def _put_together(parts, dead, spreads, row, n, pieces, units, blocks,
-                  COMPARES: tl.constexpr, HAS_UNITS: tl.constexpr, HAS_SAMPLES: tl.constexpr,
-                  TILE: tl.constexpr):  # fmt: skip
-    """The row from all parts."""
+def _put_together(row, dead, parts, spreads, alive, n, pieces, units, blocks, COMPARES: tl.constexpr,
+                  HAS_UNITS: tl.constexpr, PIECES: tl.constexpr, TILE: tl.constexpr, BLOCKS: tl.constexpr):  # fmt: skip
+    """The row from all parts (of moments: Chan, Golub and LeVeque 1979), and the marks of units set back to zero."""
     nothing = float("nan")
-    count, mean, square, smallest, largest, zeros, beyond = _of_nothing()
-    for piece in range(pieces):
-        at = parts + piece * 8
-        count, mean, square = _merge(count, mean, square, tl.load(at), tl.load(at + 1), tl.load(at + 2))
-        smallest = tl.minimum(smallest, tl.load(at + 3))
-        largest = tl.maximum(largest, tl.load(at + 4))
-        zeros += tl.load(at + 5)
-        beyond += tl.load(at + 6)
+    p = tl.arange(0, PIECES)
+    at = parts + p * PART
+    real = p < pieces
+    counts = tl.load(at, mask=real, other=0.0, cache_modifier=".cg")
+    means = tl.load(at + 1, mask=real, other=0.0, cache_modifier=".cg")
+    squares = tl.load(at + 2, mask=real, other=0.0, cache_modifier=".cg")
+    smallest = tl.min(tl.load(at + 3, mask=real, other=float("inf"), cache_modifier=".cg"))
+    largest = tl.max(tl.load(at + 4, mask=real, other=float("-inf"), cache_modifier=".cg"))
+    zeros = tl.sum(tl.load(at + 5, mask=real, other=0.0, cache_modifier=".cg"))
+    beyond = tl.sum(tl.load(at + 6, mask=real, other=0.0, cache_modifier=".cg"))
+    some = counts > 0
+    count = tl.sum(counts)
+    # From one of the means, so that pieces that are all alike have exactly that one.
+    anchor = tl.max(tl.where(some, means, float("-inf")))
+    anchor = tl.where(count > 0, anchor, 0.0)
+    mean = anchor + tl.sum(tl.where(some, counts * (means - anchor), 0.0)) / tl.maximum(count, 1.0)
+    gap = tl.where(some, means - mean, 0.0)
     size = tl.zeros((), tl.float64) + n
     tl.store(row, size)
     tl.store(row + 1, tl.where(count > 0, mean, nothing))
-    tl.store(row + 2, square)
+    tl.store(row + 2, tl.sum(squares + counts * gap * gap))
     tl.store(row + 3, tl.where(count > 0, smallest + 0.0, nothing))
     tl.store(row + 4, tl.where(count > 0, largest + 0.0, nothing))
     tl.store(row + 5, zeros)
     tl.store(row + 6, beyond if COMPARES else nothing)
     tl.store(row + 7, size - count)
-    silent = tl.zeros((), tl.float64)
+    silent = tl.zeros((TILE,), tl.int32)
     if HAS_UNITS:
         for start in range(0, units, TILE):
             u = start + tl.arange(0, TILE)
-            silent += tl.sum(tl.load(dead + u, mask=u < units, other=0).to(tl.float64))
+            died = tl.load(alive + u, mask=u < units, other=1, cache_modifier=".cg") == 0
+            tl.debug_barrier()  # a mark may be set back by another thread than the one that reads it
+            tl.store(dead + u, died.to(tl.int8), mask=u < units)
+            tl.store(alive + u, tl.zeros((TILE,), tl.int32), mask=u < units)
+            silent += died.to(tl.int32)
     tl.store(row + 8, tl.zeros((), tl.float64) + units if HAS_UNITS else nothing)
-    tl.store(row + 9, silent if HAS_UNITS else nothing)
-    total = tl.zeros((), tl.float64)
-    good = tl.zeros((), tl.float64)
-    if HAS_SAMPLES:
-        for block in range(blocks):
-            total += tl.load(spreads + block * 2)
-            good += tl.load(spreads + block * 2 + 1)
+    tl.store(row + 9, tl.sum(silent).to(tl.float64) if HAS_UNITS else nothing)
+    b = tl.arange(0, BLOCKS)
+    total = tl.sum(tl.load(spreads + b * 2, mask=b < blocks, other=0.0, cache_modifier=".cg"))
+    good = tl.sum(tl.load(spreads + b * 2 + 1, mask=b < blocks, other=0.0, cache_modifier=".cg"))
     tl.store(row + 10, tl.where(good > 0, total / tl.maximum(good, 1.0), nothing))
     tl.store(row + 11, nothing)
 
 
-def suits(
-    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
-) -> bool:
-    """Whether the kernels read such a tensor: float32 or half, dense, not too large; samples first."""
-    dense = x.numel() and x.ndim and torch.ops.aten.is_non_overlapping_and_dense(x)
-    if not dense or x.dtype not in DTYPES or x.is_neg() or x.numel() > LARGEST or row.dtype is not torch.float64:
-        return False
-    if sample_dim is not None and x.shape[sample_dim] >= 2 and (sample_dim % x.ndim or not x.is_contiguous()):
-        return False
-    if saturation is None:
-        return True
-    t = saturation[0]
-    return t.dtype in DTYPES and t.shape == x.shape and t.stride() == x.stride() and not t.is_neg()
-
-
-def measure(
-    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
-) -> torch.Tensor | None:
-    """`torch_path.measure_into` for a tensor that suits the kernels."""
-    cube, _ = in_memory_order(x, unit_dim)
-    outer, units, inner = cube.shape
-    n = x.numel()
-    pieces = min(MOST_PIECES, -(-n // (4 * TILE)))
-    unit_blocks = 0 if unit_dim is None else -(-units // _UNITS)
-    samples = features = blocks = sample_stride = feature_stride = 0
-    if sample_dim is not None and x.shape[0] >= 2:
-        (samples, features), (sample_stride, feature_stride) = sample_grid(x)
-        blocks = -(-features // _FEATURES)
-    compared, low, high = (x, -math.inf, math.inf) if saturation is None else saturation
-    scratch = torch.empty(pieces * 8 + max(1, blocks) * 2, dtype=torch.float64, device=x.device)
-    parts, spreads = scratch[: pieces * 8], scratch[pieces * 8 :]
-    dead = torch.empty(max(1, units if unit_blocks else 1), dtype=torch.int8, device=x.device)
-    compares = saturation is not None
-    kernel: Any = _read
-    kernel[(pieces + unit_blocks + blocks,)](
-        x, compared, parts, dead, spreads, n, low, high, pieces, outer, units, inner, unit_blocks,
-        samples, features, sample_stride, feature_stride,
-        COMPARES=compares, TILE=TILE, UNITS=_UNITS, INNER=min(64, triton.next_power_of_2(inner)),
-        SAMPLES=MAX_SAMPLES, FEATURES=_FEATURES,
-    )  # fmt: skip
-    kernel = _put_together
-    kernel[(1,)](
-        parts, dead, spreads, row, n, pieces, units, blocks,
-        COMPARES=compares, HAS_UNITS=unit_blocks > 0, HAS_SAMPLES=blocks > 0, TILE=TILE,
-    )  # fmt: skip
-    return dead.view(torch.bool) if unit_blocks else None
+# Compiled for every shape anew otherwise.
+@triton.jit(do_not_specialize=(
+    "n", "low", "high", "programs", "pieces", "outer", "units", "inner", "unit_blocks", "shares", "samples",
+    "features", "blocks"))  # fmt: skip
+def measure(x, t, row, dead, offsets, parts, alive, counter, n, low, high, programs, pieces, outer, units, inner,
+            unit_blocks, shares, samples, features, blocks,
+            COMPARES: tl.constexpr, HAS_UNITS: tl.constexpr, TILE: tl.constexpr, PIECES: tl.constexpr,
+            OUTER: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+            SAMPLES: tl.constexpr, FEATURES: tl.constexpr, BLOCKS: tl.constexpr):  # fmt: skip
+    """What this program is to do, by its number; and the row, if it is the last one to be done."""
+    program = tl.program_id(0)
+    spreads = parts + PIECES * PART
+    unit_programs = unit_blocks * shares
+    if program < pieces:
+        _moments(x, t, parts, n, low, high, program, pieces, COMPARES, TILE)
+    elif program < pieces + unit_programs:
+        place = program - pieces
+        _see_alive(x, alive, outer, units, inner, place // shares, place % shares, shares, OUTER, UNITS, INNER)
+    else:
+        _spread(x, offsets, spreads, samples, features, program - pieces - unit_programs, SAMPLES, FEATURES)
+    tl.debug_barrier()  # all of this program's numbers are written before it is counted
+    if tl.atomic_add(counter, 1, sem="acq_rel") == programs - 1:
+        _put_together(row, dead, parts, spreads, alive, n, pieces, units, blocks,
+                      COMPARES, HAS_UNITS, PIECES, TILE, BLOCKS)  # fmt: skip
+        tl.store(counter, 0)

@@ -74,7 +74,7 @@ def plan_for(
     empty, or with elements that do not fill one stretch of memory."""
     if row.shape != (WIDTH,) or not row.is_cpu or row.dtype is not torch.float64:
         return None
-    if not is_plain(x) or x.dtype not in _DTYPES or x.ndim == 0 or x.numel() == 0:
+    if not (x.is_cpu and is_plain(x)) or x.dtype not in _DTYPES or x.ndim == 0 or x.numel() == 0:
         return None
     if not torch.ops.aten.is_non_overlapping_and_dense(x):
         return None

@@ -10,19 +10,20 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_plain(x: torch.Tensor) -> bool:
-    """Whether its elements simply lie in the host's memory."""
-    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
+    """Whether its elements simply lie in memory, the host's or a GPU's."""
+    return type(x) in _PLAIN and x.layout is torch.strided and (x.is_cpu or x.is_cuda) and not x.is_neg()
 
 
 class Kind:
-    """Plain tensors of one shape, strides and dtype, with what is to be measured of them."""
+    """Plain tensors of one shape, strides, dtype and place, with what is to be measured of them."""
 
-    __slots__ = ("_bounds", "_dtype", "_sample_dim", "_shape", "_strides", "_unit_dim")
+    __slots__ = ("_bounds", "_dtype", "_sample_dim", "_shape", "_strides", "_unit_dim", "_where")
 
     def __init__(
         self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
     ) -> None:
         self._dtype, self._shape, self._strides = x.dtype, x.shape, x.stride()
+        self._where = x.get_device()  # -1: the host
         self._unit_dim, self._sample_dim = unit_dim, sample_dim
         self._bounds = None if saturation is None else saturation[1:]
 
@@ -37,4 +38,10 @@ class Kind:
         return saturation[1:] == self._bounds and (saturation[0] is x or self._is_of(saturation[0]))
 
     def _is_of(self, x: torch.Tensor) -> bool:
-        return x.dtype is self._dtype and x.shape == self._shape and is_plain(x) and x.stride() == self._strides
+        return (
+            x.dtype is self._dtype
+            and x.shape == self._shape
+            and x.get_device() == self._where
+            and is_plain(x)
+            and x.stride() == self._strides
+        )

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 Saturation = tuple[torch.Tensor, float, float]
 """A tensor and two bounds: its elements <= the first or >= the second are saturated."""
@@ -68,6 +70,28 @@ def subsample(x: torch.Tensor, sample_dim: int) -> torch.Tensor | None:
         rest = rest // size
     everything: list[slice | torch.Tensor] = [slice(None)]
     return x[tuple(everything + index[::-1])] if index else x.unsqueeze(1)
+
+
+def sample_offsets(
+    shape: tuple[int, ...], strides: tuple[int, ...], sample_dim: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+    """Where the elements that `subsample` takes lie in memory: offsets of samples, and of features in a sample.
+
+    The third value says that the features lie side by side.
+    """
+    dims = list(range(len(shape)))
+    place = dims.pop(sample_dim)
+    samples, features = shape[place], math.prod(shape[dim] for dim in dims)
+    if samples < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64), False
+    sample_step, feature_step = sample_steps(samples, features)
+    rest = np.arange(0, features, feature_step, dtype=np.int64)
+    offsets = np.zeros_like(rest)
+    for dim in reversed(dims):
+        offsets += rest % shape[dim] * strides[dim]
+        rest = rest // shape[dim]
+    starts = np.arange(0, samples, sample_step, dtype=np.int64) * strides[place]
+    return starts, offsets, bool(np.array_equal(offsets, np.arange(offsets.size)))
 
 
 def laid_out(

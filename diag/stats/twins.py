@@ -9,7 +9,7 @@ import torch
 from diag.stats.plain import real, strided, without_autocast
 
 TWIN_LIMIT = 1 << 22  # elements of a weight that are looked at
-BLOCK = 1 << 16  # elements that are looked at together
+BLOCK = 1 << 16  # elements that are looked at together on the host; elsewhere all, since each look is a launch
 
 
 def twin_rows(w: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,8 @@ def _projected(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     place = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64, device=flat.device)
     direction = torch.frac(torch.sin(place * 12.9898) * 43758.5453)
     keys, largest = [], []
-    for part in flat.split(max(1, BLOCK // flat.shape[1])):
+    rows = max(1, BLOCK // flat.shape[1]) if flat.is_cpu else len(flat)
+    for part in flat.split(rows):
         wide = real(part).double()
         keys.append(wide @ direction)
         largest.append(wide.nan_to_num(0.0, 0.0, 0.0).abs_().amax())

@@ -1,4 +1,4 @@
-"""The four networks on which the cost of watching is measured, each with one fixed batch."""
+"""The networks on which the cost of watching is measured, each with one fixed batch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Network:
     pairs: int
     small: bool = False
 
-    def trainer(self) -> tuple[nn.Module, Callable[[], None]]:
+    def trainer(self, device: str = "cpu") -> tuple[nn.Module, Callable[[], None]]:
         """A model from seed 0 and a function that takes one step of stochastic gradient descent."""
         torch.manual_seed(0)
-        model, inputs = self.build(), self.inputs()
+        model, inputs = self.build().to(device), self.inputs().to(device)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         outputs = model(inputs).flatten(0, -2)
-        target = torch.randint(outputs.shape[-1], (len(outputs),))
+        target = torch.randint(outputs.shape[-1], (len(outputs),)).to(device)
 
         def step() -> None:
             optimizer.zero_grad()
@@ -77,7 +77,7 @@ class _GPT(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, tokens, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
+        x = self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
         return self.head(self.norm(self.blocks(x)))
 
 
@@ -87,3 +87,9 @@ NETWORKS = {
     "CNN 8x64": Network(lambda: _cnn(8, 64), lambda: torch.randn(64, 3, 32, 32), pairs=5),
     "GPT 6x256": Network(lambda: _GPT(6, 256, 128, 512), lambda: torch.randint(512, (8, 128)), pairs=12),
 }
+
+LARGE = {
+    # The shape of GPT-2 small, which a GPU is for: of the four above most steps are launches.
+    "GPT 12x768": Network(lambda: _GPT(12, 768, 512, 50257), lambda: torch.randint(50257, (8, 512)), pairs=12),
+}
+"""Also measured where a GPU is."""

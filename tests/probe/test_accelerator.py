@@ -42,7 +42,7 @@ def train(layers, how, device):
     arrivals.ASYNCHRONOUS = {"soft"} if how == "late" else set()
     model, batch, target = build(layers, device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-    steps, watch = [], diag.watch(model, optimizer)
+    steps, watch = [], diag.watch(model, optimizer, every=3 if how == "seldom" else 1)
     if how != "plain":
         watch.__enter__()
     for _ in range(4):
@@ -77,8 +77,8 @@ Outcome = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def trained() -> list[tuple[Outcome, Outcome]]:
-    """On the host and on the accelerator: with late copies, with awaited ones in two depths, and unwatched."""
-    trainings = [(2, "late"), (2, "awaited"), (5, "awaited"), (2, "plain")]
+    """On the host and on the accelerator: with late copies, with awaited ones in two depths, seldom, and unwatched."""
+    trainings = [(2, "late"), (2, "awaited"), (5, "awaited"), (2, "seldom"), (2, "plain")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", _SCRIPT, json.dumps(trainings)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -97,9 +97,19 @@ def test_elsewhere_a_step_is_read_in_one_copy_whatever_the_depth(trained: list[t
         assert [step["waits"] for step in device["steps"]] == [["_to_copy between host and device"]] * 4
 
 
+def test_losses_of_steps_that_are_not_measured_are_read_with_the_next_that_is(
+    trained: list[tuple[Outcome, Outcome]],
+) -> None:
+    _, device = trained[3]
+    copy = ["_to_copy between host and device"]
+    assert [step["waits"] for step in device["steps"]] == [copy, [], [], copy]
+    assert {row["step"] for row in device["rows"]} == {0, 3}
+
+
 def test_the_numbers_are_those_of_the_host(trained: list[tuple[Outcome, Outcome]]) -> None:
-    for host, device in trained[:3]:
-        assert len(host["rows"]) == len(device["rows"]) > 100
+    for host, device in trained[:4]:
+        assert len(host["rows"]) == len(device["rows"]) > 50
+        assert len(device["losses"]) == 4
         for one, other in zip(host["rows"], device["rows"], strict=True):
             assert one.keys() == other.keys()
             for name, value in one.items():
@@ -117,6 +127,7 @@ def test_training_goes_on_as_if_nobody_watched(trained: list[tuple[Outcome, Outc
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_cuda_does_not_wait() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4)).cuda()
     batch, target = torch.randn(32, 64).cuda(), torch.randint(4, (32,)).cuda()

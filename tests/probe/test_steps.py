@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules import module as global_hooks
 
 import diag
 from tests.probe.by_hand import Notes, as_double, assert_agrees, assert_row, only_row, rows_of, watched
@@ -278,6 +279,48 @@ def test_steps_ended_by_hand_are_measured_at_their_stride_too() -> None:
             watch.step(float(step))
     assert set(watch.trace.frame["step"]) == {0, 2}
     assert watch.trace.steps["loss"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("with_optimizer", [False, True])
+def test_no_module_hook_runs_in_a_step_that_is_not_measured(with_optimizer: bool) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    during = []
+
+    class Spy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            during.append(len(global_hooks._global_forward_hooks))
+            return model(x)
+
+    spy = Spy()
+    with diag.watch(spy, every=3) as watch:
+        for step in range(5):
+            spy.zero_grad()
+            loss = spy(X).square().mean()
+            loss.backward()
+            if with_optimizer:
+                optimizer.step()
+            watch.step(loss)
+            if step == 3:
+                assert len(watch.trace.steps) == 4
+    assert during == [1, 0, 0, 1, 0]
+    assert set(watch.trace.frame["step"]) == {0, 3}
+    assert len(watch.trace.steps) == 5
+
+
+def test_a_step_that_is_not_measured_follows_a_trace_read_before_its_end() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with diag.watch(model, every=3) as watch:
+        for step in range(5):
+            model.zero_grad()
+            model(X).square().mean().backward()
+            if step != 2:
+                optimizer.step()
+            if step == 1:
+                assert len(watch.trace.steps) == 2
+            watch.step(float(step))
+    assert watch.trace.steps["loss"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_gradients_asked_for_within_the_loss_are_not_the_losses() -> None:

@@ -1,0 +1,155 @@
+"""What watching costs on a GPU: wall time of blocks of watched steps over that of plain blocks beside them.
+
+A block ends when the GPU has done its work, not a step: a training that runs ahead of its GPU is let run ahead.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import diag
+from diag.stats import cuda
+from tests.benchmarks.networks import LARGE, NETWORKS
+from tests.benchmarks.tools import TOOLS
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.benchmark(disable_gc=False),
+]
+BLOCK, BLOCKS = 10, 15
+ALL = NETWORKS | LARGE
+CEILING = {"kernels": 6.0, "torch": 120.0}
+"""Far above what is measured, as in `bench_watch`: hooks that wait for a number in every layer cost more."""
+
+Step = Callable[[], None]
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def chosen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "kernels":
+        pytest.importorskip("triton")
+    else:
+        monkeypatch.setattr(cuda._Kernels, "found", None)
+        monkeypatch.setattr(cuda._Kernels, "looked", True)
+    return request.param
+
+
+def _seconds(step: Step, steps: int = BLOCK) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _ratio(benchmark, plain_step: Step, watched: Step) -> tuple[float, float]:
+    """Of blocks of steps, watched over plain, and the seconds of a plain step."""
+    plain: list[float] = []
+    seen: list[float] = []
+    for _ in range(3):
+        _seconds(plain_step)
+        _seconds(watched)
+    benchmark.pedantic(
+        lambda: seen.append(_seconds(watched)),
+        setup=lambda: plain.append(_seconds(plain_step)),
+        rounds=BLOCKS,
+        iterations=1,
+    )
+    ratio = statistics.median(s / p for s, p in zip(seen, plain, strict=True))
+    return ratio, statistics.median(plain) / BLOCK
+
+
+@pytest.mark.parametrize("parameters", [False, True], ids=["activations and gradients", "and parameters"])
+@pytest.mark.parametrize("name", ALL)
+def test_every_step(name: str, parameters: bool, chosen: str, benchmark, report, cost) -> None:
+    _, plain_step = ALL[name].trainer("cuda")
+    model, step = ALL[name].trainer("cuda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # kernels that fail are left out with one
+        with diag.watch(model, parameters=parameters) as watch:
+
+            def watched() -> None:
+                step()
+                watch.step()
+
+            ratio, plain = _ratio(benchmark, plain_step, watched)
+    frame = watch.trace.frame
+    kinds = {"activation", "gradient"} | ({"weight", "weight_gradient", "update"} if parameters else set())
+    assert set(frame["kind"]) == kinds
+    assert frame["var"].notna().any()
+    report(f"{ratio:5.2f}x   plain {1e3 * plain:8.2f} ms")
+    cost(name, f"diag, {chosen}{', with parameters' if parameters else ''}", ratio)
+    cost(name, "plain step, ms", 1e3 * plain)
+    assert ratio < CEILING[chosen]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_between_measured_steps(name: str, benchmark, report, cost) -> None:
+    _, plain_step = ALL[name].trainer("cuda")
+    model, step = ALL[name].trainer("cuda")
+    with diag.watch(model, every=10_000) as watch:
+
+        def watched() -> None:
+            step()
+            watch.step()
+
+        ratio, _ = _ratio(benchmark, plain_step, watched)
+    assert list(watch.trace.frame["step"].unique()) == [0]
+    report(f"{ratio:5.2f}x")
+    cost(name, "diag, between", ratio)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_peak_memory(name: str, benchmark, report, cost) -> None:
+    model, step = ALL[name].trainer("cuda")
+
+    def peak() -> int:
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(4):
+            step()
+        return torch.cuda.max_memory_allocated()
+
+    peak()
+    plain = peak()
+    with diag.watch(model):
+        watched = benchmark.pedantic(peak, rounds=1, iterations=1)
+    report(f"{watched / plain:5.2f}x   plain {plain / 2**20:8.1f} MiB")
+    cost(name, "diag, peak memory of the GPU, with parameters", watched / plain)
+    assert watched < 1.5 * plain + 64 * 2**20
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("name", ALL)
+def test_others(name: str, tool: str, tmp_path: Path, benchmark, report, cost) -> None:
+    if tool == "delve":
+        pytest.skip("delve's tracker is told one device and keeps covariances of every layer there")
+    _, plain_step = ALL[name].trainer("cuda")
+    model, step = ALL[name].trainer("cuda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with TOOLS[tool](model, tmp_path) as after_step:
+
+            def watched() -> None:
+                step()
+                after_step()
+
+            plain = [_seconds(plain_step, 3) for _ in range(2)]
+            _seconds(watched, 2)
+            seen: list[float] = []
+            benchmark.pedantic(
+                lambda: seen.append(_seconds(watched, 3)),
+                setup=lambda: plain.append(_seconds(plain_step, 3)),
+                rounds=4,
+                iterations=1,
+            )
+    ratio = statistics.median(s / p for s, p in zip(seen, plain[2:], strict=True))
+    report(f"{ratio:5.2f}x")
+    cost(name, tool, ratio)
