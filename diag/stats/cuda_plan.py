@@ -125,6 +125,7 @@ class CudaPlan(Kind):
         self._constants = {
             "COMPARES": self._compares,
             "HAS_UNITS": has_units,
+            "WIDE": not x.dtype.is_floating_point,
             "TILE": TILE,
             "PIECES": _FEW_PIECES if pieces <= _FEW_PIECES else fused.MOST_PIECES,
             **tiles,

@@ -16,29 +16,32 @@ PART = tl.constexpr(8)
 
 
 @triton.jit
-def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, TILE: tl.constexpr):
+def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, WIDE: tl.constexpr, TILE: tl.constexpr):
     """One piece's count of finite elements, mean, sum of squared deviations, extremes, zeros and saturated.
 
-    Sums are of the deviations from the mean of the piece's beginning, each lane its own until the end.
+    Sums are of the deviations from the mean of the piece's beginning, each lane its own until the end. Only they are
+    in float64, which few GPUs are fast in, and what float32 does not hold: WIDE.
     """
+    exact: tl.constexpr = tl.float64 if WIDE else tl.float32
     place = piece * TILE + tl.arange(0, TILE)
     inside = place < n
-    v = tl.load(x + place, mask=inside, other=0.0).to(tl.float64)
+    v = tl.load(x + place, mask=inside, other=0.0).to(exact)
     finite = inside & (tl.abs(v) < float("inf"))
-    pilot = tl.sum(tl.where(finite, v, 0.0)) / tl.maximum(tl.sum(finite.to(tl.float64)), 1.0)
+    first = tl.where(finite, v, 0.0).to(tl.float64)
+    pilot = tl.sum(first) / tl.maximum(tl.sum(finite.to(tl.int32)).to(tl.float64), 1.0)
     counts = tl.zeros((TILE,), tl.int32)
     zeros = tl.zeros((TILE,), tl.int32)
     beyond = tl.zeros((TILE,), tl.int32)
     sums = tl.zeros((TILE,), tl.float64)
     squares = tl.zeros((TILE,), tl.float64)
-    smallest = tl.full((TILE,), float("inf"), tl.float64)
-    largest = tl.full((TILE,), float("-inf"), tl.float64)
+    smallest = tl.full((TILE,), float("inf"), exact)
+    largest = tl.full((TILE,), float("-inf"), exact)
     for start in range(piece * TILE, n, pieces * TILE):
         place = start + tl.arange(0, TILE)
         inside = place < n
-        v = tl.load(x + place, mask=inside, other=0.0).to(tl.float64)
+        v = tl.load(x + place, mask=inside, other=0.0).to(exact)
         finite = inside & (tl.abs(v) < float("inf"))
-        shifted = tl.where(finite, v - pilot, 0.0)
+        shifted = tl.where(finite, v.to(tl.float64) - pilot, 0.0)
         counts += finite.to(tl.int32)
         sums += shifted
         squares += shifted * shifted
@@ -46,7 +49,7 @@ def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, T
         largest = tl.maximum(largest, tl.where(finite, v, float("-inf")))
         zeros += (inside & (v == 0.0)).to(tl.int32)
         if COMPARES:
-            w = tl.load(t + place, mask=inside, other=0.0).to(tl.float64)
+            w = tl.load(t + place, mask=inside, other=0.0).to(exact)
             beyond += (finite & ((w <= low) | (w >= high))).to(tl.int32)
     count = tl.sum(counts).to(tl.float64)
     total = tl.sum(sums)
@@ -55,8 +58,8 @@ def _moments(x, t, parts, n, low, high, piece, pieces, COMPARES: tl.constexpr, T
     tl.store(at, count)
     tl.store(at + 1, pilot + total / some)
     tl.store(at + 2, tl.maximum(tl.sum(squares) - total * (total / some), 0.0))
-    tl.store(at + 3, tl.min(smallest))
-    tl.store(at + 4, tl.max(largest))
+    tl.store(at + 3, tl.min(smallest).to(tl.float64))
+    tl.store(at + 4, tl.max(largest).to(tl.float64))
     tl.store(at + 5, tl.sum(zeros).to(tl.float64))
     tl.store(at + 6, tl.sum(beyond).to(tl.float64))
 
@@ -160,7 +163,8 @@ def _put_together(row, dead, parts, spreads, alive, n, pieces, units, blocks, CO
     "features", "blocks"))  # fmt: skip
 def measure(x, t, row, dead, offsets, parts, alive, counter, n, low, high, programs, pieces, outer, units, inner,
             unit_blocks, shares, samples, features, blocks,
-            COMPARES: tl.constexpr, HAS_UNITS: tl.constexpr, TILE: tl.constexpr, PIECES: tl.constexpr,
+            COMPARES: tl.constexpr, HAS_UNITS: tl.constexpr, WIDE: tl.constexpr, TILE: tl.constexpr,
+            PIECES: tl.constexpr,
             OUTER: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
             SAMPLES: tl.constexpr, FEATURES: tl.constexpr, BLOCKS: tl.constexpr):  # fmt: skip
     """What this program is to do, by its number; and the row, if it is the last one to be done."""
@@ -168,7 +172,7 @@ def measure(x, t, row, dead, offsets, parts, alive, counter, n, low, high, progr
     spreads = parts + PIECES * PART
     unit_programs = unit_blocks * shares
     if program < pieces:
-        _moments(x, t, parts, n, low, high, program, pieces, COMPARES, TILE)
+        _moments(x, t, parts, n, low, high, program, pieces, COMPARES, WIDE, TILE)
     elif program < pieces + unit_programs:
         place = program - pieces
         _see_alive(x, alive, outer, units, inner, place // shares, place % shares, shares, OUTER, UNITS, INNER)

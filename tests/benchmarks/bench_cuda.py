@@ -24,16 +24,17 @@ pytestmark = [
     pytest.mark.benchmark(disable_gc=False),
 ]
 BLOCK, BLOCKS = 10, 15
+BLOCKS_OF_OPERATIONS = 3
 ALL = NETWORKS | LARGE
-CEILING = {"kernels": 6.0, "torch": 120.0}
+CEILING = {"kernel": 6.0, "operations": 120.0}
 """Far above what is measured, as in `bench_watch`: hooks that wait for a number in every layer cost more."""
 
 Step = Callable[[], None]
 
 
-@pytest.fixture(params=["kernels", "torch"])
+@pytest.fixture(params=["kernel", "operations"])
 def chosen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "kernels":
+    if request.param == "kernel":
         pytest.importorskip("triton")
     else:
         monkeypatch.setattr(cuda._Kernels, "found", None)
@@ -50,17 +51,17 @@ def _seconds(step: Step, steps: int = BLOCK) -> float:
     return time.perf_counter() - start
 
 
-def _ratio(benchmark, plain_step: Step, watched: Step) -> tuple[float, float]:
+def _ratio(benchmark, plain_step: Step, watched: Step, blocks: int = BLOCKS) -> tuple[float, float]:
     """Of blocks of steps, watched over plain, and the seconds of a plain step."""
     plain: list[float] = []
     seen: list[float] = []
-    for _ in range(3):
+    for _ in range(2):
         _seconds(plain_step)
         _seconds(watched)
     benchmark.pedantic(
         lambda: seen.append(_seconds(watched)),
         setup=lambda: plain.append(_seconds(plain_step)),
-        rounds=BLOCKS,
+        rounds=blocks,
         iterations=1,
     )
     ratio = statistics.median(s / p for s, p in zip(seen, plain, strict=True))
@@ -69,7 +70,7 @@ def _ratio(benchmark, plain_step: Step, watched: Step) -> tuple[float, float]:
 
 @pytest.mark.parametrize("parameters", [False, True], ids=["activations and gradients", "and parameters"])
 @pytest.mark.parametrize("name", ALL)
-def test_every_step(name: str, parameters: bool, chosen: str, benchmark, report, cost) -> None:
+def test_every_step(name: str, parameters: bool, chosen: str, benchmark, report, cost_on_gpu) -> None:
     _, plain_step = ALL[name].trainer("cuda")
     model, step = ALL[name].trainer("cuda")
     with warnings.catch_warnings():
@@ -80,19 +81,21 @@ def test_every_step(name: str, parameters: bool, chosen: str, benchmark, report,
                 step()
                 watch.step()
 
-            ratio, plain = _ratio(benchmark, plain_step, watched)
+            blocks = BLOCKS if chosen == "kernel" else BLOCKS_OF_OPERATIONS
+            ratio, plain = _ratio(benchmark, plain_step, watched, blocks)
     frame = watch.trace.frame
     kinds = {"activation", "gradient"} | ({"weight", "weight_gradient", "update"} if parameters else set())
     assert set(frame["kind"]) == kinds
     assert frame["var"].notna().any()
     report(f"{ratio:5.2f}x   plain {1e3 * plain:8.2f} ms")
-    cost(name, f"diag, {chosen}{', with parameters' if parameters else ''}", ratio)
-    cost(name, "plain step, ms", 1e3 * plain)
+    way = "diag" if chosen == "kernel" else "diag, without Triton"
+    cost_on_gpu(name, f"{way}{', with parameters' if parameters else ''}", ratio)
+    cost_on_gpu(name, "plain step, ms", 1e3 * plain)
     assert ratio < CEILING[chosen]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_between_measured_steps(name: str, benchmark, report, cost) -> None:
+def test_between_measured_steps(name: str, benchmark, report, cost_on_gpu) -> None:
     _, plain_step = ALL[name].trainer("cuda")
     model, step = ALL[name].trainer("cuda")
     with diag.watch(model, every=10_000) as watch:
@@ -104,11 +107,11 @@ def test_between_measured_steps(name: str, benchmark, report, cost) -> None:
         ratio, _ = _ratio(benchmark, plain_step, watched)
     assert list(watch.trace.frame["step"].unique()) == [0]
     report(f"{ratio:5.2f}x")
-    cost(name, "diag, between", ratio)
+    cost_on_gpu(name, "diag, between measured steps", ratio)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_peak_memory(name: str, benchmark, report, cost) -> None:
+def test_peak_memory(name: str, benchmark, report, cost_on_gpu) -> None:
     model, step = ALL[name].trainer("cuda")
 
     def peak() -> int:
@@ -122,15 +125,17 @@ def test_peak_memory(name: str, benchmark, report, cost) -> None:
     with diag.watch(model):
         watched = benchmark.pedantic(peak, rounds=1, iterations=1)
     report(f"{watched / plain:5.2f}x   plain {plain / 2**20:8.1f} MiB")
-    cost(name, "diag, peak memory of the GPU, with parameters", watched / plain)
+    cost_on_gpu(name, "diag, peak memory, with parameters", watched / plain)
     assert watched < 1.5 * plain + 64 * 2**20
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", ALL)
-def test_others(name: str, tool: str, tmp_path: Path, benchmark, report, cost) -> None:
+def test_others(name: str, tool: str, tmp_path: Path, benchmark, report, cost_on_gpu) -> None:
     if tool == "delve":
         pytest.skip("delve's tracker is told one device and keeps covariances of every layer there")
+    if tool == "TensorBoard histograms" and name in LARGE:
+        pytest.skip("its histograms are made on the host, which takes a minute a step")
     _, plain_step = ALL[name].trainer("cuda")
     model, step = ALL[name].trainer("cuda")
     with warnings.catch_warnings():
@@ -152,4 +157,4 @@ def test_others(name: str, tool: str, tmp_path: Path, benchmark, report, cost) -
             )
     ratio = statistics.median(s / p for s, p in zip(seen, plain[2:], strict=True))
     report(f"{ratio:5.2f}x")
-    cost(name, tool, ratio)
+    cost_on_gpu(name, tool, ratio)

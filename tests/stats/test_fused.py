@@ -130,7 +130,8 @@ def test_what_does_not_suit_them(plans: ModuleType) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.uint8, torch.bool, torch.float32, torch.int32, torch.int64])
 def test_what_is_copied_first(plans: ModuleType, dtype: torch.dtype) -> None:
-    x = torch.randint(0, 3, (9, 8, 10), generator=torch.Generator().manual_seed(3)).to(dtype)[:, :, ::2]
+    most = {torch.int64: 2**40 + 1, torch.int32: 2**30 + 1, torch.int16: 9}.get(dtype, 3)
+    x = torch.randint(0, most, (9, 8, 10), generator=torch.Generator().manual_seed(3)).to(dtype)[:, :, ::2]
     other = x.transpose(0, 1).contiguous().transpose(0, 1)
     for one in (x, other):
         assert_agrees(of_the_kernel(plans), one, saturation=(one, 0.0, 2.0), unit_dim=1, sample_dim=0)
@@ -189,12 +190,13 @@ def compile(kernel, constants, types, capability):
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
     assert made.asm["cubin"], capability
 
-sizes = dict(COMPARES=True, HAS_UNITS=True, TILE=plans.TILE, PIECES=fused.MOST_PIECES, **plans._DEEP,
+sizes = dict(COMPARES=True, HAS_UNITS=True, WIDE=False, TILE=plans.TILE, PIECES=fused.MOST_PIECES, **plans._DEEP,
              SAMPLES=64, FEATURES=plans._FEATURES, BLOCKS=plans._BLOCKS)
 types = {"row": "*fp64", "dead": "*i8", "parts": "*fp64", "alive": "*i32", "counter": "*i32",
          "low": "fp32", "high": "fp32", "offsets": "*i32"}
 for capability in (75, 80, 90):
     for pointer in ("*fp32", "*bf16", "*i64"):
+        sizes["WIDE"] = pointer == "*i64"
         compile(fused.measure, sizes, types | {"x": pointer, "t": pointer}, capability)
 print("compiled")
 """
