@@ -32,7 +32,7 @@ def check(
     """
     _validate(workload, steps)
     optimizers = [workload.optimizer] if workload.optimizer is not None else []
-    probe = Probe([workload.model], optimizers)
+    probe = Probe([workload.model], optimizers, brief=True)
     with restored(workload):
         probe.start()
         try:

@@ -42,7 +42,7 @@ def assemble(probe: Probe) -> Trace:
         sites=_sites(probe, names),
         units=_units(probe, names),
         coverage=_coverage(probe),
-        meta=describe_environment(),
+        meta=describe_environment(probe.recorder.measured_by),
     )
 
 

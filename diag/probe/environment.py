@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from diag.stats.backend import backend_name
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(measured_by: Callable[[], str] = backend_name) -> dict[str, Any]:
     """Versions, device and threads: what a measurement depends on beside the model."""
     return {
         "python": platform.python_version(),
@@ -19,5 +20,5 @@ def describe_environment() -> dict[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
-        "statistics": backend_name(),
+        "statistics": measured_by(),
     }

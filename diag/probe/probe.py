@@ -27,6 +27,7 @@ class Probe:
     A step ends with an optimizer's step; several optimizers stepping one after another share it. Without an optimizer,
     `end_step` ends it. After `max_steps` steps it stops by itself. budget: measure only as often as keeps the cost
     below this share of the training's time. parameters: whether weights, their gradients and updates are measured too.
+    brief: some steps are all, so that what takes a second to load is to be used only if it gains one.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class Probe:
         discover: bool = False,
         window: int = 10,
         max_steps: int | None = None,
+        brief: bool = False,
     ) -> None:
         self.sites = Sites()
         self.budget = None if budget is None else Budget(budget)
-        self.recorder = Recorder(window, every, self.budget)
+        self.recorder = Recorder(window, every, self.budget, brief=brief)
         self.backward = Backward(self.recorder, self.sites)
         self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover, pairs=parameters)
         self.parameters = Parameters(self.sites, self.recorder, parameters)

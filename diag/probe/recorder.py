@@ -15,8 +15,8 @@ from diag.probe.death import Death, Silent
 from diag.probe.shards import Part, local, part_of
 from diag.probe.steps import Steps
 from diag.probe.turns import Turns
-from diag.stats import fields
-from diag.stats.backend import measure_and_plan
+from diag.stats import backend, fields
+from diag.stats.deferred import Deferred
 from diag.stats.merge import merge_rows
 from diag.trace.schema import KINDS
 
@@ -48,7 +48,10 @@ class _Closed(NamedTuple):
 class Recorder:
     """Takes measurements without waiting for the device; merges them per (site, call, kind) when the step ends."""
 
-    def __init__(self, window: int = 10, every: int = 1, budget: Budget | None = None) -> None:
+    def __init__(self, window: int = 10, every: int = 1, budget: Budget | None = None, *, brief: bool = False) -> None:
+        deferred = Deferred() if brief else None
+        self._measure_and_plan = deferred or backend.measure_and_plan
+        self.measured_by: Callable[[], str] = (lambda: deferred.name) if deferred else backend.backend_name
         self.step = 0
         self.every = every
         self.budget = budget
@@ -97,7 +100,7 @@ class Recorder:
         plan = self._plans.get((site, kind))
         mask: Any = False if plan is None else plan(row, tensor, saturation, unit_dim, sample_dim)
         if mask is False:
-            mask, self._plans[site, kind] = measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
+            mask, self._plans[site, kind] = self._measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
         self._meta.append((tensor.device, index, site, call, order, kind, scale))
         # An empty batch says nothing of its units.
         if mask is not None and kind == ACTIVATION and tensor.numel():

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
 
 from diag.errors import DiagError
 from diag.theory.activations import Activation, activation
@@ -279,6 +278,7 @@ def _parameters(op: str, low: float, high: float, bottom: float, top: float) -> 
 
 def _solved(op: str, parameter: str, x: float, y: float) -> dict[str, float]:
     """The parameter, from 1e-3 to 1e3, with which op(x) = y; op rises or falls with it throughout."""
+    from scipy.optimize import brentq
 
     def excess(log_value: float) -> float:
         return float(activation(op, **{parameter: math.exp(log_value)}).phi(np.array([x]))[0]) - y

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from diag.rules.ranks import kendall, theil_sen
 from diag.trace import Trace
 
 EARLY, LATE = 3, 10
@@ -34,7 +34,7 @@ class Trend:
         not count. The last layer is left out of it, since the loss alone sets its scale.
         """
         count = len(self.values)
-        slope = float(stats.theilslopes(self.values, np.arange(count))[0]) * (count - 1)
+        slope = theil_sen(self.values) * (count - 1)
         inner = self.values[:-1] if count > 4 else self.values
         third = max(1, len(inner) // 3)
         ends = float(inner[-third:].max() - inner[:third].max()) * (count - 1) / (len(inner) - third)
@@ -258,14 +258,9 @@ class Evidence:
 
 
 def chance_of_fall(losses: pd.Series) -> float:
-    """With which a loss that has no trend would follow its steps so closely either way; 1 where it does not fall.
-
-    Source: Kendall 1938, 'A new measure of rank correlation'
-    """
-    if losses.nunique() < 2:
-        return 1.0
-    tau, p = stats.kendalltau(losses.index, losses.to_numpy())
-    return float(p) if tau < 0 else 1.0
+    """With which a loss that has no trend would follow its steps so closely either way; 1 where it does not fall."""
+    tau, p = kendall(losses.to_numpy(dtype=float))
+    return p if tau < 0 else 1.0
 
 
 def _profile(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import NDArray
 
 _CHANCE = 1e-4
 """With which numbers of a law are taken for others."""
@@ -16,16 +16,23 @@ _CHANCE = 1e-4
 
 @dataclass(frozen=True)
 class Law:
-    """mean, var: of one number. of_var: the variance of one number's squared deviation. tails: the probabilities of
-    numbers below `low` and above `high`, between which a large sample never stays."""
+    """mean, var: of one number. of_var: the variance of one number's squared deviation. below: the probability of
+    smaller numbers; the law is symmetric."""
 
     mean: float
     var: float
     of_var: float
-    tails: stats.rv_continuous
+    below: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-LAWS = (Law(0.0, 1.0, 2.0, stats.norm), Law(0.5, 1 / 12, 1 / 80 - 1 / 144, stats.uniform))
+def _below_normal(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy import special
+
+    found: NDArray[np.float64] = special.ndtr(x)
+    return found
+
+
+LAWS = (Law(0.0, 1.0, 2.0, _below_normal), Law(0.5, 1 / 12, 1 / 80 - 1 / 144, lambda x: np.clip(x, 0.0, 1.0)))
 """Of torch.randn and torch.rand."""
 
 
@@ -42,8 +49,8 @@ def is_noise(rows: pd.DataFrame) -> bool:
 
 def _follows(known: pd.DataFrame, law: Law) -> bool:
     count = known["count"].to_numpy(dtype=float)
-    low = law.tails.cdf(known["min"].to_numpy(dtype=float)) * count
-    high = law.tails.sf(known["max"].to_numpy(dtype=float)) * count
+    low = law.below(known["min"].to_numpy(dtype=float)) * count
+    high = law.below(2 * law.mean - known["max"].to_numpy(dtype=float)) * count
     # Of n numbers, n times the probability beyond the extreme is exponential with mean 1.
     if not _is_exponential(low) or not _is_exponential(high):
         return False
@@ -60,5 +67,7 @@ def _is_exponential(values: Iterable[float]) -> bool:
 
 def _is_unit(scores: np.ndarray) -> bool:
     """Whether the sum of squares is one of as many standard normal numbers."""
+    from scipy import special
+
     total = float((scores**2).sum())
-    return bool(stats.chi2.ppf(_CHANCE / 2, len(scores)) < total < stats.chi2.isf(_CHANCE / 2, len(scores)))
+    return bool(special.chdtri(len(scores), 1 - _CHANCE / 2) < total < special.chdtri(len(scores), _CHANCE / 2))

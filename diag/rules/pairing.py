@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import pandas as pd
-from scipy import stats
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
@@ -56,7 +55,13 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         f"Predictions fit their own targets no better than other targets of the same batch: by {z:.1f} standard errors"
         f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
         f" input. The loss stands at {losses.median():.3g}.",
-        {"step": steps[0], "z": z, "p": float(stats.norm.sf(z)), "batches": count, "loss": float(losses.median())},
+        {
+            "step": steps[0],
+            "z": z,
+            "p": 0.5 * math.erfc(z / math.sqrt(2)),
+            "batches": count,
+            "loss": float(losses.median()),
+        },
         "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
         " filtered or shifted without the other, or the input does not determine the target. If they do belong"
         " together, train longer, and see whether one small batch can be learned by heart.",

@@ -68,12 +68,19 @@ def measure_and_plan(
     if x.is_cuda:
         return _on_cuda(row, x, saturation, unit_dim, sample_dim)
     if _chosen() is torch_path.measure_into:
-        mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
-        with torch._C.DisableTorchFunction():
-            return mask, host_plan.plan_for(row, x, saturation, unit_dim, sample_dim)
+        return by_torch(row, x, saturation, unit_dim, sample_dim)
     from diag.stats import compiled
 
     return compiled.measure_and_plan(row, x, saturation, unit_dim, sample_dim)
+
+
+def by_torch(
+    row: torch.Tensor, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
+) -> tuple[torch.Tensor | None, Callable[..., Any] | None]:
+    """`measure_and_plan` with torch's operations, whatever is chosen."""
+    mask = torch_path.measure_into(row, x, saturation=saturation, unit_dim=unit_dim, sample_dim=sample_dim)
+    with torch._C.DisableTorchFunction():
+        return mask, host_plan.plan_for(row, x, saturation, unit_dim, sample_dim)
 
 
 def _on_cuda(

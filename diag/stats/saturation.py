@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 SATURATION_SLOPE = 0.01  # an element is saturated where |slope| <= this share of the function's largest |slope|
@@ -91,7 +90,7 @@ def _threshold(parameters: Parameters) -> Bounds | None:
 
 
 def _gelu(parameters: Parameters) -> Bounds:
-    return _negative_tail("gelu_tanh" if parameters.get("approximate") == "tanh" else "gelu")
+    return Bounds("input", _TAILS["gelu_tanh" if parameters.get("approximate") == "tanh" else "gelu"])
 
 
 def _swish(parameters: Parameters) -> Bounds | None:
@@ -99,50 +98,18 @@ def _swish(parameters: Parameters) -> Bounds | None:
     beta = parameters.get("beta", 1.0)
     if not isinstance(beta, (int, float)) or beta == 0:
         return None
-    low = _negative_tail("silu").low / beta
+    low = _TAILS["silu"] / beta
     return Bounds("input", low) if beta > 0 else Bounds("input", high=low)
 
 
-def _gelu_slope(x: float) -> float:
-    """Phi(x) + x phi(x)."""
-    return 0.5 * math.erfc(-x / math.sqrt(2.0)) + x * math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-
-
-def _gelu_tanh_slope(x: float) -> float:
-    u = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
-    t = math.tanh(u)
-    return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 3 * 0.044715 * x * x)
-
-
-def _silu_slope(x: float) -> float:
-    s = 1.0 / (1.0 + math.exp(-x))
-    return s * (1.0 + x * (1.0 - s))
-
-
-def _mish_slope(x: float) -> float:
-    t = math.tanh(math.log1p(math.exp(x)))
-    return t + x * (1.0 - t * t) / (1.0 + math.exp(-x))
-
-
-_SLOPES: dict[str, Callable[[float], float]] = {
-    "gelu": _gelu_slope,
-    "gelu_tanh": _gelu_tanh_slope,
-    "silu": _silu_slope,
-    "mish": _mish_slope,
+_TAILS = {
+    "gelu": -3.0216626340984147,
+    "gelu_tanh": -3.0093577396311386,
+    "silu": -6.14291570019562,
+    "mish": -6.158741309632246,
 }
-
-
-@cache
-def _negative_tail(name: str) -> Bounds:
-    """Input below which |slope| stays at most SATURATION_SLOPE of its maximum; solved between the slope's extremes."""
-    from scipy.optimize import brentq, minimize_scalar
-
-    slope = _SLOPES[name]
-    top = -float(minimize_scalar(lambda x: -slope(x), bounds=(0.0, 6.0), method="bounded").fun)
-    bottom = float(minimize_scalar(slope, bounds=(-6.0, 0.0), method="bounded").x)
-    root = brentq(lambda x: slope(x) + SATURATION_SLOPE * top, -40.0, bottom, xtol=1e-12)
-    return Bounds("input", float(root))
-
+"""Inputs below which |slope| stays at most SATURATION_SLOPE of its maximum; solved for in the tests, since the solver
+takes half a second to import."""
 
 _SIGMOID_EDGE = (1.0 - math.sqrt(1.0 - SATURATION_SLOPE)) / 2.0  # slope s (1 - s), at most 1/4
 _TANH_EDGE = math.sqrt(1.0 - SATURATION_SLOPE)  # slope 1 - y^2
@@ -163,9 +130,9 @@ _RULES: dict[str, Callable[[Parameters], Bounds | None]] = {
     "softplus": _softplus,
     "logsigmoid": _fixed(Bounds("output", high=math.log1p(-SATURATION_SLOPE))),  # slope 1 - e^y
     "gelu": _gelu,
-    "silu": lambda parameters: _negative_tail("silu"),
+    "silu": _fixed(Bounds("input", _TAILS["silu"])),
     "swish": _swish,
-    "mish": lambda parameters: _negative_tail("mish"),
+    "mish": _fixed(Bounds("input", _TAILS["mish"])),
     "hardswish": _fixed(Bounds("input", -3.0)),  # slope 0 up to here, then at once -1/2
     "threshold": _threshold,
 }

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erf, expit
 
 from diag.errors import DiagError, nearest
 from diag.theory.quadrature import Array, Function
@@ -222,7 +221,18 @@ def _exponential(name: str, alpha: float, scale: float = 1.0, width: float = 1.0
 
 
 def _normal_cdf(x: Array) -> Array:
-    return 0.5 * (1 + erf(x / math.sqrt(2)))
+    from scipy.special import ndtr
+
+    result: Array = ndtr(x)
+    return result
+
+
+def expit(x: Array) -> Array:
+    """1 / (1 + exp(-x)). Here and above scipy is imported late, since most networks have neither and it takes long."""
+    from scipy.special import expit as sigmoid
+
+    result: Array = sigmoid(x)
+    return result
 
 
 def _density(x: Array) -> Array:

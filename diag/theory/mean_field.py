@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
 
 from diag.errors import DiagError
 from diag.theory.activations import Activation
@@ -121,6 +120,8 @@ def fixed_points(weight: float, bias: float, activation: Activation, largest: fl
 
     Raises: DiagError for a negative variance.
     """
+    from scipy.optimize import brentq
+
     if weight < 0 or bias < 0:
         raise DiagError(f"variances are at least 0, got s_w^2 = {weight!r} and s_b^2 = {bias!r}")
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from diag.theory import mean_field
 from diag.theory.activations import Activation
@@ -206,6 +205,8 @@ def _over(moments: Array, function: Callable[[float], float]) -> Array:
     if len(values) <= _DIRECT:
         results = np.array([function(float(one)) for one in values])
     else:
+        from scipy.interpolate import PchipInterpolator
+
         low, high = max(float(values[0]), float(values[-1]) * 1e-12), float(values[-1])
         grid = np.geomspace(low, high * (1 + 1e-9), _DIRECT)
         curve = PchipInterpolator(np.log(grid), [function(float(one)) for one in grid])

@@ -1,4 +1,5 @@
-"""How long the command line and the import take: CPU time over that of an interpreter that does nothing."""
+"""How long the command line and the import take: CPU time over that of an interpreter that does nothing, and of a
+short check over that of importing torch."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import resource
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 # `import torch` alone takes some hundred times as long as doing nothing.
 CEILING = 30.0
+CEILING_CHECK = 2.5
 PAIRS = 7
 
 
@@ -38,3 +41,25 @@ def test_start(arguments: list[str], benchmark, report) -> None:
     benchmark.extra_info.update(ratio=ratio)
     report(f"{ratio:5.2f}x   {1e3 * statistics.median(ours):6.1f} ms")
     assert ratio < CEILING
+
+
+@pytest.mark.benchmark(disable_gc=False)
+def test_check(tmp_path: Path, benchmark, report) -> None:
+    target = tmp_path / "small.py"
+    target.write_text("from torch import nn\nmodel = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 3))\n")
+    base = ["-c", "import torch"]
+    check = ["-m", "diag", "check", f"{target}:model", "--input", "32x20"]
+    plain: list[float] = []
+    ours: list[float] = []
+    for one in (base, check):
+        _cpu_time(one)
+    benchmark.pedantic(
+        lambda: ours.append(_cpu_time(check)),
+        setup=lambda: plain.append(_cpu_time(base)),
+        rounds=PAIRS,
+        iterations=1,
+    )
+    ratio = statistics.median(o / p for o, p in zip(ours, plain, strict=True))
+    benchmark.extra_info.update(ratio=ratio)
+    report(f"{ratio:5.2f}x   {statistics.median(ours):6.2f} s, of which torch {statistics.median(plain):.2f} s")
+    assert ratio < CEILING_CHECK

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.optimize import brentq, minimize_scalar
 from torch.nn import functional as F
 
-from diag.stats.saturation import SATURATION_SLOPE, Bounds, bounds_for
+from diag.stats.saturation import _TAILS, SATURATION_SLOPE, Bounds, bounds_for
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -110,3 +111,42 @@ def test_known_values() -> None:
     assert bounds_for("tanh") == Bounds("output", -math.sqrt(0.99), math.sqrt(0.99))
     assert bounds_for("LeakyReLU", negative_slope=0.0) == bounds_for("relu")
     assert bounds_for("SiLU") == bounds_for("swish")
+
+
+def _gelu_slope(x: float) -> float:
+    """Phi(x) + x phi(x)."""
+    return 0.5 * math.erfc(-x / math.sqrt(2.0)) + x * math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+
+
+def _gelu_tanh_slope(x: float) -> float:
+    u = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+    t = math.tanh(u)
+    return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 3 * 0.044715 * x * x)
+
+
+def _silu_slope(x: float) -> float:
+    s = 1.0 / (1.0 + math.exp(-x))
+    return s * (1.0 + x * (1.0 - s))
+
+
+def _mish_slope(x: float) -> float:
+    t = math.tanh(math.log1p(math.exp(x)))
+    return t + x * (1.0 - t * t) / (1.0 + math.exp(-x))
+
+
+_SLOPES: dict[str, Callable[[float], float]] = {
+    "gelu": _gelu_slope,
+    "gelu_tanh": _gelu_tanh_slope,
+    "silu": _silu_slope,
+    "mish": _mish_slope,
+}
+
+
+@pytest.mark.parametrize("name", _SLOPES)
+def test_tails_begin_where_the_slope_is_small_for_good(name: str) -> None:
+    """Solved between the slope's extremes."""
+    slope = _SLOPES[name]
+    top = -float(minimize_scalar(lambda x: -slope(x), bounds=(0.0, 6.0), method="bounded").fun)
+    bottom = float(minimize_scalar(slope, bounds=(-6.0, 0.0), method="bounded").x)
+    root = brentq(lambda x: slope(x) + SATURATION_SLOPE * top, -40.0, bottom, xtol=1e-12)
+    assert _TAILS[name] == pytest.approx(root, rel=1e-9)
