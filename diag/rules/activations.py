@@ -30,7 +30,9 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
     if unscaled is not None and unscaled.severity == "error":
         yield unscaled
         return
-    found = list(_grown(evidence)) or list(far_from_chance(evidence))
+    found = list(_grown(evidence))
+    if not any(one.severity == "error" for one in found):
+        found = far_from_chance(evidence) or found
     yield from found or ([unscaled] if unscaled is not None else [])
 
 

@@ -139,6 +139,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
+    if effect.rule in _STALLING and cause.rule == "stalled-update" and cause.evidence.get("of") == "step":
+        return True  # without a step that matters no loss falls, and what is seen beside it is not what keeps it
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
@@ -159,7 +161,7 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("schedule", "frozen", "squash", "uncleared") or (
+    if kind in ("schedule", "frozen", "step", "squash", "uncleared") or (
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0

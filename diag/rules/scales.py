@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
+_BINARY = "binary_cross_entropy_with_logits"
+_FEWEST, _OWN, _FALLEN = 12, 0.8, 10.0
+"""Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "attention")
 
 
@@ -37,42 +41,75 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
 
 
 def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
-    """The cross-entropies by step, that of a guess, and the site of what they are given; None where there are none."""
+    """The cross-entropies by step, that of a guess, and the site of what they are given; None where there are none.
+
+    Of a binary one the guess is even; where classes are not, a better one is smaller.
+    """
     rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
-    rows = rows[rows["op"] == "cross_entropy"]
+    op = next((one for one in ("cross_entropy", _BINARY) if (rows["op"] == one).any()), None)
+    rows = rows[rows["op"] == op]
     values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
-    given = rows[~rows["site"].str.endswith("[value]")]
+    given = rows[~rows["site"].str.contains("[", regex=False)]
     if not len(values) or not len(given):
         return None
     sizes = [int(size) for size in str(given["shape"].iloc[0]).split("x")]
-    classes = max(2, sizes[0] if len(sizes) == 1 else sizes[1])
+    classes = max(2, sizes[0] if len(sizes) == 1 else sizes[1]) if op == "cross_entropy" else 2
     chance = math.log(classes)
-    # No mean of cross-entropies exceeds the logits' range by more than that: a larger one is a sum over the targets.
-    most = float((given["max"] - given["min"]).max()) + chance
-    if float(values.iloc[0]) > most:
-        values = values * classes / float(given["count"].iloc[0])
+    # No mean of cross-entropies exceeds the logits' range, with 0 for a binary one, by more than that: a larger one is
+    # a sum over the targets.
+    zero = given["max"] * 0 if op == _BINARY else given["max"]
+    reach = np.maximum(given["max"], zero) - np.minimum(given["min"], zero)
+    if float(values.iloc[0]) > float(reach.max()) + chance:
+        values = values * (classes if op == "cross_entropy" else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])
 
 
 def far_from_chance(evidence: Evidence) -> list[Finding]:
-    """The first cross-entropy is far above that of a guess, and the last one still above it: logits are too large."""
+    """The first loss is far above that of a guess, and the last one still above it: the outputs are too large."""
     known = guesses(evidence)
     if known is None:
-        return []
+        return _far_from_targets(evidence)
     values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-max(1, len(values) // 3) :].median())
     if first < evidence.thresholds["first_loss_error"] * chance or last < chance:
         return []
-    return [
-        Finding(
-            "exploding-activation",
-            "error",
-            site,
-            f"The first cross-entropy is {first:.3g}, where a guess has {chance:.3g}, and the last ones {last:.3g}: the"
-            " logits are far too large from the start.",
-            {"step": evidence.clean[0], "of": "output", "first": first, "chance": chance, "last": last},
-            "Initialize the last layer, and what leads to it, smaller (he_normal, glorot_normal; 0.02 for embeddings),"
-            " or normalize before it; standardize the input.",
-            "Karpathy 2019, 'A recipe for training neural networks': verify loss @ init",
-        )
-    ]
+    said = f"The first cross-entropy is {first:.3g}, where a guess has {chance:.3g}, and the last ones {last:.3g}: the"
+    return [_too_large(evidence, site, f"{said} logits are far too large", first, last, {"chance": chance})]
+
+
+def _far_from_targets(evidence: Evidence) -> list[Finding]:
+    """A squared error that is nothing but the predictions' own square, and falls with it without coming to an end.
+
+    With targets of power t^2 an error of predictions p is at most (p + t)^2, and p^2 alone where t is far smaller.
+    """
+    rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
+    rows = rows[rows["op"] == "mse_loss"]
+    values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
+    given = rows[~rows["site"].str.contains("[", regex=False)]
+    if len(values) < _FEWEST or not len(given) or not (values > 0).all():
+        return []
+    power = (given.groupby("step")["rms"].first() ** 2).reindex(values.index)
+    own = power / values
+    third = len(values) // 3
+    first, last = float(values.iloc[0]), float(values.iloc[-third:].median())
+    if not (own.iloc[0] > _OWN and own.iloc[0] < 1 / _OWN and own.iloc[-third:].median() > _OWN):
+        return []
+    if first < _FALLEN * last:
+        return []
+    said = (
+        f"The first squared error, {first:.3g}, is all the predictions' own square, as are the last ones, {last:.3g}:"
+    )
+    return [_too_large(evidence, str(given["site"].iloc[0]), f"{said} outputs are far too large", first, last, {})]
+
+
+def _too_large(evidence: Evidence, site: str, said: str, first: float, last: float, more: dict[str, float]) -> Finding:
+    return Finding(
+        "exploding-activation",
+        "error",
+        site,
+        f"{said} from the start.",
+        {"step": evidence.clean[0], "of": "output", "first": first, **more, "last": last},
+        "Initialize the last layer, and what leads to it, smaller (he_normal, glorot_normal; 0.02 for embeddings),"
+        " or normalize before it; standardize the input.",
+        "Karpathy 2019, 'A recipe for training neural networks': verify loss @ init",
+    )

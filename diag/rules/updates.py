@@ -13,6 +13,9 @@ from diag.rules.optimizer import decays_each_step, frozen, shrunk
 from diag.rules.registry import rule
 
 _FEWEST_UNCLEARED = 3
+_TINY, _WHOLE = 1e-5, 1e-3
+"""A largest update below a hundredth of what is usual, under a gradient whose norm is no smaller than this share of the
+weight's: the step is too small, whatever becomes of gradients below."""
 _SMALL = 1e-3
 """Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
 
@@ -54,6 +57,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         {
             "step": since,
             "update_ratio": typical,
+            **({"of": "step"} if _steps_are_tiny(recent) else {}),
             "lr": float(lr.iloc[-1]) if len(lr) else None,
             "matrices": len(largest),
         },
@@ -61,6 +65,12 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
+
+
+def _steps_are_tiny(recent: pd.DataFrame) -> bool:
+    """Whether not one matrix moves, one that gets a whole gradient among them."""
+    whole = recent["gradient_norm"] >= _WHOLE * recent["norm"]
+    return bool(whole.any() and (recent["update_ratio"] < _TINY).all())
 
 
 def _not_optimized(evidence: Evidence) -> Iterator[Finding]:

@@ -126,6 +126,14 @@ def test_a_loss_squashed_twice_stands_for_itself() -> None:
     assert names(join([finding("stalled-update"), squash]))[0] == "loss-not-decreasing"
 
 
+def test_a_step_that_is_tiny_is_the_cause_of_a_loss_that_stands_whatever_fades() -> None:
+    fades = finding("vanishing-gradient")
+    [root] = join([fades, finding("stalled-update")])
+    assert root.rule == "vanishing-gradient"
+    [root] = join([fades, finding("stalled-update", of="step")])
+    assert (root.rule, names(root.consequences)) == ("stalled-update", ["vanishing-gradient"])
+
+
 def test_a_loss_worse_than_a_guess_follows_from_any_error() -> None:
     [root] = join([finding("diverging-loss", 29, of="guess"), finding("collapsed-signal", 0, of="dropout")])
     assert (root.rule, names(root.consequences)) == ("collapsed-signal", ["diverging-loss"])

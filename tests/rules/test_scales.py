@@ -64,3 +64,38 @@ def test_a_sum_over_the_targets_is_no_large_loss() -> None:
     loss = lambda step: 64 * CHANCE * (1.1 if step < 5 else 1.05)  # noqa: E731 -- a value per step
     assert not [one for one in found(EXPLODES, classified(loss, largest=2.0)) if one.evidence.get("of") == "output"]
     assert [one for one in found(EXPLODES, classified(loss, largest=1e4)) if one.evidence.get("of") == "output"]
+
+
+def judged(op: str, loss: Value, rms: Value, largest: float = 300.0) -> Net:
+    """A network whose loss reads outputs of this rms."""
+    net = Net(loss=loss).output("0").output("1").output("2")
+    net.output("loss", "loss", op, units=1, rms=rms, min=-largest, max=largest)
+    values = [loss(step) if callable(loss) else loss for step in range(30)]
+    return net.output("loss[value]", "loss", op, mean=values)  # type: ignore[arg-type]
+
+
+def outputs_too_large(net: Net) -> list[object]:
+    return [one for one in found(EXPLODES, net) if one.evidence.get("of") == "output"]
+
+
+@pytest.mark.parametrize(("first", "last", "count"), [(100.0, 20.0, 1), (3.0, 0.6, 0), (3.2, 0.6, 0), (3.2, 0.8, 1)])
+def test_a_first_binary_loss_far_above_an_even_guess(first: float, last: float, count: int) -> None:
+    loss = lambda step: first if step < 5 else last  # noqa: E731 -- a value per step
+    assert len(outputs_too_large(judged("binary_cross_entropy_with_logits", loss, 100.0))) == count
+
+
+def test_a_sum_of_binary_losses_is_no_large_loss() -> None:
+    # As the logits' range tells: 64 targets, each as good as a guess.
+    summed = judged("binary_cross_entropy_with_logits", 64 * 0.7, 0.5, largest=2.0)
+    assert not outputs_too_large(summed)
+    assert outputs_too_large(judged("binary_cross_entropy_with_logits", 64 * 0.7, 50.0))
+
+
+@pytest.mark.parametrize(
+    ("shares", "fall", "count"),
+    [((1.0, 1.0), 20.0, 1), ((1.0, 1.0), 5.0, 0), ((1.0, 0.3), 20.0, 0), ((0.3, 1.0), 20.0, 0), ((3.0, 1.0), 20.0, 0)],
+)
+def test_a_squared_error_that_is_all_the_predictions_own(shares: tuple[float, float], fall: float, count: int) -> None:
+    loss = lambda step: 1000.0 if step < 5 else 1000.0 / fall  # noqa: E731 -- a value per step
+    rms = lambda step: (shares[step >= 5] * loss(step)) ** 0.5  # noqa: E731 -- a value per step
+    assert len(outputs_too_large(judged("mse_loss", loss, rms))) == count

@@ -43,6 +43,24 @@ def test_small_steps_that_lower_the_loss_are_fine() -> None:
     assert not found(STALLED, net(1e-8, 1e-8, loss=falling))
 
 
+@pytest.mark.parametrize(
+    ("ratios", "gradients", "tiny"),
+    [
+        ((1e-7, 1e-7, 1e-6), (1e-6, 1e-5, 1e-2), True),
+        ((1e-7, 1e-7, 1e-4), (1e-6, 1e-5, 1e-2), False),
+        ((1e-7, 1e-7, 1e-6), (1e-9, 1e-8, 1e-5), False),
+    ],
+    ids=["a whole gradient", "one that moves", "no whole gradient"],
+)
+def test_steps_that_are_tiny_whatever_the_gradient(
+    ratios: tuple[float, ...], gradients: tuple[float, ...], tiny: bool
+) -> None:
+    made = Net(loss=flat)
+    for name, ratio, gradient in zip("abc", ratios, gradients, strict=True):
+        made.output(name).parameter(f"{name}.weight", ratio=ratio, gradient=gradient)
+    assert only(STALLED, made).evidence.get("of") == ("step" if tiny else None)
+
+
 def test_most_matrices_must_stall() -> None:
     assert not found(STALLED, net(1e-9, 1e-3, 1e-3))
     assert found(STALLED, net(1e-9, 1e-9, 1e-3))
