@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from tests.compat.registry import COLUMNS, Row
 
@@ -32,6 +33,8 @@ def within(row: Row, column: str, record: Any) -> Iterator[None]:
     for package in row.needs:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    if row.hosts and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     record("cell", (row.name, column))
     with warnings.catch_warnings():
         for message in row.ignored:

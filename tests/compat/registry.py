@@ -65,7 +65,7 @@ class Row:
     """A row of the table. no, partly: columns that do not hold, or hold for a part that the test names, and why.
 
     refused: ways to copy that torch refuses, watched or not, and why. ignored: warnings that the set-up itself gives.
-    slow: takes seconds. needs: packages.
+    slow: takes seconds. needs: packages. hosts: only where there is no GPU.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Row:
     ignored: tuple[str, ...] = ()
     slow: bool = False
     needs: tuple[str, ...] = ()
+    hosts: bool = False
 
     def claim(self, column: str) -> tuple[str, str]:
         """The cell and its reason: `yes`, `partly`, `no`, or `-` for what torch itself does not do."""

@@ -102,7 +102,7 @@ def per_sample() -> Job:
     return one
 
 
-@setup("nn.DataParallel, on a machine without a GPU", GROUP)
+@setup("nn.DataParallel, on a machine without a GPU", GROUP, hosts=True)
 def data_parallel() -> Job:
     def oracle(note: Oracle, batch: Batch) -> None:
         note.backward(loss_of(network_forward(note, note.cast(batch[0]), "module."), batch[1]))
