@@ -139,8 +139,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
-    if effect.rule in _STALLING and cause.rule == "stalled-update" and cause.evidence.get("of") == "step":
-        return True  # without a step that matters no loss falls, and what is seen beside it is not what keeps it
+    if effect.evidence.get("of") == "step" and cause.rule in _STALLING:
+        return False  # even what gets a whole gradient does not move
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
