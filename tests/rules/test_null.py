@@ -9,10 +9,13 @@ from tests.rules.traces import DEFAULTS
 
 FROM_BELOW = {
     "vanishing_error",
+    "vanishing_crawl_error",
     "collapsed_scale_error",
     "collapsed_spread_error",
+    "collapsed_spread_crawl_error",
     "stalled_error",
     "shrunk_error",
+    "shrunk_crawl_error",
     "unrelated_error",
 }
 """Those that alarm below their value."""
@@ -22,7 +25,7 @@ FROM_BELOW = {
 def test_no_healthy_set_up_reaches_the_threshold(name: str) -> None:
     null, value = NULL[name], DEFAULTS[name]
     farthest = null.quantiles[-1]
-    assert null.count >= 100
+    assert null.count >= 200
     assert (farthest > value) if name in FROM_BELOW else (farthest < value), (farthest, null.farthest)
     ordered = sorted(null.quantiles, reverse=name in FROM_BELOW)
     assert list(null.quantiles) == ordered
