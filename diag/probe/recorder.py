@@ -51,7 +51,7 @@ class Recorder:
     def __init__(self, window: int = 10, every: int = 1, budget: Budget | None = None, *, brief: bool = False) -> None:
         deferred = Deferred() if brief else None
         self._measure_and_plan = deferred or backend.measure_and_plan
-        self.measured_by: Callable[[], str] = (lambda: deferred.name) if deferred else backend.backend_name
+        self.measured_by = deferred.name if deferred else backend.backend_name
         self.step = 0
         self.every = every
         self.budget = budget
@@ -146,10 +146,10 @@ class Recorder:
         losses: list[_Loss] = self._counted_losses() if loss is None else [(loss, None, None)]
         # Of a step that was not measured there is only the loss; from a device it is read with those of other steps.
         measured = any(buffer.used for buffer in self._buffers.values())
-        if _elsewhere(losses):
+        known = not measured and not _elsewhere(losses)
+        if not known:
             self._unread.append((self.step, losses))
-            losses = []
-        closed = self._seal(losses) if measured or len(self._unread) >= _MOST_UNREAD else None
+        closed = self._seal() if measured or len(self._unread) >= _MOST_UNREAD else None
         self.steps.append(
             step=self.step,
             loss=float("nan"),
@@ -163,9 +163,9 @@ class Recorder:
         self.backward_passes = 0
         self._closure_from = None
         self.step += 1
-        if closed is None:
+        if known:
             self._know_losses([(self.step - 1, losses)], None)
-        else:
+        if closed is not None:
             self._take_in()
             self._late = closed
             if not closed.arrivals.late:
@@ -192,9 +192,9 @@ class Recorder:
         if loss is not None:
             self.steps.know_loss(-1, float(loss))
 
-    def _seal(self, losses: list[_Loss]) -> _Closed:
+    def _seal(self) -> _Closed:
         """Everything of the open step and the losses not yet read, their numbers on their way to the host."""
-        unread, self._unread = [*self._unread, (self.step, losses)], []
+        unread, self._unread = self._unread, []
         blocks: list[torch.Tensor] = []
         starts: dict[torch.device, list[int]] = {}
         for device, buffer in self._buffers.items():

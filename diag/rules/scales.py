@@ -45,11 +45,7 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
 
     Of a binary one the guess is even; where classes are not, a better one is smaller.
     """
-    rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
-    op = next((one for one in ("cross_entropy", _BINARY) if (rows["op"] == one).any()), None)
-    rows = rows[rows["op"] == op]
-    values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
-    given = rows[~rows["site"].str.contains("[", regex=False)]
+    op, values, given = _judged(evidence, "cross_entropy", _BINARY)
     if not len(values) or not len(given):
         return None
     sizes = [int(size) for size in str(given["shape"].iloc[0]).split("x")]
@@ -62,6 +58,15 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     if float(values.iloc[0]) > float(reach.max()) + chance:
         values = values * (classes if op == "cross_entropy" else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])
+
+
+def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:
+    """The first of these losses that there is, its values by step, and the rows of what it was given."""
+    rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
+    op = next((one for one in ops if (rows["op"] == one).any()), None)
+    rows = rows[rows["op"] == op]
+    values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
+    return op, values, rows[~rows["site"].str.contains("[", regex=False)]
 
 
 def far_from_chance(evidence: Evidence) -> list[Finding]:
@@ -82,10 +87,7 @@ def _far_from_targets(evidence: Evidence) -> list[Finding]:
 
     With targets of power t^2 an error of predictions p is at most (p + t)^2, and p^2 alone where t is far smaller.
     """
-    rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])
-    rows = rows[rows["op"] == "mse_loss"]
-    values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
-    given = rows[~rows["site"].str.contains("[", regex=False)]
+    _, values, given = _judged(evidence, "mse_loss")
     if len(values) < _FEWEST or not len(given) or not (values > 0).all():
         return []
     power = (given.groupby("step")["rms"].first() ** 2).reindex(values.index)

@@ -28,17 +28,27 @@ def backend_name() -> str:
     return "torch" if _chosen() is torch_path.measure_into else "compiled"
 
 
+def choice() -> str:
+    """What the user chose: auto, compiled or torch.
+
+    Raises:
+        DiagError: DIAG_BACKEND is neither.
+    """
+    said = os.environ.get(VARIABLE, "auto") or "auto"
+    if said not in CHOICES:
+        raise DiagError(f"{VARIABLE} must be one of {', '.join(CHOICES)}; got {said!r}{nearest(said, CHOICES)}")
+    return said
+
+
 @lru_cache(maxsize=1)
 def _chosen() -> Callable[..., torch.Tensor | None]:
-    choice = os.environ.get(VARIABLE, "auto") or "auto"
-    if choice not in CHOICES:
-        raise DiagError(f"{VARIABLE} must be one of {', '.join(CHOICES)}; got {choice!r}{nearest(choice, CHOICES)}")
-    if choice == "torch":
+    chosen = choice()
+    if chosen == "torch":
         return torch_path.measure_into
     try:
         from diag.stats import compiled
     except ImportError as error:
-        if choice == "compiled":
+        if chosen == "compiled":
             raise DiagError(f"{VARIABLE}=compiled needs numba ({error}): pip install 'diag[fast]'") from error
         return torch_path.measure_into
     return compiled.measure_into

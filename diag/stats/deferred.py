@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from diag.stats import backend
-from diag.stats.cuda import VARIABLE
 from diag.stats.torch_path import Saturation
 
 _LOADING = 0.8
@@ -27,10 +25,8 @@ class Deferred:
 
     def __init__(self) -> None:
         self._lost = 0.0
-        unsaid = os.environ.get(VARIABLE, "auto") in ("", "auto")
-        self.waits = unsaid and importlib.util.find_spec("numba") is not None
+        self.waits = backend.choice() == "auto" and importlib.util.find_spec("numba") is not None
 
-    @property
     def name(self) -> str:
         """What measures, as in `backend.backend_name`."""
         return "torch" if self.waits else backend.backend_name()
