@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -58,7 +57,9 @@ class Backward:
         self._segment: _Recomputed | None = None
         self._leaf_handles: list[RemovableHandle] = []
         self._losses: list[tuple[torch.Tensor, torch.Tensor | None]] = []
-        self._before: tuple[int, list[tuple[int, int]]] = (0, [])
+        self._before: tuple[int, list[tuple[int, int] | None]] = (0, [])
+        self._told_by: torch.Tensor | None = None
+        self._asks_all = False
         self._scaled: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
         self._fresh_scale: torch.Tensor | None = None
         self._scale: torch.Tensor | None = None
@@ -181,7 +182,9 @@ class Backward:
         self._scale = self._scale_of(roots)
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
-        self._before = (self.gradients_seen, list(self._versions()))
+        told = self._told_by
+        versions = list(self._versions()) if told is None else [_version(told)]
+        self._before = (self.gradients_seen, versions)
 
     def end_backward(self) -> None:
         """The loss counts for this probe if its gradient came to the models that it watches."""
@@ -190,23 +193,48 @@ class Backward:
             return
         self._finished = True
         losses, self._losses = self._losses, []
-        arrived, versions = self._before
-        # Of parameters that have changed the first will do: to go through all takes as long as the rest of such a step.
-        if arrived != self.gradients_seen or any(a != b for a, b in zip_longest(versions, self._versions())):
+        if self._has_arrived(losses):
             self._recorder.see_losses(losses, self._scale)
         self._scale = None
 
-    def _versions(self) -> Iterator[tuple[int, int]]:
-        """Identity and version of every watched parameter's gradient, which change when one is accumulated."""
+    def _has_arrived(self, losses: list[tuple[torch.Tensor, torch.Tensor | None]]) -> bool:
+        """Whether the pass that has just ended brought a gradient to the models."""
+        arrived, versions = self._before
+        told, seen = self._told_by, arrived != self.gradients_seen
+        if told is None:
+            pairs = zip(self._held(), versions, strict=False)
+            told = next((one for one, before in pairs if _version(one) != before), None)
+            self._told_by = None if self._asks_all else told
+            return seen or told is not None
+        if seen or versions[0] != _version(told):
+            return True
+        # It has no part in this pass: from now on all are asked.
+        self._told_by, self._asks_all = None, True
+        return self._reaches_models([loss for loss, _ in losses])
+
+    def _held(self) -> Iterator[torch.Tensor]:
+        """Every watched parameter."""
         # Not `parameters()`, which takes longer than all else that a step without a measurement costs.
-        tensors = (
-            one.grad
-            for root in self._sites.roots
-            for module in root.modules
-            for one in module._parameters.values()
-            if one is not None
-        )
-        return ((id(one), one._version) for one in tensors if one is not None)
+        holders = (holder for root in self._sites.roots for holder in root.holders)
+        return (one for holder in holders for one in holder.values() if one is not None)
+
+    def _versions(self) -> Iterator[tuple[int, int] | None]:
+        """Of every watched parameter."""
+        return map(_version, self._held())
+
+    def _reaches_models(self, losses: list[torch.Tensor]) -> bool:
+        """Whether a watched parameter stands in the graph of one of these."""
+        ahead: list[Any] = [one.grad_fn for one in losses if one.grad_fn is not None]
+        seen = set(ahead)
+        while ahead:
+            node = ahead.pop()
+            variable = getattr(node, "variable", None)
+            if variable is not None and self._sites.find_parameter(variable) is not None:
+                return True
+            new = {one for one, _ in node.next_functions if one is not None} - seen
+            seen |= new
+            ahead += new
+        return False
 
     def see_zero_grad(self) -> None:
         """Gradients were cleared."""
@@ -235,3 +263,9 @@ class Backward:
         """Non-finite gradients make the scaler leave out the step, which no hook of the optimizer sees."""
         if not self.stepped:
             self.on_skipped(optimizer)
+
+
+def _version(parameter: torch.Tensor) -> tuple[int, int] | None:
+    """Identity and version of its gradient, one of which changes when more is accumulated in it."""
+    gradient = parameter.grad
+    return None if gradient is None else (id(gradient), gradient._version)

@@ -40,6 +40,15 @@ from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 
+# What `register_module_forward_pre_hook` and `register_module_forward_hook` write to. Their handles take longer to make
+# and, in torch 2.13, forget one of these; and the hooks come and go in every step that is not measured.
+_HOOKS: tuple[dict[int, Any], ...] = (
+    global_hooks._global_forward_pre_hooks,
+    global_hooks._global_forward_hooks,
+    global_hooks._global_forward_hooks_with_kwargs,
+    global_hooks._global_forward_hooks_always_called,
+)
+
 
 class Forward:
     """Follows the modules that are being called and measures what they and the functions in them return."""
@@ -56,7 +65,8 @@ class Forward:
         self._mode = _FunctionMode(self)
         self._mode_at = 0
         self._thread = 0
-        self._handles: list[RemovableHandle] = []
+        self._number = RemovableHandle(global_hooks._global_forward_hooks).id
+        self._installed = False
         self._late = Late()
         self._loss_frame: Frame | None = None
         self._trained: set[int] = set()
@@ -76,19 +86,17 @@ class Forward:
 
     def install(self) -> None:
         """Register the global module hooks."""
-        if not self._handles:
-            self._handles = [
-                global_hooks.register_module_forward_pre_hook(self._enter),
-                global_hooks.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
-            ]
+        if not self._installed:
+            self._installed = True
+            for hooks, hook in zip(_HOOKS, (self._enter, self._leave, True, True), strict=True):
+                hooks[self._number] = hook
 
     def remove(self) -> None:
         """Take every hook away; safe to call twice and in the middle of a pass."""
-        for handle in self._handles:
-            handle.remove()
-            # torch 2.13 forgets this entry, which would be one more for every step that is not measured.
-            global_hooks._global_forward_hooks_with_kwargs.pop(handle.id, None)
-        self._handles.clear()
+        if self._installed:
+            self._installed = False
+            for hooks in _HOOKS:
+                hooks.pop(self._number, None)
         self.reset()
 
     def reset(self) -> None:
@@ -112,7 +120,7 @@ class Forward:
     @contextlib.contextmanager
     def loss_scope(self) -> Iterator[None]:
         """A loss function runs: what it computes outside of the model is recorded too, as `loss:log`."""
-        if not self._handles or self._stack:
+        if not self._installed or self._stack:
             yield
             return
         self._thread = threading.get_ident()
@@ -175,7 +183,7 @@ class Forward:
                 self._trained.add(id(module))
             self.training_passes += 1
             self.on_pass()
-            if not self._handles:
+            if not self._installed:
                 return
             self._unknown.clear()
             self._rescanned = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from diag.probe.parameters import Parameters
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
 from diag.trace import Trace
+
+_NO_MODES: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+"""`_disable_current_modes` takes as long as all else that a step without a measurement costs, modes or none."""
 
 
 class Probe:
@@ -153,7 +157,8 @@ class Probe:
             return
         step, measured = self.recorder.step, self.recorder.measures_step
         # The pass that closes it may run within a transformation of functorch or under fake tensors.
-        with torch._C._DisableFuncTorch(), _disable_current_modes():
+        modes = _disable_current_modes() if torch._C._len_torch_dispatch_stack() else _NO_MODES
+        with torch._C._DisableFuncTorch(), modes:
             self.recorder.end_step(lr=self._ended_lr, optimizer=self._ended_by, loss=self._loss, batch=self._batch)
         self.recorder.turns.see(step, self._stepped, measured)
         self.backward.end_step()

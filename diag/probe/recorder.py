@@ -27,7 +27,7 @@ _MOST_UNREAD = 64
 """Losses of steps that were not measured which wait on a device until they are read together."""
 
 
-_Loss = tuple[float | torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+_Loss = tuple[float | torch.Tensor, float | torch.Tensor | None, torch.Tensor | None]
 """A loss, its weight in the backward pass, and the factor it was multiplied by."""
 
 
@@ -115,9 +115,7 @@ class Recorder:
         """The losses of one backward pass with their weights; they stay on their device until the step ends."""
         self.backward_passes += 1
         if losses:
-            self._losses.append(
-                [(one.detach().clone(), None if w is None else w.detach().clone(), scale) for one, w in losses]
-            )
+            self._losses.append([(_kept(one), None if w is None else _kept(w), scale) for one, w in losses])
 
     def begin_closure(self) -> None:
         """An optimizer's closure begins: of its passes the first counts, and all of those that were before it."""
@@ -252,9 +250,7 @@ class Recorder:
     @property
     def measures_step(self) -> bool:
         """Whether the open step is one that is asked for and will be kept."""
-        if self.budget is not None and not self.budget.measures(self.step):
-            return False
-        return self.turns.measures(self.step)
+        return (self.budget is None or self.budget.measures(self.step)) and self.turns.measures(self.step)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All closed steps: step per row, keys (site, call, kind, order), values."""
@@ -267,6 +263,13 @@ class Recorder:
             np.concatenate([keys for _, keys, _ in self._done]),
             np.concatenate([values for *_, values in self._done]),
         )
+
+
+def _kept(number: torch.Tensor) -> float | torch.Tensor:
+    """A number as it is now: of the host its value, of a device a copy that stays there."""
+    if number.is_cpu and type(number) is torch.Tensor and not number.is_complex():
+        return number.item()
+    return number.detach().clone()
 
 
 def _tensors_of(of_steps: list[tuple[int, list[_Loss]]]) -> dict[int, torch.Tensor]:

@@ -30,13 +30,13 @@ class Site:
 
 @dataclass
 class Root:
-    """A watched model, its modules, and the paths of these and of its parameters."""
+    """A watched model, the paths of its modules and parameters, and where each module holds its own parameters."""
 
     model: nn.Module
     name: str
     paths: dict[int, str] = field(default_factory=dict)
     parameters: dict[int, str] = field(default_factory=dict)
-    modules: list[nn.Module] = field(default_factory=list)
+    holders: list[dict[str, nn.Parameter | None]] = field(default_factory=list)
     compiled: bool = False
 
 
@@ -72,7 +72,7 @@ class Sites:
     def rescan(self, index: int) -> None:
         """Learn the modules and parameters a model has now; they may have been added since."""
         root = self.roots[index]
-        root.modules = list(root.model.modules())
+        root.holders = [module._parameters for module in root.model.modules()]
         for path, module in root.model.named_modules():
             self._modules[id(module)] = (index, path)
             root.paths[id(module)] = path
