@@ -23,3 +23,14 @@ def no_notebook_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_worker_where_tests_share_the_cores() -> Iterator[None]:
+    """Beside other tests a suite is run by one process: a second one loads torch for longer than it would save."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            from diag.suite import local
+
+            patch.setattr(local, "default_jobs", lambda: 1)
+        yield
