@@ -224,12 +224,12 @@ class Backward:
 
     def _reaches_models(self, losses: list[torch.Tensor]) -> bool:
         """Whether a watched parameter stands in the graph of one of these."""
+        held = {id(one) for one in self._held()}
         ahead: list[Any] = [one.grad_fn for one in losses if one.grad_fn is not None]
         seen = set(ahead)
         while ahead:
             node = ahead.pop()
-            variable = getattr(node, "variable", None)
-            if variable is not None and self._sites.find_parameter(variable) is not None:
+            if id(getattr(node, "variable", None)) in held:
                 return True
             new = {one for one, _ in node.next_functions if one is not None} - seen
             seen |= new

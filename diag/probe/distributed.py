@@ -12,13 +12,12 @@ import math
 import os
 import sys
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from diag.errors import DiagError
 from diag.probe.parts import merge_parts, pack, unpack
-from diag.probe.shards import as_dtensor
+from diag.probe.sharing import KNOWN, Sharing, sharing_of
 
 if TYPE_CHECKING:
     from diag.probe.probe import Probe
@@ -27,31 +26,7 @@ VARIABLE = "DIAG_RANKS_TIMEOUT"
 _SECONDS = 60.0
 _AFTER_FAILURE = 10.0
 _CHUNK = 4 << 20  # the store takes at most 8 MiB
-_KNOWN = "known to be shared with other ranks by data parallelism or by tensor parallelism, and not by both"
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """Which ranks train one model. data: each on its own part of the batch, and gradients are averaged over them."""
-
-    ranks: tuple[int, ...]
-    data: bool
-
-
-def sharing_of(probe: Probe) -> Sharing | None:
-    """How the watched models are shared; None where they are not, or in a way that is not known."""
-    roots = [root.model for root in probe.sites.roots]
-    whole = [one for root in roots for one in map(as_dtensor, root.parameters()) if one is not None]
-    if probe.sites.data_ranks is not None:
-        return None if whole else Sharing(probe.sites.data_ranks, True)
-    if not whole:
-        return None
-    data = any(hasattr(one, "set_reshard_after_forward") for root in roots for one in root.modules())
-    # `fully_shard` divides over the last dimension of its mesh; any other shard is one of tensor parallelism as well.
-    if data and any(one.is_shard() for each in whole for one in each.placements[:-1]):
-        return None
-    return Sharing(tuple(sorted(int(one) for one in whole[0].device_mesh.mesh.flatten())), data)
 
 
 def patience() -> float:
@@ -115,7 +90,7 @@ class Ranks:
         sharing = sharing_of(self._probe) or self._sharing
         notes = self._probe.notes
         if sharing is None:
-            notes.append(f"this is rank {self._rank}'s own part: the model is not {_KNOWN}")
+            notes.append(f"this is rank {self._rank}'s own part: the model is not {KNOWN}")
             return
         if len(sharing.ranks) == 1 or self._rank not in sharing.ranks:
             return
@@ -157,13 +132,15 @@ class Ranks:
                 parts.append(unpack(self._fetch(name, end), rank))
             except RuntimeError:
                 missing.append(f"rank {rank} is missing: nothing came from it within {seconds:g} s")
-        merge_parts(self._probe, parts, data=sharing.data, world=len(sharing.ranks), since=self._since)
+        merge_parts(self._probe, parts, sharing, since=self._since)
         notes = self._probe.notes
         if missing:
             notes += [f"{one}, so its part of the batch or of the weights was not seen" for one in missing]
-        if sharing.data and len(parts) > 1:
+        if sharing.batches > 1 and len(parts) > 1:
+            several = len(sharing.ranks) // sharing.batches
+            each = "each with its" if several == 1 else f"{several} with each"
             notes.append(
-                f"{len(parts)} ranks, each with its part of the batch, are put together; the loss is the mean of theirs"
+                f"{len(parts)} ranks, {each} part of the batch, are put together; the loss is the mean of theirs"
             )
 
     def _fetch(self, name: str, end: float) -> bytes:

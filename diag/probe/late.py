@@ -14,7 +14,7 @@ from diag.probe.shards import as_dtensor
 def finishes_late(module: nn.Module) -> bool:
     """Whether a layer's hooks still sum its output over the ranks when it has run; those of `fully_shard` do not."""
     sharded = any(as_dtensor(one) is not None for one in module.parameters(recurse=False))
-    return sharded and bool(module._forward_hooks) and not hasattr(module, "set_reshard_after_forward")
+    return sharded and any(".fsdp." not in getattr(hook, "__module__", "") for hook in module._forward_hooks.values())
 
 
 class Late:

@@ -12,6 +12,8 @@ import torch
 
 from diag.probe.death import Death
 from diag.probe.recorder import ACTIVATION, GRADIENT
+from diag.probe.shards import Part
+from diag.probe.sharing import Sharing
 from diag.probe.sites import Site
 from diag.probe.steps import Steps
 from diag.stats import fields
@@ -30,7 +32,7 @@ class Seen:
     rank: int
     sites: list[dict[str, Any]]
     losses: list[float | None]
-    placed: dict[tuple[int, int], tuple[bool, bool]]
+    placed: dict[tuple[int, int], Part]
     ran: list[list[Any]]
     steps: np.ndarray
     keys: np.ndarray
@@ -76,53 +78,67 @@ def unpack(data: bytes, rank: int) -> Seen:
         for site, call, size in rows:
             masks.append((step, site, call, flags[place : place + size].astype(bool)))
             place += size
-    placed = {(site, kind): (counts, units) for site, kind, counts, units in meta["placed"]}
+    placed = {(site, kind): Part(counts, units, tuple(ranks)) for site, kind, counts, units, ranks in meta["placed"]}
     return Seen(rank, meta["sites"], meta["losses"], placed, meta["ran"], steps, keys, values, masks)
 
 
-def merge_parts(probe: Probe, parts: list[Seen], *, data: bool, world: int, since: int) -> None:
+def merge_parts(probe: Probe, parts: list[Seen], sharing: Sharing, *, since: int) -> None:
     """Put the ranks' rows in the place of the probe's own, which are the first part.
 
     Of a data-parallel training outputs and their gradients are divided among the ranks and each rank's gradient is of
-    its own mean loss: of the mean over `world` ranks it is 1 / world of that. Parameters that are no DTensor are
-    copies. Where tensors are parallel, a plain tensor is a copy if all ranks say exactly the same of it.
+    its own mean loss: of the mean over all parts of the batch it is so much less. Parameters that are no DTensor are
+    copies. Where tensors are parallel, a plain tensor is a copy if all ranks with one part of the batch say exactly
+    the same of it.
     """
     recorder = probe.recorder
     for part in parts[1:]:
         _renumber(probe, part)
+    party_of = dict(zip(sharing.ranks, sharing.parties, strict=True))
     steps = np.concatenate([part.steps for part in parts])
     keys = np.concatenate([part.keys for part in parts])
     values = np.concatenate([part.values for part in parts])
-    first = np.concatenate([np.full(len(part.steps), index == 0) for index, part in enumerate(parts)])
-    placed = [_placed(part, index == 0) for index, part in enumerate(parts)]
-    counts, units, plain = (np.concatenate([one[column] for one in placed]) for column in range(3))
-    if data:
-        gradients = keys[:, 2] == GRADIENT
-        values[np.ix_(gradients, [fields.MEAN, fields.MIN, fields.MAX])] /= world
-        values[np.ix_(gradients, [fields.M2, fields.SAMPLE_VAR])] /= world**2
-    unique, start, group = np.unique(
-        np.column_stack([steps, keys[:, :3]]), axis=0, return_index=True, return_inverse=True
-    )
-    group = group.reshape(-1)
-    if not data:
-        copied = _copied(values, group, len(unique))[group]
-        counts &= ~plain | ~copied | first
-        units |= plain & ~copied & (keys[:, 2] == ACTIVATION)
+    party = np.concatenate([np.full(len(part.steps), party_of[part.rank]) for part in parts])
+    placed = [_placed(part, index == 0, _leads(parts, index, party_of), party_of) for index, part in enumerate(parts)]
+    counts, units, plain, leads = (np.concatenate([one[column] for one in placed]) for column in range(4))
+    gradients = keys[:, 2] == GRADIENT
+    values[np.ix_(gradients, [fields.MEAN, fields.MIN, fields.MAX])] /= sharing.batches
+    values[np.ix_(gradients, [fields.M2, fields.SAMPLE_VAR])] /= sharing.batches**2
+    unique, start, group = _grouped(np.column_stack([steps, keys[:, :3]]))
+    by_party, _, within = _grouped(np.column_stack([group, party]))
+    copied = _copied(values, within, len(by_party))[within]
+    counts &= ~plain | ~copied | leads
+    units |= plain & ~copied & (keys[:, 2] == ACTIVATION)
     merged = merge_rows(values[counts], group[counts], len(unique))
     divided = counts & units & ~np.isnan(values[:, fields.UNITS])
-    sums = np.bincount(group[divided], values[divided, fields.UNITS], len(unique))
+    # Every part of the batch goes through the same units.
+    once = divided & (party == party_of[parts[0].rank])
+    sums = np.bincount(group[once], values[once, fields.UNITS], len(unique))
     merged[sums > 0, fields.UNITS] = sums[sums > 0]
     full = np.column_stack([unique[:, 1:], keys[start, 3]])
-    _merge_units(probe, parts, unique, merged, {tuple(row) for row in unique[np.unique(group[divided])]}, data)
+    apart = {tuple(row) for row in unique[np.unique(group[divided])]}
+    _merge_units(probe, [(party_of[part.rank], part) for part in parts], unique, merged, apart)
     done = [one for one in recorder._done if one[0] < since]
     for step in np.unique(unique[:, 0]):
         rows = (unique[:, 0] == step) & (unique[:, 0] < recorder.step)
         if rows.any():
             done.append((int(step), full[rows], merged[rows]))
     recorder._done = done
-    if data:
-        _merge_losses(recorder.steps, since, [part.losses for part in parts])
+    if sharing.batches > 1:
+        leaders = [part.losses for index, part in enumerate(parts) if _leads(parts, index, party_of)]
+        _merge_losses(recorder.steps, since, leaders)
     probe.forward.ran |= {(root, path) for part in parts for root, path in part.ran}
+
+
+def _grouped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different rows, where each comes first, and which of them every row is."""
+    unique, start, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return unique, start, group.reshape(-1)
+
+
+def _leads(parts: list[Seen], index: int, party_of: dict[int, int]) -> bool:
+    """Whether a part is the first of those that had the same part of the batch."""
+    mine = party_of[parts[index].rank]
+    return all(party_of[one.rank] != mine for one in parts[:index])
 
 
 def _renumber(probe: Probe, part: Seen) -> None:
@@ -139,13 +155,29 @@ def _renumber(probe: Probe, part: Seen) -> None:
     part.masks = [(step, int(table[site]), call, mask) for step, site, call, mask in part.masks]
 
 
-def _placed(part: Seen, first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per row: whether it counts, whether its units are divided among ranks, whether the tensor was a plain one."""
+def _placed(
+    part: Seen, first: bool, leads: bool, party_of: dict[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Per row: whether it counts, whether its units are divided among ranks, whether the tensor was a plain one, and
+    whether this part speaks for all with its part of the batch."""
     known = [part.placed.get((site, kind)) for site, _, kind, _ in part.keys.tolist()]
     output = [kind in (ACTIVATION, GRADIENT) for kind in part.keys[:, 2].tolist()]
-    counts = [(first or out) if one is None else one[0] for one, out in zip(known, output, strict=True)]
-    units = [one is not None and one[1] for one in known]
-    return np.array(counts, bool), np.array(units, bool), np.array([one is None for one in known], bool)
+    mine = party_of[part.rank]
+
+    def counts(one: Part | None, output: bool) -> bool:
+        if one is None:
+            return first or output
+        if output or not one.counts:
+            return one.counts
+        # A parameter that is distributed over some of the ranks has copies on the others.
+        others = {party_of.get(rank, mine) for rank in one.ranks} - {mine}
+        alone = sum(party_of.get(rank, mine) == mine for rank in one.ranks) == 1
+        return (leads or not alone) and (bool(others) or mine == party_of[min(party_of)])
+
+    count = [counts(one, out) for one, out in zip(known, output, strict=True)]
+    units = [one is not None and one.units for one in known]
+    plain = [one is None for one in known]
+    return np.array(count, bool), np.array(units, bool), np.array(plain, bool), np.full(len(known), leads)
 
 
 def _copied(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
@@ -160,22 +192,24 @@ def _copied(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _merge_units(
-    probe: Probe, parts: list[Seen], unique: np.ndarray, merged: np.ndarray, divided: set[Any], data: bool
+    probe: Probe, parts: list[tuple[int, Seen]], unique: np.ndarray, merged: np.ndarray, divided: set[Any]
 ) -> None:
-    """Count dead units anew: one is dead where every rank says so, or on the rank that has it."""
+    """Count dead units anew: one is dead where every rank that has it says so. parts: with which part of the batch."""
     recorder = probe.recorder
     death = Death(recorder.death.window)
-    masks: dict[int, dict[tuple[int, int], list[np.ndarray]]] = {}
-    for part in parts:
+    masks: dict[int, dict[tuple[int, int], dict[int, list[np.ndarray]]]] = {}
+    for party, part in parts:
         for step, site, call, mask in part.masks:
-            masks.setdefault(step, {}).setdefault((site, call), []).append(mask)
+            masks.setdefault(step, {}).setdefault((site, call), {}).setdefault(party, []).append(mask)
     measured = {int(step) for step in unique[:, 0]}
     rows: list[tuple[int, ...]] = [row for row in recorder.unit_rows if row[0] not in masks]
     place = {tuple(key): index for index, key in enumerate(unique.tolist())}
     for step, by_key in sorted(masks.items()):
         for (site, call), each in by_key.items():
-            apart = not data and (step, site, call, ACTIVATION) in divided
-            zero = np.concatenate(each) if apart else np.logical_and.reduce(each)
+            put = np.concatenate if (step, site, call, ACTIVATION) in divided else np.logical_and.reduce
+            whole = [put(one) for one in each.values()]
+            size = max(map(len, whole))  # a part whose ranks did not all answer is shorter
+            zero = np.logical_and.reduce([one for one in whole if len(one) == size])
             death.see(site, call, torch.from_numpy(zero))
             index = place.get((step, site, call, ACTIVATION))
             if index is not None:

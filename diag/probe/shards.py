@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import torch
 
 
 class Part(NamedTuple):
-    """counts: this rank's part is no copy of one that another rank counts. units: the units are divided among ranks."""
+    """counts: this rank's part is no copy of one that another of `ranks` counts. units: they are divided among ranks.
+    ranks: those over which the tensor is distributed."""
 
     counts: bool
     units: bool
+    ranks: tuple[int, ...]
 
 
 def as_dtensor(tensor: torch.Tensor) -> Any:
@@ -42,5 +45,13 @@ def part_of(tensor: torch.Tensor, unit_dim: int | None) -> Part | None:
         return None
     place = whole.device_mesh.get_coordinate() or [0] * len(whole.placements)
     copies = (index for index, one in zip(place, whole.placements, strict=True) if one.is_replicate())
-    sharded = {one.dim % tensor.ndim for one in whole.placements if one.is_shard()} if tensor.ndim else set()
-    return Part(not any(copies), unit_dim is not None and unit_dim % tensor.ndim in sharded)
+    # Not `is_shard`, which a tensor that is divided twice over the same dimension denies.
+    shards = [one for one in whole.placements if not (one.is_replicate() or one.is_partial())]
+    sharded = {one.dim % tensor.ndim for one in shards} if tensor.ndim else set()
+    units = unit_dim is not None and unit_dim % tensor.ndim in sharded
+    return Part(not any(copies), units, _ranks(whole.device_mesh))
+
+
+@functools.cache
+def _ranks(mesh: Any) -> tuple[int, ...]:
+    return tuple(mesh.mesh.flatten().tolist())

@@ -38,11 +38,14 @@ then is of the whole, and it alone has findings. The others keep the trace of th
   are copies, and shard by shard where they are divided.
 - Tensor parallel (DTensor): shards are put together, copies count once. A plain tensor between two parallel layers
   counts as a copy if all ranks found exactly the same in it.
+- Both (`fully_shard` over one dimension of a mesh, tensor parallel over another): ranks with the same part of the batch
+  are put together as tensor parallel, and the parts of the batch as data parallel.
 - A unit is dead if it is zero on every rank. `sample_var` is the mean of the ranks' variances over their own samples.
 - A rank that has died, or was not watched, is named in the coverage's notes. One that began to watch is waited for at
   most 60 s (`DIAG_RANKS_TIMEOUT`), and at most 10 s where the training ended with an exception. If it is the first
   rank that is gone, the others report their own parts.
-- Of ranks that share no model in one of these ways, or in two of them at once, each speaks for itself.
+- Of ranks that share no model in one of these ways, or tensor parallel within `DistributedDataParallel`, each speaks for
+  itself.
 """
 
 

@@ -31,13 +31,13 @@ def distributed(name: str, ranks: int, **options: Any) -> Callable[[Callable[[],
     return enter
 
 
-def mine(batch: Batch) -> Batch:
-    """This rank's part of the batch."""
-    rank, world = dist.get_rank(), dist.get_world_size()
-    return batch[0].chunk(world)[rank], batch[1].chunk(world)[rank]
+def mine(batch: Batch, together: int = 1) -> Batch:
+    """This rank's part of the batch. together: how many ranks have the same one."""
+    rank, parts = dist.get_rank() // together, dist.get_world_size() // together
+    return batch[0].chunk(parts)[rank], batch[1].chunk(parts)[rank]
 
 
-def _data_parallel(model: nn.Module, **options: Any) -> Job:
+def _data_parallel(model: nn.Module, together: int = 1, **options: Any) -> Job:
     """Each rank trains on its part, and the oracle on the whole."""
     optimizer = torch.optim.SGD(model.parameters(), 0.3, momentum=0.9)
     one = job(model, network_forward, optimizer=optimizer, reports=dist.get_rank() == 0, **options)
@@ -45,7 +45,7 @@ def _data_parallel(model: nn.Module, **options: Any) -> Job:
     def train(snap: Snap) -> None:
         for batch in batches():
             snap(batch)
-            x, y = mine(batch)
+            x, y = mine(batch, together)
             optimizer.zero_grad()
             loss_of(model(x), y).backward()
             optimizer.step()
@@ -100,6 +100,20 @@ def tensor_parallel() -> Job:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     parallelize_module(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
     return job(model, network_forward, reports=dist.get_rank() == 0)
+
+
+@distributed("FSDP2 with tensor parallel", 4, refused=_FSDP, ignored=("FSDP2-wrapped module",))
+def both() -> Job:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    model = network()
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    for part in (model[0], model[2], model):
+        fully_shard(part, mesh=mesh["data"])
+    return _data_parallel(model, together=2)
 
 
 class Stage(nn.Module):

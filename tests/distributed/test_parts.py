@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -14,6 +15,7 @@ import diag
 from diag.errors import DiagError
 from diag.probe.distributed import VARIABLE, patience
 from diag.probe.parts import merge_parts, pack, unpack
+from diag.probe.sharing import Sharing
 from tests.compat.loops import batches, loss_of
 
 STEPS = 12
@@ -57,8 +59,7 @@ def test_the_parts_of_a_batch_make_the_whole(parts: int) -> None:
     merge_parts(
         probe,
         [unpack(pack(watch._probe, 0), rank) for rank, watch in enumerate(watches)],
-        data=True,
-        world=parts,
+        Sharing(tuple(range(parts)), tuple(range(parts))),
         since=0,
     )
     merged = watches[0].trace
@@ -71,6 +72,36 @@ def test_the_parts_of_a_batch_make_the_whole(parts: int) -> None:
     assert alone.units["sleeping"].sum() > merged.units["sleeping"].sum() > 0
     assert merged.steps["loss"].tolist() == pytest.approx(whole.trace.steps["loss"].tolist(), rel=1e-5)
     assert merged.steps["loss"].tolist() != pytest.approx(alone.steps["loss"].tolist(), rel=1e-3)
+
+
+def test_halves_of_a_layer_on_parts_of_the_batch() -> None:
+    """Four ranks: two have the same part of the batch and half of the units each."""
+    model, (head,) = network()[:2], network()[2:]
+    halves = [copy.deepcopy(model) for _ in range(4)]
+    watches = [diag.watch(one) for one in (model, *halves)]
+    with contextlib.ExitStack() as stack:
+        for watch in watches:
+            watch._probe.recorder.death.kept = []
+            stack.enter_context(watch)
+        for step, (x, y) in enumerate(batches(STEPS)):
+            for rank, half in enumerate(halves):
+                with torch.no_grad():
+                    model[0].bias[:7] = step / 2 - 3
+                half[0].weight, half[0].bias = (nn.Parameter(one.chunk(2)[rank % 2]) for one in model[0].parameters())
+            loss_of(head(model(x)), y).backward()
+            for party in range(2):
+                out = torch.cat([one(x.chunk(2)[party]) for one in halves[2 * party : 2 * party + 2]], 1)
+                loss_of(head(out), y.chunk(2)[party]).backward()
+            for watch in watches:
+                watch.step()
+    whole, first = watches[:2]
+    parts = [unpack(pack(watch._probe, 0), rank) for rank, watch in enumerate(watches[1:])]
+    merge_parts(first._probe, parts, Sharing((0, 1, 2, 3), (0, 0, 1, 1)), since=0)
+    for kind in ("activation", "gradient"):
+        pd.testing.assert_frame_equal(rows(first.trace, kind), rows(whole.trace, kind), rtol=1e-5, atol=1e-8)
+    pd.testing.assert_frame_equal(first.trace.units, whole.trace.units)
+    assert 0 < first.trace.units["dead"].sum() < first.trace.units["units"].sum()
+    assert first.trace.steps["loss"].tolist() == pytest.approx(whole.trace.steps["loss"].tolist(), rel=1e-5)
 
 
 def test_what_is_posted_is_read_without_running_code() -> None:

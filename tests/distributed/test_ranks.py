@@ -54,8 +54,8 @@ def test_ranks_that_share_no_model_speak_for_themselves(found: list[dict[str, An
     for rank, one in enumerate(found):
         assert one["alone"]["count"] == [32] * STEPS
         assert one["alone"]["notes"] == [
-            f"this is rank {rank}'s own part: the model is not known to be shared with other ranks by data parallelism "
-            "or by tensor parallelism, and not by both"
+            f"this is rank {rank}'s own part: the model is not known to be shared with other ranks by data "
+            "parallelism, by tensor parallelism, or by both with `fully_shard`"
         ]
 
 
