@@ -44,8 +44,8 @@ then is of the whole, and it alone has findings. The others keep the trace of th
 - A rank that has died, or was not watched, is named in the coverage's notes. One that began to watch is waited for at
   most 60 s (`DIAG_RANKS_TIMEOUT`), and at most 10 s where the training ended with an exception. If it is the first
   rank that is gone, the others report their own parts.
-- Of ranks that share no model in one of these ways, or tensor parallel within `DistributedDataParallel`, each speaks for
-  itself.
+- Of ranks that share no model in one of these ways each speaks for itself, and so do those that are tensor parallel
+  within `DistributedDataParallel`.
 """
 
 
