@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from diag.probe import ops
 from diag.probe.backward import Backward
+from diag.probe.beside import DIFFERENCES, EVERY, PAIRED, beside, difference
 from diag.probe.eager import is_compiled
 from diag.probe.frames import (
     Frame,
@@ -34,7 +35,6 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.late import Late
-from diag.probe.pairing import EVERY, PAIRED, pairing
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
@@ -283,6 +283,8 @@ class Forward:
         op = ops.function_op(func)
         frame = self._stack[-1] if self._stack else self._loss_frame
         if op is None or frame is None or frame.opaque or not self._measures:
+            if frame is not None and frame is self._loss_frame and getattr(func, "__name__", "") in DIFFERENCES:
+                self._see_difference(frame, args)
             return
         if (frame.single and op in ops.LAYERS) or not ops.is_recorded_call(op, args, kwargs):
             return
@@ -295,8 +297,9 @@ class Forward:
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self._see_loss(frame, op, source, output)
-                if self.pairs and op in PAIRED and self._recorder.step // self._recorder.every % EVERY == 0:
-                    self._see_pairing(frame, op, pairing(op, args, kwargs))
+                if op in PAIRED and self._looks_beside():
+                    for role, tensor in beside(op, args, kwargs):
+                        self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
                 return
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
@@ -309,9 +312,17 @@ class Forward:
         for _, tensor in find_tensors(output):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
 
-    def _see_pairing(self, frame: Frame, op: str, score: torch.Tensor | None) -> None:
-        if score is not None:
-            self._see(frame, f":{op}[pairing]", "pairing", "pairing", score, gradient=False)
+    def _looks_beside(self) -> bool:
+        return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0
+
+    def _see_difference(self, frame: Frame, args: tuple[Any, ...]) -> None:
+        """Of a loss that is written out, a prediction and its target."""
+        pair = difference(args) if self._measures and self._looks_beside() else None
+        if pair is None:
+            return
+        with torch._C.DisableTorchFunction():
+            self._see(frame, ":sub", "sub", "loss", pair[0], gradient=False)
+            self._see(frame, ":sub[target]", "target", "target", pair[1], gradient=False)
 
     def _see(
         self,

@@ -37,7 +37,7 @@ def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
 
     Source: Hoeffding 1951, 'A combinatorial central limit theorem', theorem 2; Wald & Wolfowitz 1944
     """
-    given, target = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "target")
+    given, target = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "target")
     if not (type(given) is Tensor and type(target) is Tensor) or not given.requires_grad or given.ndim == 0:
         return None
     if len(given) < FEWEST or len(target) != len(given) or given.is_complex() or target.is_complex():
@@ -52,7 +52,8 @@ def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
         return _score(_of_numbers(given, target))
 
 
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
+def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
+    """What a function was given, by place or by name; None for nothing."""
     return args[place] if len(args) > place else kwargs.get(name)
 
 
@@ -62,15 +63,15 @@ def _of_classes(given: Tensor, target: Tensor) -> Tensor:
     A target to be ignored, -100 as a rule, counts as class 0: that takes from the score's power, not from its law.
     """
     if given.ndim == 2:
-        labels = _thinned(target, _MANY_SAMPLES).clamp(0, given.shape[1] - 1)
-        return _thinned(given, _MANY_SAMPLES).gather(1, labels.expand(len(labels), -1)).float()
-    rows = _thinned(_thinned(given, _SAMPLES).flatten(2), _POSITIONS, 2).permute(2, 0, 1)
-    labels = _thinned(_thinned(target, _SAMPLES).flatten(1), _POSITIONS, 1).t().clamp(0, given.shape[1] - 1)
+        labels = thinned(target, _MANY_SAMPLES).clamp(0, given.shape[1] - 1)
+        return thinned(given, _MANY_SAMPLES).gather(1, labels.expand(len(labels), -1)).float()
+    rows = thinned(thinned(given, _SAMPLES).flatten(2), _POSITIONS, 2).permute(2, 0, 1)
+    labels = thinned(thinned(target, _SAMPLES).flatten(1), _POSITIONS, 1).t().clamp(0, given.shape[1] - 1)
     return rows.gather(2, labels[:, None, :].expand(-1, rows.shape[1], -1)).float().sum(0)
 
 
 def _of_numbers(given: Tensor, target: Tensor) -> Tensor:
-    f, g = (_thinned(_thinned(_flat(one), _SAMPLES), _FEATURES, 1).float() for one in (given, target))
+    f, g = (thinned(thinned(_flat(one), _SAMPLES), _FEATURES, 1).float() for one in (given, target))
     return f @ (g - g.mean(0)).t()
 
 
@@ -78,7 +79,7 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]
 
 
-def _thinned(tensor: Tensor, most: int, dim: int = 0) -> Tensor:
+def thinned(tensor: Tensor, most: int, dim: int = 0) -> Tensor:
     """At most so many of a dimension, evenly; a view."""
     stride = -(-tensor.shape[dim] // most)
     return tensor if stride == 1 else tensor[(slice(None),) * dim + (slice(None, None, stride),)]

@@ -125,6 +125,7 @@ def shape_text(tensor: torch.Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape) or "scalar"
 
 
+_NO_UNITS = ("attention", "softmax", "log_softmax", "input", "div", "norm", "target", "log_sum")
 _SPATIAL = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1, 2, 3)}
 
 
@@ -134,7 +135,7 @@ def unit_dim_of(op: str, tensor: torch.Tensor, layouts: dict[tuple[int, ...], in
     An elementwise operation keeps the layout of the layer whose output had the same shape: `layouts` remembers those.
     """
     ndim = tensor.ndim
-    if ndim < 2 or op in ("attention", "softmax", "log_softmax", "input", "div", "norm"):
+    if ndim < 2 or op in _NO_UNITS:
         return None
     if op in _SPATIAL:
         return ndim - 1 - _SPATIAL[op] if ndim > _SPATIAL[op] else None

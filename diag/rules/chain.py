@@ -113,7 +113,7 @@ def _pass(sites: pd.DataFrame, frame: pd.DataFrame) -> list[Met]:
             row,
         )
         for site, row in zip(rows["site"].astype(str), (one for _, one in rows.iterrows()), strict=True)
-        if (known := described.loc[site])["role"] not in ("loss", "pairing")
+        if (known := described.loc[site])["role"] not in ("loss", "pairing", "target", "log_sum")
     ]
     for one in met:
         if one.role in _BEYOND:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,12 +11,11 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
+from diag.rules.targets import misfit
 
 _FEWEST_STEPS = 12
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
-_SQUASHES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
-"""What these losses apply to their input themselves."""
 _NEVER_NEGATIVE = ("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss")
 
 
@@ -115,12 +113,12 @@ def _farthest(values: np.ndarray) -> float:
 
 @rule("loss-not-decreasing")
 def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
-    """The loss does not fall beyond its noise; an error where it is squashed twice."""
+    """The loss does not fall beyond its noise; an error where what it is given cannot go together."""
     if not evidence.trains:
         return
-    squashed = _squashed_twice(evidence)
-    if squashed is not None:
-        yield squashed
+    wrong = misfit(evidence)
+    if wrong is not None:
+        yield wrong
         return
     losses = evidence.clean_losses
     if evidence.alternates or len(losses) < _FEWEST_STEPS or evidence.loss_falls() or (losses == 0).all():
@@ -141,51 +139,6 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         " labels and inputs do not belong together.",
         "Karpathy 2019, 'overfit a single batch'",
     )
-
-
-def _squashed_twice(evidence: Evidence) -> Finding | None:
-    """The loss squashes its input itself, and is given what was squashed already.
-
-    With p in [0, 1] and C classes a cross-entropy of p cannot fall below log(e + C - 1) - 1; with one class and logits
-    p in [0, 1] a binary one not below log(1 + 1/e).
-    """
-    rows = evidence.rows("activation", evidence.clean[:1])
-    losses = evidence.losses.dropna()
-    for _, loss in rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("[value]")].iterrows():
-        before = rows[(rows["op"] == _SQUASHES[loss["op"]]) & (rows["order"] < loss["order"]) & _is_same(rows, loss)]
-        if not len(before) or not len(losses):
-            continue
-        sizes = [int(size) for size in str(loss["shape"]).split("x")]
-        classes = sizes[0] if len(sizes) == 1 else sizes[1]
-        floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
-        squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
-        start, end = float(losses.iloc[0]), float(losses.iloc[-1])
-        return Finding(
-            "loss-not-decreasing",
-            "error",
-            squash,
-            f"The output is squashed twice: {squash} ({op}) goes straight into {loss['site']}, which applies its own. "
-            f"That loss cannot fall below {floor:.3f}; what is trained goes from {start:.3f} to {end:.3f}.",
-            {
-                "step": evidence.clean[0],
-                "of": "squash",
-                "loss": str(loss["site"]),
-                "floor": floor,
-                "first": start,
-                "last": end,
-            },
-            f"Remove the {op} and give {loss['op']} the logits.",
-            "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
-        )
-    return None
-
-
-def _is_same(rows: pd.DataFrame, one: pd.Series) -> pd.Series:
-    """Which rows describe the same numbers as `one`, whatever their shape: equal in count, mean, rms and range."""
-    same = rows["count"] == one["count"]
-    for column in ("mean", "rms", "min", "max"):
-        same &= np.isclose(rows[column], one[column], rtol=1e-6, atol=1e-12)
-    return same
 
 
 def _sign_turned(evidence: Evidence) -> Finding | None:

@@ -15,7 +15,11 @@ from diag.rules.registry import rule
 def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     """Trainable parameters without a gradient: an error where everything below some point gets none."""
     table = _parameters(evidence)
-    if not len(table) or not table["reached"].any():
+    if not len(table):
+        return
+    if not table["reached"].any():
+        if evidence.trains and table["none"].all():
+            yield _nowhere(evidence, table)
         return
     unused = table[(table["order"] < 0) & ~table["reached"]]
     missing = table[(table["order"] >= 0) & ~table["reached"]]
@@ -45,6 +49,22 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "Remove or freeze them if that is intended.",
             "torch.autograd documentation",
         )
+
+
+def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
+    """An optimizer takes steps, and nothing that it holds has ever had a gradient."""
+    names = list(table.sort_values("order").index)
+    return Finding(
+        "missing-gradient",
+        "error",
+        names[0],
+        f"No gradient came to any of the {len(names)} parameters that the optimizer is to train: {listed(names)}. The"
+        " loss does not depend on them, or no backward pass ran.",
+        {"step": evidence.clean[0], "of": "all", "parameters": names[:20], "count": len(names)},
+        "Call loss.backward(), and look for what cuts the loss off the model: detach(), item(), numpy(), argmax, a"
+        " comparison, no_grad(), or a new tensor made of the output.",
+        "torch.autograd documentation",
+    )
 
 
 def _without_graph(evidence: Evidence, unused: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def test_squashed_twice(before: str, loss_op: str, units: int, floor: float) -> 
 
 @pytest.mark.parametrize(
     ("before", "loss_op"),
-    [("log_softmax", "nll_loss"), ("sigmoid", "cross_entropy"), ("relu", "cross_entropy"), ("softmax", "mse_loss")],
+    [("log_softmax", "nll_loss"), ("tanh", "cross_entropy"), ("relu", "cross_entropy"), ("softmax", "mse_loss")],
 )
 def test_squashed_once(before: str, loss_op: str) -> None:
     assert not found(STANDS, squashed(before, loss_op))

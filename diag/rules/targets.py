@@ -1,0 +1,240 @@
+"""What a loss is given: predictions and targets that cannot go together, however long one trains."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+
+_SQUASHES = {
+    "cross_entropy": ("softmax", "sigmoid"),
+    "binary_cross_entropy_with_logits": ("sigmoid", "softmax"),
+}
+"""What bounds the logits that these losses take; each squashes its input itself."""
+_REACH = {
+    "relu": (0.0, math.inf), "softplus": (0.0, math.inf), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
+}  # fmt: skip
+"""Between which numbers an activation's outputs lie."""
+_INDEXED = ("cross_entropy", "nll_loss")
+_MARGIN = 0.05
+_FAR, _LARGE = 10.0, 10.0
+"""How many times larger than the predictions targets are, after training too; and than 1."""
+_FEWEST, _MOST = 5, 0.5
+"""Batches whose targets were seen; the share of them in which all are of one class."""
+_SAMPLES = 8
+_SUM = 0.05
+"""The log of what log-probabilities may add up to, beyond rounding of half precision."""
+
+
+def misfit(evidence: Evidence) -> Finding | None:
+    """What keeps the loss from being what its name says, if anything does."""
+    for look in (_squashed_twice, _no_log_probabilities, _crossed, _out_of_reach, _unscaled, _sorted):
+        found = look(evidence)
+        if found is not None:
+            return found
+    return None
+
+
+def _squashed_twice(evidence: Evidence) -> Finding | None:
+    """The loss squashes its input itself, and is given what was squashed already.
+
+    With p in [0, 1] and C classes a cross-entropy of p cannot fall below log(e + C - 1) - 1; with one class and logits
+    p in [0, 1] a binary one not below log(1 + 1/e).
+    """
+    rows = evidence.rows("activation", evidence.clean[:1])
+    losses = evidence.losses.dropna()
+    for _, loss in rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")].iterrows():
+        before = _before(rows, loss, _SQUASHES[loss["op"]])
+        if not len(before) or not len(losses):
+            continue
+        sizes = [int(size) for size in str(loss["shape"]).split("x")]
+        classes = sizes[0] if len(sizes) == 1 else sizes[1]
+        floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
+        squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
+        start, end = float(losses.iloc[0]), float(losses.iloc[-1])
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            squash,
+            f"The output is squashed twice: {squash} ({op}) goes straight into {loss['site']}, which applies its own. "
+            f"That loss cannot fall below {floor:.3f}; what is trained goes from {start:.3f} to {end:.3f}.",
+            {
+                "step": evidence.clean[0],
+                "of": "squash",
+                "loss": str(loss["site"]),
+                "floor": floor,
+                "first": start,
+                "last": end,
+            },
+            f"Remove the {op} and give {loss['op']} the logits.",
+            "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
+        )
+    return None
+
+
+def _is_same(rows: pd.DataFrame, one: pd.Series) -> pd.Series:
+    """Which rows describe the same numbers as `one`, whatever their shape: equal in count, mean, rms and range."""
+    same = rows["count"] == one["count"]
+    for column in ("mean", "rms", "min", "max"):
+        same &= np.isclose(rows[column], one[column], rtol=1e-6, atol=1e-12)
+    return same
+
+
+def _before(rows: pd.DataFrame, loss: pd.Series, ops: tuple[str, ...]) -> pd.DataFrame:
+    """Rows of these operations that put out just what the loss is given."""
+    return rows[rows["op"].isin(ops) & (rows["order"] < loss["order"]) & _is_same(rows, loss)]
+
+
+def _no_log_probabilities(evidence: Evidence) -> Finding | None:
+    """`nll_loss` is given what is no logarithm of probabilities: over the classes they do not add up to 1."""
+    rows = evidence.rows("activation", evidence.clean, ("log_sum",))
+    for site, own in rows.groupby("site", sort=False):
+        if own["rms"].min() < _SUM:
+            continue
+        loss = str(site).removesuffix("[log_sum]")
+        given = evidence.rows("activation", [int(own["step"].iloc[0])])
+        given = given[given["site"] == loss]
+        highest = float(given["max"].max())
+        said = f", and reach {highest:.3g}" if highest > 0 else ""
+        op = str(evidence.sites.loc[loss, "op"])
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            loss,
+            f"{op} takes log-probabilities, at most 0 and adding up to 1 over the classes. What it is given adds up to"
+            f" {math.exp(min(float(own['mean'].median()), 700.0)):.3g}{said}: what is minimized is no"
+            " likelihood.",
+            {
+                "step": int(own["step"].iloc[0]),
+                "of": "log-probabilities",
+                "log_sum": float(own["mean"].median()),
+                "max": highest,
+            },
+            f"Give {op} log_softmax(logits, dim=1){', or the logits to cross_entropy' * (op == 'nll_loss')}.",
+            "torch.nn.NLLLoss documentation: 'the input is expected to contain log-probabilities of each class'",
+        )
+    return None
+
+
+def _crossed(evidence: Evidence) -> Finding | None:
+    """Predictions of shape N x 1 are compared with targets of shape N, which makes a table of N x N."""
+    targets = evidence.rows("activation", evidence.clean[:1], ("target",))
+    for site in targets["site"].drop_duplicates():
+        loss = str(site).removesuffix("[target]")
+        shapes = [str(evidence.sites.loc[one, "shape"]) for one in (loss, site)]
+        if not _is_crossed(*(shape.split("x") for shape in shapes)):
+            continue
+        losses = evidence.losses.dropna()
+        count = max(shapes, key=len).split("x")[0]
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            loss,
+            f"Predictions of shape {shapes[0]} meet targets of shape {shapes[1]}: broadcast to {count}x{count}, every"
+            " prediction is compared with every target, so that nothing but the targets' mean can be learned.",
+            {
+                "step": evidence.clean[0],
+                "of": "broadcast",
+                "predictions": shapes[0],
+                "targets": shapes[1],
+                "last": float(losses.iloc[-1]) if len(losses) else None,
+            },
+            "Give both the same shape: predictions.squeeze(1), or targets.unsqueeze(1).",
+            "torch documentation, 'Broadcasting semantics'",
+        )
+    return None
+
+
+def _is_crossed(one: list[str], other: list[str]) -> bool:
+    long, short = (one, other) if len(one) > len(other) else (other, one)
+    return len(long) == 2 and len(short) == 1 and long[1] == "1" and long[0] == short[0] not in ("1", "scalar")
+
+
+def _out_of_reach(evidence: Evidence) -> Finding | None:
+    """The last activation cannot put out what the targets are: an error where the loss is not half solved."""
+    step = evidence.clean[:1]
+    rows = evidence.rows("activation", step)
+    for _, target in rows[rows["role"] == "target"].iterrows():
+        own = rows[rows["site"] == str(target["site"]).removesuffix("[target]")]
+        before = _before(rows, own.iloc[0], tuple(_REACH)) if len(own) else own
+        if not len(before):
+            continue
+        op, (low, high) = str(before["op"].iloc[-1]), _REACH[str(before["op"].iloc[-1])]
+        mean = float(target["mean"])
+        spread = math.sqrt(max(0.0, float(target["rms"]) ** 2 - mean**2))
+        if spread == 0 or max(low - (mean - spread), mean + spread - high) < _MARGIN * spread:
+            continue
+        between = f"no less than {low:g}" + (f" and no more than {high:g}" if high < math.inf else "")
+        return Finding(
+            "loss-not-decreasing",
+            "warning" if evidence.is_half_solved else "error",
+            str(before["site"].iloc[-1]),
+            f"The targets lie between {target['min']:.3g} and {target['max']:.3g}, with mean {mean:.3g} and deviation"
+            f" {spread:.3g}; {op} puts out {between}.",
+            {
+                "step": step[0],
+                "of": "reach",
+                "low": low,
+                "high": high if high < math.inf else None,
+                "least": float(target["min"]),
+                "most": float(target["max"]),
+            },
+            f"Leave the {op} away behind the last layer, or scale the targets into what it can put out.",
+            "Goodfellow et al. 2016, section 6.2.2: output units",
+        )
+    return None
+
+
+def _unscaled(evidence: Evidence) -> Finding | None:
+    """Targets that are far larger than what the network puts out, from the first step to the last."""
+    if evidence.is_half_solved or not evidence.clean_losses.size:
+        return None
+    rows = evidence.rows("activation", evidence.clean)
+    targets = rows[(rows["role"] == "target") & (rows["rms"] > _LARGE)]
+    for site, own in targets.groupby("site", sort=False):
+        loss = str(site).removesuffix("[target]")
+        if evidence.sites.loc[loss, "op"] in _INDEXED:
+            continue
+        given = rows[rows["site"] == loss].groupby("step")["rms"].max()
+        size, largest = float(own["rms"].median()), float(given.max())
+        if len(own) < _FEWEST or not size > _FAR * largest:
+            continue
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            loss,
+            f"The targets have mean {own['mean'].median():.3g} and rms {size:.3g}; predictions stay below rms"
+            f" {largest:.3g} in all {len(evidence.clean)} steps. Weights are made for targets of about 1.",
+            {"step": evidence.clean[0], "of": "target", "rms": size, "predictions": largest},
+            "Standardize the targets: subtract the mean and divide by the standard deviation of the training set.",
+            "LeCun et al. 1998, 'Efficient BackProp', section 4.5",
+        )
+    return None
+
+
+def _sorted(evidence: Evidence) -> Finding | None:
+    """Each batch has samples of one class alone, now of this class and now of that one."""
+    rows = evidence.rows("activation", evidence.clean, ("target",))
+    for (site, _), own in rows[rows["count"] >= _SAMPLES].groupby(["site", "call"], sort=False):
+        loss = str(site).removesuffix("[target]")
+        single = own[own["min"] == own["max"]]
+        if evidence.sites.loc[loss, "op"] not in _INDEXED or len(own) < _FEWEST:
+            continue
+        if len(single) < _MOST * len(own) or single["min"].nunique() < 2:
+            continue
+        return Finding(
+            "loss-not-decreasing",
+            "warning" if evidence.is_half_solved else "error",
+            loss,
+            f"In {len(single)} of {len(own)} batches all targets are of one class, now of this and now of that one: the"
+            " data come sorted by class, and each step unlearns what the last ones learned.",
+            {"step": int(own["step"].iloc[0]), "of": "sorted", "batches": len(own), "single": len(single)},
+            "Shuffle: DataLoader(..., shuffle=True).",
+            "LeCun et al. 1998, 'Efficient BackProp', section 4.2; Bengio 2012, section 3.1",
+        )
+    return None
