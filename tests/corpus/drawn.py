@@ -95,6 +95,6 @@ def _applies(case: Case) -> bool:
     try:
         workload = case.build()
         workload.loss(workload.model, next(iter(workload.batches))).backward()
-    except (NotApplicable, RuntimeError, ValueError):
+    except (NotApplicable, RuntimeError, ValueError, IndexError):
         return False
     return any(one.grad is not None for one in workload.model.parameters()) and torch.is_grad_enabled()
