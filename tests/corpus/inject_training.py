@@ -135,7 +135,7 @@ def underflow(workload: Workload, strength: float) -> None:
 def _half(batch: Any) -> Any:
     if isinstance(batch, Tensor):
         return batch.half() if batch.is_floating_point() else batch
-    return tuple(map(_half, batch))
+    return {key: _half(one) for key, one in batch.items()} if isinstance(batch, dict) else tuple(map(_half, batch))
 
 
 @injector("nan-in-step", (20, 5, 0), "non-finite oversized-update", "non-finite oversized-update")
