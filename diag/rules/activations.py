@@ -12,9 +12,11 @@ from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, unscaled_input
+from diag.rules.weak import lost_within, small_weights
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
-_TINY_INPUT = 1e-3
+_TINY_INPUT, _ALIKE_INPUT = 0.05, 1e-5
+"""The rms of an input that biases drown; its variance over samples over its mean square, where an offset drowns it."""
 _STRONG_DROPOUT = 0.4
 _ALL, _FEWEST = 0.999, 12
 """Of a layer's output that is zero throughout, no dropout is the cause."""
@@ -108,13 +110,16 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
     found = (
         _constant_input(evidence)
         or _tiny_input(evidence)
+        or _offset_input(evidence)
         or _dropped(evidence)
+        or small_weights(evidence)
         or _faded(evidence)
+        or lost_within(evidence)
         or _same_for_all(evidence)
     )
     if found is None:
         return
-    copes = found.evidence["of"] in ("scale", "spread") and evidence.copes(evidence.thresholds["copes_fall"])
+    copes = found.evidence["of"] in ("scale", "spread", "weights") and evidence.copes(evidence.thresholds["copes_fall"])
     yield milder(found) if copes else found
 
 
@@ -154,6 +159,28 @@ def _tiny_input(evidence: Evidence) -> Finding | None:
         f"The input's rms is {rms:.1e}: next to weights and biases of usual size it is nothing, and the loss does not"
         " fall.",
         {"step": int(rows["step"].min()), "of": "input", "rms": rms},
+        "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
+        "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
+    )
+
+
+def _offset_input(evidence: Evidence) -> Finding | None:
+    """Samples differ by next to nothing of the input's size."""
+    rows = evidence.rows("activation", evidence.clean, ("input",))
+    rows = rows[rows["rms"] > 0]
+    spread = (rows["sample_var"] / rows["rms"] ** 2).groupby(rows["site"]).max()
+    alike = spread[(spread > 0) & (spread < _ALIKE_INPUT)]
+    if not len(alike):
+        return None
+    site = str(alike.index[0])
+    first = rows[rows["site"] == site].iloc[0]
+    return Finding(
+        "collapsed-signal",
+        "error" if evidence.trains else "warning",
+        site,
+        f"The samples of {site} differ by {float(alike.iloc[0]) ** 0.5:.0e} of its rms, {first['rms']:.3g} with mean"
+        f" {first['mean']:.3g}: what tells them apart drowns in the offset.",
+        {"step": int(rows["step"].min()), "of": "input", "rms": float(first["rms"]), "spread": float(alike.iloc[0])},
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )

@@ -13,6 +13,9 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
+_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "target", "sorted", "optimizer")
+"""Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
+
 _NO_CAUSE = (
     "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
     " do not belong to their inputs, and with a network that needs more steps than these."
@@ -131,10 +134,10 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
-    if effect.evidence.get("of") in ("output", "guess"):
+    if effect.evidence.get("of") in ("output", "guess", "sigmoid"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if (
-        effect.evidence.get("of") == "squash"
+        effect.evidence.get("of") in _PLAIN
         or cause.severity == "note"
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
@@ -161,11 +164,15 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("schedule", "frozen", "step", "squash", "uncleared") or (
+    if kind in ("schedule", "frozen", "step", "uncleared", *_PLAIN) or (
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0
-    if finding.rule == "collapsed-signal" and kind in ("input", "dropout"):
+    if kind == "sigmoid":
+        return len(_PRECEDENCE)  # told where nothing more certain is
+    if kind == "recurrent":
+        return _PRECEDENCE["symmetric-units"] - 0.25
+    if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights"):
         return _PRECEDENCE["symmetric-units"] - 0.5
     if finding.rule == "collapsed-signal" and kind == "scale":
         return _PRECEDENCE["saturated-activation"] + 0.5

@@ -16,7 +16,15 @@ from diag.rules.targets import misfit
 _FEWEST_STEPS = 12
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
-_NEVER_NEGATIVE = ("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss")
+_NEVER_NEGATIVE = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+)
 
 
 @rule("diverging-loss")

@@ -22,11 +22,65 @@ _ONE_SIDED = (
     "softshrink",
 )
 """Their flat part is what they are for: dead-units judges it."""
+_RECURRENT = r"(?:^|\.)weight_hh(?:_l\d+(?:_reverse)?)?$"
+"""What torch calls the weights from state to state."""
+_FEWEST_SIGMOIDS = 2
 
 
 @rule("saturated-activation")
 def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     """Most elements of a hidden activation stand where its slope is at most 1 % of its largest."""
+    found = list(_measured(evidence))
+    if not any(one.severity == "error" for one in found):
+        found = [one for one in [_recurrent(evidence) or _sigmoids(evidence)] if one is not None] or found
+    yield from found
+
+
+def _recurrent(evidence: Evidence) -> Finding | None:
+    """The recurrent weights are many times as large as an orthogonal matrix: what they reach is saturated."""
+    rows = evidence.rows("weight", evidence.clean[:1])
+    rows = rows[rows["site"].str.contains(_RECURRENT, regex=True)]
+    scale = (rows["rms"] * rows["shape"].map(_last).astype(float) ** 0.5).set_axis(rows["site"])
+    if not len(scale) or not scale.max() >= evidence.thresholds["recurrent_error"]:
+        return None
+    site = str(scale.idxmax())
+    return Finding(
+        "saturated-activation",
+        "error" if evidence.stuck else "warning",
+        site,
+        f"The recurrent weight {site} has rms times sqrt(units) {scale.max():.3g}, where an orthogonal matrix has 1: it"
+        " drives the gates, or the state, to where their slope is gone, and what a step changed is lost in the next.",
+        {"step": evidence.clean[0], "of": "recurrent", "scale": float(scale.max())},
+        "Initialize recurrent weights orthogonally, or as torch does: uniform within 1 / sqrt(units).",
+        "Saxe et al. 2014, section 3; Pascanu et al. 2013, section 2.1",
+    )
+
+
+def _last(shape: str) -> float:
+    return float(str(shape).split("x")[-1])
+
+
+def _sigmoids(evidence: Evidence) -> Finding | None:
+    """All hidden activations are sigmoids, and the loss does not fall."""
+    rows = evidence.rows("activation", evidence.clean[:1], ("nonlinearity",))
+    hidden = rows[(rows["order"] < _last_layer(evidence)) & ~rows["op"].isin(["softmax", "log_softmax"])]
+    if len(hidden) < _FEWEST_SIGMOIDS or not hidden["op"].eq("sigmoid").all() or not evidence.stuck:
+        return None
+    first = hidden.sort_values("order").iloc[0]
+    return Finding(
+        "saturated-activation",
+        "error",
+        str(first["site"]),
+        f"All {len(hidden)} hidden activations are sigmoids, and the loss hardly falls: each passes on a quarter"
+        " of the gradient at most, and outputs around 0.5 that drown what tells samples apart.",
+        {"step": evidence.clean[0], "of": "sigmoid", "op": "sigmoid", "activations": len(hidden)},
+        "Use relu, gelu or tanh in hidden layers, or normalize before each sigmoid.",
+        "Glorot & Bengio 2010, section 3.1; LeCun et al. 1998, section 4.4",
+    )
+
+
+def _measured(evidence: Evidence) -> Iterator[Finding]:
+    """By the share of elements."""
     rows = evidence.rows("activation", evidence.clean, ("nonlinearity",))
     rows = rows[~rows["op"].isin(_ONE_SIDED)]
     hidden = rows[rows["order"] < _last_layer(evidence)]

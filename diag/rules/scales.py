@@ -27,7 +27,7 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     first = rows.iloc[0]
     behind = evidence.rows("activation", evidence.early, _BEHIND)
     normalized = len(behind) and behind.sort_values("order")["role"].iloc[0] in ("normalization", "embedding")
-    copes = evidence.is_half_solved and not far_from_chance(evidence)
+    copes = evidence.is_half_solved and not far_from_chance(evidence) and not _came_down(evidence)
     return Finding(
         "exploding-activation",
         "error" if evidence.trains and not normalized and not copes else "warning",
@@ -38,6 +38,12 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )
+
+
+def _came_down(evidence: Evidence) -> bool:
+    """Whether the loss has fallen so far so soon that its beginning was the input's size, and not the task's."""
+    losses = evidence.clean_losses
+    return len(losses) >= _FEWEST and bool(losses.iloc[0] > _FALLEN * losses.iloc[-len(losses) // 3 :].median() > 0)
 
 
 def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:

@@ -49,6 +49,18 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "collapsed_spread_crawl_error": Threshold(1e-4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "collapsed_spread_warning": Threshold(1e-4, "the same, for a warning", CORPUS),
+    "lost_error": Threshold(1e-10, "variance over samples over mean square of one layer, in every step", CORPUS),
+    "lost_crawl_error": Threshold(1e-7, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "weights_error": Threshold(0.04, "rms times sqrt(fan_in) of the median weight matrix, at the start", CORPUS),
+    "recurrent_error": Threshold(
+        4.0,
+        "rms times sqrt(units) of a recurrent weight, with a loss that falls by less than 5 %",
+        "Saxe et al. 2014: an orthogonal one has 1; " + CORPUS,
+    ),
+    "grown_error": Threshold(
+        2.2, "last norm over first of the median weight matrix, with a loss that falls by less than 5 %", CORPUS
+    ),
+    "grown_single_error": Threshold(12.0, "the same of any, with a loss that is not halved", CORPUS),
     "dropped_share_error": Threshold(
         0.9,
         "share of the elements that a dropout sets to zero",

@@ -11,11 +11,14 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.optimizer import decays_each_step, frozen, shrunk
 from diag.rules.registry import rule
+from diag.rules.weak import scales_of_weights
 
 _FEWEST_UNCLEARED = 3
 _TINY, _WHOLE = 1e-5, 1e-3
 """A largest update below a hundredth of what is usual, under a gradient whose norm is no smaller than this share of the
 weight's: the step is too small, whatever becomes of gradients below."""
+_USUAL, _FEWEST_GROWN = 0.3, 12
+"""Times 1 / sqrt(fan_in), the rms of a weight that was not initialized to little on purpose; steps it may grow in."""
 _SMALL = 1e-3
 """Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
 
@@ -47,10 +50,11 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
     lr = evidence.trace.steps["lr"].dropna()
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
-    # A fall that noise may explain as well is no proof that nothing is learned.
+    # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
+    still = typical < limit["stalled_error"] and not evidence.may_fall()
     yield Finding(
         "stalled-update",
-        "error" if typical < limit["stalled_error"] and not evidence.may_fall() else "warning",
+        "error" if still or (typical < _TINY and not evidence.loss_falls()) else "warning",
         str(first),
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss hardly falls:"
         " next to nothing is learned.",
@@ -87,7 +91,7 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
         str(sites[0]),
         f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move: "
         f"{listed(sites)}.",
-        {"step": int(order["step"].min()), "parameters": sites[:20], "count": len(sites)},
+        {"step": int(order["step"].min()), "of": "optimizer", "parameters": sites[:20], "count": len(sites)},
         "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
         "freeze what is not to be trained with requires_grad_(False).",
         "torch.optim documentation, 'Constructing it'",
@@ -105,6 +109,43 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if decayed is not None:
         yield decayed
         return
+    found = list(_wild(evidence)) or [one for one in [_grown(evidence)] if one is not None]
+    yield from found
+
+
+def _grown(evidence: Evidence) -> Finding | None:
+    """Weights that were initialized as usual grow manyfold, and nothing is learned of it."""
+    table = evidence.parameters.dropna(subset=["norm"]).sort_values("step")
+    table = table[table["step"].isin(evidence.clean)]
+    scales = scales_of_weights(evidence)
+    ends = table[table["site"].isin(scales[scales >= _USUAL].index)].groupby("site")["norm"].agg(["first", "last"])
+    if not len(ends) or not evidence.trains or evidence.is_half_solved or len(evidence.clean) < _FEWEST_GROWN:
+        return None
+    growth, limit = ends["last"] / ends["first"], evidence.thresholds
+    all_grow = evidence.stuck and float(growth.median()) >= limit["grown_error"]
+    if not all_grow and not growth.max() >= limit["grown_single_error"]:
+        return None
+    site = str(growth.idxmax())
+    whose = f"the median weight matrix grows to {growth.median():.2g} times its norm, and " if all_grow else ""
+    return Finding(
+        "oversized-update",
+        "error",
+        site,
+        f"Within {evidence.clean[-1] - evidence.clean[0]} steps {whose}{site} grows to {growth.max():.2g} times its"
+        f" norm{', while the loss hardly falls' if all_grow else ''}: the steps are too large.",
+        {
+            "step": evidence.clean[0],
+            "of": "growth",
+            "growth": float(growth.max()),
+            "median_growth": float(growth.median()),
+        },
+        "Lower the learning rate (of this parameter group) by factors of ten, or warm it up.",
+        "Karpathy 2019, 'A recipe for training neural networks'",
+    )
+
+
+def _wild(evidence: Evidence) -> Iterator[Finding]:
+    """Single steps that are about as large as the weights, or many that are large."""
     ratios = _ratios(evidence)
     if not len(ratios):
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.traces import DEFAULTS, Net, Value, found, only
+from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
 
 RULE = "saturated-activation"
 
@@ -77,3 +77,52 @@ def test_the_first_grave_site_is_named() -> None:
     assert (finding.site, finding.severity) == ("tanh2", "error")
     assert finding.evidence["sites"] == ["tanh1", "tanh2", "tanh3"]
     assert "in 3 of 4 activations" in finding.message
+
+
+def hidden(*ops: str, loss: Value = flat) -> Net:
+    """Layers with these activations between them."""
+    made = Net(loss=loss).output("data", "input", "input").output("0")
+    for number, op in enumerate(ops):
+        made.output(f"{number}:{op}", "nonlinearity", op).output(f"{number + 1}")
+    return made
+
+
+def test_hidden_sigmoids_and_a_loss_that_does_not_fall() -> None:
+    finding = only(RULE, hidden("sigmoid", "sigmoid"))
+    assert (finding.severity, finding.site, finding.evidence["of"]) == ("error", "0:sigmoid", "sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("ops", "loss"),
+    [
+        (("sigmoid", "sigmoid"), falling),
+        (("sigmoid", "relu"), flat),
+        (("sigmoid",), flat),
+        (("tanh", "tanh"), flat),
+    ],
+)
+def test_sigmoids_that_are_no_cause(ops: tuple[str, ...], loss: Value) -> None:
+    assert not found(RULE, hidden(*ops, loss=loss))
+
+
+def test_a_sigmoid_behind_the_last_layer_is_the_outputs() -> None:
+    assert not found(RULE, hidden("sigmoid").output("last", "nonlinearity", "sigmoid"))
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "loss", "severity"),
+    [
+        ("rnn.weight_hh_l0", 1.1, flat, "error"),
+        ("rnn.weight_hh_l1_reverse", 1.1, flat, "error"),
+        ("cell.weight_hh", 1.1, falling, "warning"),
+        ("rnn.weight_hh_l0", 0.9, flat, None),
+        ("rnn.weight_ih_l0", 1.1, flat, None),
+    ],
+)
+def test_recurrent_weights_far_beyond_an_orthogonal_matrix(
+    name: str, scale: float, loss: Value, severity: str | None
+) -> None:
+    rms = scale * DEFAULTS["recurrent_error"] / 48**0.5
+    made = Net(loss=loss).output("rnn", "recurrent", "lstm").parameter(name, shape="192x48", rms=rms)
+    findings = found(RULE, made)
+    assert [(one.severity, one.site) for one in findings] == ([(severity, name)] if severity else [])

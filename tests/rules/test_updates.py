@@ -139,3 +139,37 @@ def test_what_starts_at_nothing_has_no_ratio(start: float) -> None:
 def test_biases_and_scales_do_not_count() -> None:
     assert not found(OVERSIZED, net(1e-3, 1e-3).output("n").parameter("n.bias", "32", ratio=1e3))
     assert not found(STALLED, net(1e-3, 1e-3).parameter("b.gamma", "32", ratio=1e-9).parameter("b.bias", "32", ratio=0))
+
+
+def growing(*factors: float, loss: Value = flat, scale: float = 1.0) -> Net:
+    """Layers whose weights end at so many times the norm they began with, by small steps."""
+    made = Net(loss=loss)
+    for name, factor in zip("abcdefgh", factors, strict=False):
+        rms = [scale * 32**-0.5 * factor ** (step / 29) for step in range(30)]
+        made.output(name).parameter(f"{name}.weight", rms=rms, ratio=0.02)
+    return made
+
+
+def test_weights_that_grow_while_nothing_is_learned() -> None:
+    limit = DEFAULTS["grown_error"]
+    finding = only(OVERSIZED, growing(1.1 * limit, 1.1 * limit, 1.0))
+    assert (finding.severity, finding.evidence["of"], finding.site) == ("error", "growth", "a.weight")
+    assert finding.evidence["median_growth"] == pytest.approx(1.1 * limit)
+    assert not found(OVERSIZED, growing(0.9 * limit, 0.9 * limit, 1.0))
+    assert not found(OVERSIZED, growing(1.1 * limit, 1.1 * limit, 1.0, loss=falling))
+
+
+def test_a_single_matrix_that_grows_by_far() -> None:
+    limit = DEFAULTS["grown_single_error"]
+    slow = lambda step: 2.3 * 0.99**step  # noqa: E731
+    finding = only(OVERSIZED, growing(1.0, 1.1 * limit, 1.0, loss=slow))
+    assert (finding.severity, finding.site) == ("error", "b.weight")
+    assert not found(OVERSIZED, growing(1.0, 0.9 * limit, 1.0, loss=slow))
+    assert not found(OVERSIZED, growing(1.0, 1.1 * limit, 1.0, loss=falling)), "it is half solved"
+    assert not found(OVERSIZED, growing(1.0, 1.1 * limit, 1.0, loss=slow, scale=0.1)), "it began with little on purpose"
+
+
+def test_what_does_not_move_at_all_is_an_error_however_noisy_the_loss() -> None:
+    noisy = [2.0 + ((7 * step) % 5) * 0.4 - 0.02 * step for step in range(30)]
+    assert only(STALLED, net(1e-7, 1e-7, 1e-7, loss=noisy)).severity == "error"
+    assert only(STALLED, net(1e-4, 1e-4, 1e-4, loss=noisy)).severity == "warning"
