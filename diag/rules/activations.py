@@ -119,7 +119,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
     )
     if found is None:
         return
-    copes = found.evidence["of"] in ("scale", "spread", "weights") and evidence.copes(evidence.thresholds["copes_fall"])
+    copes = found.evidence["of"] in ("scale", "spread") and evidence.copes(evidence.thresholds["copes_fall"])
     yield milder(found) if copes else found
 
 

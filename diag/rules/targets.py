@@ -93,7 +93,7 @@ def _before(rows: pd.DataFrame, loss: pd.Series, ops: tuple[str, ...]) -> pd.Dat
 def _no_log_probabilities(evidence: Evidence) -> Finding | None:
     """`nll_loss` is given what is no logarithm of probabilities: over the classes they do not add up to 1."""
     rows = evidence.rows("activation", evidence.clean, ("log_sum",))
-    for site, own in rows.groupby("site", sort=False):
+    for site, own in rows[rows["nonfinite"] == 0].groupby("site", sort=False):
         if own["rms"].min() < _SUM:
             continue
         loss = str(site).removesuffix("[log_sum]")
@@ -167,7 +167,8 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
         op, (low, high) = str(before["op"].iloc[-1]), _REACH[str(before["op"].iloc[-1])]
         mean = float(target["mean"])
         spread = math.sqrt(max(0.0, float(target["rms"]) ** 2 - mean**2))
-        if spread == 0 or max(low - (mean - spread), mean + spread - high) < _MARGIN * spread:
+        least, most = max(mean - spread, float(target["min"])), min(mean + spread, float(target["max"]))
+        if spread == 0 or max(low - least, most - high) < _MARGIN * spread:
             continue
         between = f"no less than {low:g}" + (f" and no more than {high:g}" if high < math.inf else "")
         return Finding(

@@ -31,7 +31,7 @@ def small_weights(evidence: Evidence) -> Finding | None:
     site = str(min(scales.index, key=lambda name: (evidence.sites.loc[name, "order"], name)))
     return Finding(
         "collapsed-signal",
-        "error",
+        "warning" if evidence.is_half_solved else "error",
         site,
         f"Half of the weight matrices begin with rms times sqrt(fan_in) at most {typical:.1g}, where about 1 keeps a"
         " signal's size: each layer passes on so much less of what came to it, and of the gradient.",

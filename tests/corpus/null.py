@@ -43,6 +43,7 @@ class Null:
     of: str = ""
 
 
+_NOT_GROWN = (("grown_error", math.inf), ("grown_single_error", math.inf))
 NULLS = {
     "vanishing_error": Null("vanishing-gradient", 1e-12, 1e3, False, ("vanishing_warning",),
                             (("vanishing_steep_error", 0.0), ("vanishing_crawl_error", 0.0))),
@@ -65,11 +66,18 @@ NULLS = {
     "dead_error": Null("dead-units", 1e-3, 1.0, True, ("dead_warning",)),
     "stalled_error": Null("stalled-update", 1e-12, 1.0, False, ("stalled_warning",)),
     "oversized_error": Null("oversized-update", 1e-6, 1e6, True, off=(("oversized_lasting_error", math.inf),
-                            ("oversized_single_error", math.inf))),
+                            ("oversized_single_error", math.inf), *_NOT_GROWN)),
     "oversized_lasting_error": Null("oversized-update", 1e-6, 1e6, True, off=(("oversized_error", math.inf),
-                                    ("oversized_single_error", math.inf))),
+                                    ("oversized_single_error", math.inf), *_NOT_GROWN)),
     "oversized_single_error": Null("oversized-update", 1e-6, 1e6, True, off=(("oversized_error", math.inf),
-                                   ("oversized_lasting_error", math.inf))),
+                                   ("oversized_lasting_error", math.inf), *_NOT_GROWN)),
+    "grown_error": Null("oversized-update", 1e-3, 1e6, True, off=(("grown_single_error", math.inf),), of="growth"),
+    "grown_single_error": Null("oversized-update", 1e-3, 1e6, True, off=(("grown_error", math.inf),), of="growth"),
+    "lost_error": Null("collapsed-signal", 1e-15, 1e3, False, off=(("lost_crawl_error", 0.0),), of="lost"),
+    "lost_crawl_error": Null("collapsed-signal", 1e-15, 1e3, False, off=(("lost_error", 0.0),), of="lost"),
+    "weights_error": Null("collapsed-signal", 1e-9, 1e3, False, of="weights"),
+    "recurrent_error": Null("saturated-activation", 1e-3, 1e6, True, off=(("saturated_error", 2.0),
+                            ("saturated_crawl_error", 2.0)), of="recurrent"),
     "input_error": Null("exploding-activation", 1e-3, 1e9, True, of="input"),
     "first_loss_error": Null("exploding-activation", 1e-3, 1e9, True, off=(("input_error", math.inf),), of="output"),
     "shrunk_error": Null("oversized-update", 1e-9, 1e3, False, (), (("shrunk_crawl_error", 0.0),), "shrink"),

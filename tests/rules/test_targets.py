@@ -123,6 +123,12 @@ def test_targets_within_reach(last: type[nn.Module], scaled: Callable[[Tensor], 
     assert errors(network(10, 1, last()), batches, CROSSED["mse_loss"], lr=1e-2) == []
 
 
+def test_rare_targets_within_reach() -> None:
+    """A deviation below the mean lies beyond the bound, and no target does."""
+    batches = [(x, (torch.arange(32)[:, None] < 1).float()) for x, _ in records()]
+    assert errors(network(10, 1, nn.Sigmoid()), batches, CROSSED["mse_loss"], lr=1e-2) == []
+
+
 @pytest.mark.parametrize(
     "cut",
     [
