@@ -23,7 +23,7 @@ def network(inputs: int, outputs: int, *last: nn.Module) -> nn.Sequential:
 
 def errors(model: nn.Module, batches: list[Any], loss: Loss, lr: float = 1e-3) -> list[diag.Finding]:
     workload = diag.Workload(model, batches, loss, torch.optim.Adam(model.parameters(), lr=lr))
-    return [one for one in diag.check(workload, steps=20).findings if one.severity == "error"]
+    return [one for one in diag.check(workload, steps=14).findings if one.severity == "error"]
 
 
 def nll(of: Callable[[Tensor], Tensor]) -> Loss:
