@@ -167,7 +167,9 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
         op, (low, high) = str(before["op"].iloc[-1]), _REACH[str(before["op"].iloc[-1])]
         mean = float(target["mean"])
         spread = math.sqrt(max(0.0, float(target["rms"]) ** 2 - mean**2))
-        least, most = max(mean - spread, float(target["min"])), min(mean + spread, float(target["max"]))
+        # A standardized target has tails beyond tanh, half of it lies below relu.
+        least = max(mean - spread / 2, float(target["min"]))
+        most = min(mean + spread / 2, float(target["max"]))
         if spread == 0 or max(low - least, most - high) < _MARGIN * spread:
             continue
         between = f"no less than {low:g}" + (f" and no more than {high:g}" if high < math.inf else "")

@@ -118,7 +118,7 @@ def test_targets_beyond_the_last_activation(last: type[nn.Module], loss: str) ->
     [(nn.Sigmoid, lambda y: y.sigmoid()), (nn.Tanh, lambda y: y.tanh()), (nn.ReLU, torch.exp), (nn.Tanh, lambda y: y)],
 )
 def test_targets_within_reach(last: type[nn.Module], scaled: Callable[[Tensor], Tensor]) -> None:
-    """The last, too: a standardized target is at most a tail beyond 1."""
+    """The last, too: of a standardized target a tail is beyond 1."""
     batches = [(x, scaled(y)) for x, y in records()]
     assert errors(network(10, 1, last()), batches, CROSSED["mse_loss"], lr=1e-2) == []
 
