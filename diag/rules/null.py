@@ -44,4 +44,10 @@ NULL: dict[str, Null] = {
     "symmetric_error": Null(249, (0.001, 0.001, 0.001, 0.047), "train-lora"),
     "diverging_error": Null(249, (0.01, 0.01, 1.0, 1.0), "mixture-density-base"),
     "unrelated_error": Null(249, (1000.0, 27.0, 4.7, 3.8), "mlp-dropout-half"),
+    "grown_error": Null(488, (0.001, 0.001, 1.1, 1.7), "big-transfer-sgd"),
+    "grown_single_error": Null(488, (0.001, 1.3, 1.8, 10.0), "big-transfer-sgd"),
+    "lost_error": Null(488, (0.43, 0.062, 0.00078, 6.6e-05), "gpt-post-norm-warm-up"),
+    "lost_crawl_error": Null(488, (1000.0, 1000.0, 0.015, 0.00064), "gpt-random-tokens"),
+    "weights_error": Null(488, (0.58, 0.16, 0.1, 0.08), "mobilenet-v2-base"),
+    "recurrent_error": Null(488, (0.001, 0.001, 0.001, 0.001), "capsules-adamw"),
 }
