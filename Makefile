@@ -29,14 +29,11 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/diag demo
 
-# Tests that start processes wait for them: one worker more than there are cores.
-WORKERS = $(shell $(PYTHON) -c 'import os; cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)); print(min(8, len(cores(0)) + 1))')
-
 # mypy runs beside pytest: it takes one core and a minute.
 test: style
 	@echo "mypy and pytest"
 	@$(BIN)/mypy >.mypy.log 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n $(WORKERS); tests=$$?; \
+	$(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
 	wait $$types; lint=$$?; cat .mypy.log; rm -f .mypy.log; \
 	exit $$((tests || lint))
 

@@ -92,7 +92,7 @@ SITES = (
         "role",
         "string",
         "-",
-        "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | loss | pairing | elementwise | parameter | other",
+        "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | loss | pairing | target | log_sum | elementwise | parameter | other",
     ),
     Column("order", "int64", "-", "position of its first call in the forward pass; -1 if it never ran"),
     Column("shape", "string", "-", "shape of the first tensor seen there, e.g. `64x128`"),

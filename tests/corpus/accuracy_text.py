@@ -55,19 +55,19 @@ WORST = """## The ten worst mistakes on fresh families, and why
 2. `mutual-learning`, three times (offset input, weights three times too large, weight decay 1): the loss is a sum of
    two cross-entropies and two divergences, which falls tenfold from a blown-up start, and reads as progress.
 3. `multi-gate-experts` with all weights zero: half of the experts' rows are alike, which is a warning while the loss
-   falls; that it falls by the heads' biases alone is not seen.
+   falls.
 4. `blitz-tutorial` with biases of 5, `embedding-bag` with wide weights: units die within some steps, and the gradient
    that is gone stands before what killed them.
 5. `swin-v2` and `deep-ar` with a hundredth of their rate: updates of 5e-4 and 7e-4 of the weights, at which healthy
    set-ups learn too, are a warning.
-6. `patch-mixer` and `evidential-classes` with biases of 20, `network-in-network` with biases of 1: 30 steps undo most
-   of it, and what is left is slow, not stuck.
-7. `siglip`, `relation-network`, `feature-extractor`: a tower of small weights, twins among 90 % of the units, no norm
-   behind a frozen backbone; each learns, at less than half of its twin's pace.
+6. `patch-mixer` and `evidential-classes` with biases of 20, `network-in-network` with biases of 1: within 30 steps the
+   loss comes down from its start, or what is saturated stays a warning.
+7. `relation-network` (twins among 90 % of the units), `feature-extractor` (no norm behind a frozen backbone),
+   `personalized-propagation` (dropout 0.8): each learns, at less than half of its twin's pace.
 8. `support-vectors` and `weighed-tasks` with sigmoids for their activations: they learn slowly, and only beside the
    twin does that show.
-9. `supervised-contrast` with a code that keeps a hundredth of its differences: a contrast compares directions, and the
-   spread that is left, 3e-5, is one that healthy networks have too.
+9. `supervised-contrast` with a code that keeps a hundredth of its differences: a spread of 3e-5 is left, above the
+   threshold, which keeps far from what healthy networks have.
 10. Half of the labels shuffled (`keras-convnet`, `mnist-example`, `batch-ensemble` and others): the other half is
     learned, the loss falls, and nothing measured in 30 steps differs from a noisy task. So it is with labels shifted
     under a loss with a scale of its own (`margin-ranking`, `evidential`, `set-attention`).

@@ -163,6 +163,7 @@ def told(text: str, test: str) -> str:
     return found[1].strip() if found else ""
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_checks_under_xdist_with_pages(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NO_FIGURES)

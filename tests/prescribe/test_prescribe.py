@@ -103,6 +103,7 @@ def test_the_cause_is_found_and_its_consequences_go() -> None:
     assert ends[1:] == sorted(ends[1:])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_faults_need_two_remedies() -> None:
     model = mlp(6, nn.Sigmoid, "glorot")
@@ -170,6 +171,7 @@ def test_shared_modules() -> None:
     assert changed[2] is changed[4] is changed[6]  # type: ignore[index]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_convolution_network() -> None:
     found = prescribe(convolutions(0.1), **QUICK)

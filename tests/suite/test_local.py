@@ -15,7 +15,7 @@ from diag.errors import DiagError
 from diag.suite import local
 from diag.suite.errors import SuiteError
 from diag.suite.load import load_suite
-from diag.suite.local import LocalEngine, default_jobs
+from diag.suite.local import LocalEngine
 from diag.suite.run import run_suite
 from tests.suite.conftest import NUMBERS, Write
 
@@ -177,6 +177,6 @@ if "FULL" in os.environ:
 
 
 def test_jobs() -> None:
-    assert LocalEngine().jobs == default_jobs() >= 1
+    assert LocalEngine().jobs == local.default_jobs() >= 1
     with pytest.raises(SuiteError, match="jobs is a whole number from 1, got 0"):
         LocalEngine(0)
