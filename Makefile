@@ -22,7 +22,7 @@ help:
 	@echo "make lint   ruff and mypy only"
 	@echo "make gate   hold the suite quick to reports/quick: does training still work as it did?"
 	@echo "make bench  what watching costs, in time and memory"
-	@echo "make accuracy  how often the diagnosis is right, on the corpus: the first time an hour on one core; reports/accuracy/"
+	@echo "make accuracy  how often the diagnosis is right, on the corpus: the first time two hours on one core; reports/accuracy/"
 	@echo "make reports  run every suite in full, an hour or two on two cores, and write reports/"
 	@echo "make clean  remove $(VENV) and what the tools left"
 

@@ -81,10 +81,11 @@ class Ranks:
 
     def end(self, *, failed: bool) -> None:
         """Post what was seen, or put together what the others post; of those that do not, say so."""
+        self._tell_ended()
         try:
             self._exchange(failed)
         finally:
-            self._close()
+            self._probe.recorder.death.kept = None
 
     def _exchange(self, failed: bool) -> None:
         sharing = sharing_of(self._probe) or self._sharing
@@ -105,9 +106,8 @@ class Ranks:
         except (RuntimeError, OSError) as error:
             notes.append(f"this is rank {self._rank}'s own part: rank {leader} could not be reached ({_line(error)})")
 
-    def _close(self) -> None:
-        """Let the others know that this watch has ended."""
-        self._probe.recorder.death.kept = None
+    def _tell_ended(self) -> None:
+        """Let the others know that this watch has ended, before they have what they wait for and begin another."""
         with contextlib.suppress(RuntimeError, OSError):
             self._store.set(f"diag/{self._rank}/ended", str(self._number).encode())
 
