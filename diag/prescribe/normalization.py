@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
+from diag.trace.shapes import sizes
 
 PLACE = 20
 ANSWERS = (*SIGNAL, *SLOW, *STEP)
@@ -80,7 +81,7 @@ def _layer_shape(patient: Patient, name: str) -> list[int]:
     before = f"{parent}.{int(child) - 1}" if parent else str(int(child) - 1)
     sites = patient.watched.trace.sites
     shapes = sites.loc[sites["site"] == before, "shape"]
-    return [int(size) for size in str(shapes.iloc[0]).split("x")] if len(shapes) else []
+    return list(sizes(str(shapes.iloc[0]))) if len(shapes) else []
 
 
 def _rank(patient: Patient, name: str) -> int | None:

@@ -183,8 +183,8 @@ class Backward:
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
         told = self._told_by
-        versions = list(self._versions()) if told is None else [_version(told)]
-        self._before = (self.gradients_seen, versions)
+        asked = self._held() if told is None else [told]
+        self._before = (self.gradients_seen, [_version(one) for one in asked])
 
     def end_backward(self) -> None:
         """The loss counts for this probe if its gradient came to the models that it watches."""
@@ -217,10 +217,6 @@ class Backward:
         # Not `parameters()`, which takes longer than all else that a step without a measurement costs.
         holders = (holder for root in self._sites.roots for holder in root.holders)
         return (one for holder in holders for one in holder.values() if one is not None)
-
-    def _versions(self) -> Iterator[tuple[int, int] | None]:
-        """Of every watched parameter."""
-        return map(_version, self._held())
 
     def _reaches_models(self, losses: list[torch.Tensor]) -> bool:
         """Whether a watched parameter stands in the graph of one of these."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diag.probe.pairing import EVERY, INDEXED, PAIRED, argument, pairing, thinned
+from diag.probe.pairing import EVERY, PAIRED, argument, pairing, thinned
+from diag.trace.schema import INDEXED
+from diag.trace.shapes import are_crossed
 
 NUMBERS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Losses whose targets are numbers of the prediction's own kind."""
@@ -56,15 +58,8 @@ def difference(args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
     if len(args) < 2 or not (type(args[0]) is Tensor and type(args[1]) is Tensor):
         return None
     given, target = args[:2] if args[0].requires_grad else args[1::-1]
-    if (
-        not given.requires_grad
-        or target.requires_grad
-        or not (given.is_floating_point() and target.is_floating_point())
-    ):
+    if not given.requires_grad or target.requires_grad:
         return None
-    return (given, target) if given.shape == target.shape or _crossed(given.shape, target.shape) else None
-
-
-def _crossed(one: torch.Size, other: torch.Size) -> bool:
-    long, short = (one, other) if len(one) > len(other) else (other, one)
-    return len(long) == 2 and len(short) == 1 and long[1] == 1 and long[0] == short[0] > 1
+    if not (given.is_floating_point() and target.is_floating_point()):
+        return None
+    return (given, target) if given.shape == target.shape or are_crossed(given.shape, target.shape) else None

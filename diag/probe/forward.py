@@ -13,10 +13,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as global_hooks
 from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
 from diag.probe import ops
 from diag.probe.backward import Backward
@@ -35,19 +33,12 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.late import Late
+from diag.probe.module_hooks import ModuleHooks
 from diag.probe.recorder import ACTIVATION, Recorder
-from diag.probe.sites import Site, Sites, shape_text, unit_dim_of
+from diag.probe.sites import Site, Sites, unit_dim_of
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.stats.saturation import Bounds, bounds_for
-
-# What `register_module_forward_pre_hook` and `register_module_forward_hook` write to. Their handles take longer to make
-# and, in torch 2.13, forget one of these; and the hooks come and go in every step that is not measured.
-_HOOKS: tuple[dict[int, Any], ...] = (
-    global_hooks._global_forward_pre_hooks,
-    global_hooks._global_forward_hooks,
-    global_hooks._global_forward_hooks_with_kwargs,
-    global_hooks._global_forward_hooks_always_called,
-)
+from diag.trace.shapes import shape_text
 
 
 class Forward:
@@ -65,8 +56,7 @@ class Forward:
         self._mode = _FunctionMode(self)
         self._mode_at = 0
         self._thread = 0
-        self._number = RemovableHandle(global_hooks._global_forward_hooks).id
-        self._installed = False
+        self._hooks = ModuleHooks(self._enter, self._leave)
         self._late = Late()
         self._loss_frame: Frame | None = None
         self._trained: set[int] = set()
@@ -86,17 +76,11 @@ class Forward:
 
     def install(self) -> None:
         """Register the global module hooks."""
-        if not self._installed:
-            self._installed = True
-            for hooks, hook in zip(_HOOKS, (self._enter, self._leave, True, True), strict=True):
-                hooks[self._number] = hook
+        self._hooks.install()
 
     def remove(self) -> None:
         """Take every hook away; safe to call twice and in the middle of a pass."""
-        if self._installed:
-            self._installed = False
-            for hooks in _HOOKS:
-                hooks.pop(self._number, None)
+        self._hooks.remove()
         self.reset()
 
     def reset(self) -> None:
@@ -120,7 +104,7 @@ class Forward:
     @contextlib.contextmanager
     def loss_scope(self) -> Iterator[None]:
         """A loss function runs: what it computes outside of the model is recorded too, as `loss:log`."""
-        if not self._installed or self._stack:
+        if not self._hooks.installed or self._stack:
             yield
             return
         self._thread = threading.get_ident()
@@ -183,7 +167,7 @@ class Forward:
                 self._trained.add(id(module))
             self.training_passes += 1
             self.on_pass()
-            if not self._installed:
+            if not self._hooks.installed:
                 return
             self._unknown.clear()
             self._rescanned = False
@@ -385,7 +369,7 @@ class Forward:
         trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
         module = type(frame.module).__name__
         return self._sites.add(
-            Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor))
+            Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor.shape))
         )
 
 

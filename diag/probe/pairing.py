@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INDEXED = frozenset({"cross_entropy", "nll_loss"})
-"""Losses whose target may be a class."""
-PAIRED = INDEXED | frozenset(
+from diag.trace.schema import INDEXED
+
+PAIRED = frozenset(INDEXED) | frozenset(
     "binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss kl_div "
     "poisson_nll_loss gaussian_nll_loss".split()
 )

@@ -14,9 +14,10 @@ from torch.utils.hooks import RemovableHandle
 from diag.probe.clearing import Clearing
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
 from diag.probe.shards import as_dtensor, local, part_of
-from diag.probe.sites import Site, Sites, shape_text
+from diag.probe.sites import Site, Sites
 from diag.stats import fields
 from diag.stats.torch_path import twin_rows
+from diag.trace.shapes import shape_text
 
 _SAMPLE = 2**16
 """Up to so many elements a parameter's change is measured whole, beyond on an even sample of about so many."""
@@ -202,7 +203,7 @@ class Parameters:
                 op,
                 "parameter",
                 parameter.requires_grad,
-                shape=shape_text(parameter),
+                shape=shape_text(parameter.shape),
             )
             site = self._sites.add(new)
         known = self._sites.table[site]

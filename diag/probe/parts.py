@@ -97,26 +97,29 @@ def merge_parts(probe: Probe, parts: list[Seen], sharing: Sharing, *, since: int
     steps = np.concatenate([part.steps for part in parts])
     keys = np.concatenate([part.keys for part in parts])
     values = np.concatenate([part.values for part in parts])
-    party = np.concatenate([np.full(len(part.steps), party_of[part.rank]) for part in parts])
-    placed = [_placed(part, index == 0, _leads(parts, index, party_of), party_of) for index, part in enumerate(parts)]
-    counts, units, plain, leads = (np.concatenate([one[column] for one in placed]) for column in range(4))
+    parties = [party_of[part.rank] for part in parts]
+    leads = [one not in parties[:index] for index, one in enumerate(parties)]
+    placed = [_placed(part, part is parts[0], lead, party_of) for part, lead in zip(parts, leads, strict=True)]
+    counts, units, plain = (np.concatenate([one[column] for one in placed]) for column in range(3))
+    lengths = [len(part.steps) for part in parts]
+    party = np.repeat(parties, lengths)
     gradients = keys[:, 2] == GRADIENT
     values[np.ix_(gradients, [fields.MEAN, fields.MIN, fields.MAX])] /= sharing.batches
     values[np.ix_(gradients, [fields.M2, fields.SAMPLE_VAR])] /= sharing.batches**2
     unique, start, group = _grouped(np.column_stack([steps, keys[:, :3]]))
     by_party, _, within = _grouped(np.column_stack([group, party]))
     copied = _copied(values, within, len(by_party))[within]
-    counts &= ~plain | ~copied | leads
+    counts &= ~plain | ~copied | np.repeat(leads, lengths)
     units |= plain & ~copied & (keys[:, 2] == ACTIVATION)
     merged = merge_rows(values[counts], group[counts], len(unique))
     divided = counts & units & ~np.isnan(values[:, fields.UNITS])
     # Every part of the batch goes through the same units.
-    once = divided & (party == party_of[parts[0].rank])
+    once = divided & (party == parties[0])
     sums = np.bincount(group[once], values[once, fields.UNITS], len(unique))
     merged[sums > 0, fields.UNITS] = sums[sums > 0]
     full = np.column_stack([unique[:, 1:], keys[start, 3]])
     apart = {tuple(row) for row in unique[np.unique(group[divided])]}
-    _merge_units(probe, [(party_of[part.rank], part) for part in parts], unique, merged, apart)
+    _merge_units(probe, list(zip(parties, parts, strict=True)), unique, merged, apart)
     done = [one for one in recorder._done if one[0] < since]
     for step in np.unique(unique[:, 0]):
         rows = (unique[:, 0] == step) & (unique[:, 0] < recorder.step)
@@ -124,8 +127,7 @@ def merge_parts(probe: Probe, parts: list[Seen], sharing: Sharing, *, since: int
             done.append((int(step), full[rows], merged[rows]))
     recorder._done = done
     if sharing.batches > 1:
-        leaders = [part.losses for index, part in enumerate(parts) if _leads(parts, index, party_of)]
-        _merge_losses(recorder.steps, since, leaders)
+        _merge_losses(recorder.steps, since, [part.losses for part, lead in zip(parts, leads, strict=True) if lead])
     probe.forward.ran |= {(root, path) for part in parts for root, path in part.ran}
 
 
@@ -133,12 +135,6 @@ def _grouped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The different rows, where each comes first, and which of them every row is."""
     unique, start, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     return unique, start, group.reshape(-1)
-
-
-def _leads(parts: list[Seen], index: int, party_of: dict[int, int]) -> bool:
-    """Whether a part is the first of those that had the same part of the batch."""
-    mine = party_of[parts[index].rank]
-    return all(party_of[one.rank] != mine for one in parts[:index])
 
 
 def _renumber(probe: Probe, part: Seen) -> None:
@@ -157,9 +153,11 @@ def _renumber(probe: Probe, part: Seen) -> None:
 
 def _placed(
     part: Seen, first: bool, leads: bool, party_of: dict[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per row: whether it counts, whether its units are divided among ranks, whether the tensor was a plain one, and
-    whether this part speaks for all with its part of the batch."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per row: whether it counts, whether its units are divided among ranks, whether the tensor was a plain one.
+
+    first, leads: whether the part is the first of all, and of those with its part of the batch.
+    """
     known = [part.placed.get((site, kind)) for site, _, kind, _ in part.keys.tolist()]
     output = [kind in (ACTIVATION, GRADIENT) for kind in part.keys[:, 2].tolist()]
     mine = party_of[part.rank]
@@ -177,7 +175,7 @@ def _placed(
     count = [counts(one, out) for one, out in zip(known, output, strict=True)]
     units = [one is not None and one.units for one in known]
     plain = [one is None for one in known]
-    return np.array(count, bool), np.array(units, bool), np.array(plain, bool), np.full(len(known), leads)
+    return np.array(count, bool), np.array(units, bool), np.array(plain, bool)
 
 
 def _copied(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:

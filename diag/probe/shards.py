@@ -49,9 +49,10 @@ def part_of(tensor: torch.Tensor, unit_dim: int | None) -> Part | None:
     shards = [one for one in whole.placements if not (one.is_replicate() or one.is_partial())]
     sharded = {one.dim % tensor.ndim for one in shards} if tensor.ndim else set()
     units = unit_dim is not None and unit_dim % tensor.ndim in sharded
-    return Part(not any(copies), units, _ranks(whole.device_mesh))
+    return Part(not any(copies), units, ranks_of(whole.device_mesh))
 
 
 @functools.cache
-def _ranks(mesh: Any) -> tuple[int, ...]:
+def ranks_of(mesh: Any) -> tuple[int, ...]:
+    """The ranks of a mesh, in its order."""
     return tuple(mesh.mesh.flatten().tolist())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diag.probe.shards import as_dtensor
+from diag.probe.shards import as_dtensor, ranks_of
 
 if TYPE_CHECKING:
     from diag.probe.probe import Probe
@@ -36,7 +36,7 @@ def sharing_of(probe: Probe) -> Sharing | None:
         return None if whole else Sharing(ranks, tuple(range(len(ranks))))
     if not whole:
         return None
-    meshes = {tuple(_ranks(one)) for root in roots for module in root.modules() for one in _data_meshes(module)}
+    meshes = {ranks_of(one) for root in roots for module in root.modules() for one in _data_meshes(module)}
     largest = max((one.device_mesh for one in whole), key=lambda mesh: mesh.size())
     if len(meshes) > 1:
         return None
@@ -46,24 +46,20 @@ def sharing_of(probe: Probe) -> Sharing | None:
 
 def _parties(mesh: Any, together: set[int]) -> dict[int, int] | None:
     """Of each rank of a mesh its part of the batch. together: ranks of which each has one; none: all have the same."""
-    places = {rank: place for rank, place in _places(mesh) if not together or rank in together}
-    if together and len(places) != len(together):
+    places = _places(mesh)
+    if not together:
+        return dict.fromkeys(places, 0)
+    if not together <= places.keys():
         return None
-    divides = [dim for dim in range(mesh.ndim) if together and len({place[dim] for place in places.values()}) > 1]
+    divides = [dim for dim in range(mesh.ndim) if len({places[rank][dim] for rank in together}) > 1]
     seen: dict[tuple[int, ...], int] = {}
-    parties = {}
-    for rank, place in _places(mesh):
-        parties[rank] = seen.setdefault(tuple(place[dim] for dim in divides), len(seen))
-    return parties if not together or len(seen) == len(together) else None
+    parties = {rank: seen.setdefault(tuple(place[dim] for dim in divides), len(seen)) for rank, place in places.items()}
+    return parties if len(seen) == len(together) else None
 
 
-def _places(mesh: Any) -> list[tuple[int, tuple[int, ...]]]:
-    """Every rank and its coordinates."""
-    return [(int(mesh[tuple(place)]), tuple(place)) for place in (mesh >= 0).nonzero().tolist()]
-
-
-def _ranks(mesh: Any) -> list[int]:
-    return sorted(int(one) for one in mesh.mesh.flatten())
+def _places(mesh: Any) -> dict[int, tuple[int, ...]]:
+    """Every rank's coordinates."""
+    return {int(mesh[tuple(place)]): tuple(place) for place in (mesh >= 0).nonzero().tolist()}
 
 
 def _data_meshes(module: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diag.probe.eager import is_compiled
+from diag.trace.schema import BESIDE
 
 
 @dataclass
@@ -120,12 +121,7 @@ def class_name(module: nn.Module) -> str:
     return kind.__bases__[-1].__name__ if kind.__name__ == f"FSDP{kind.__bases__[-1].__name__}" else kind.__name__
 
 
-def shape_text(tensor: torch.Tensor) -> str:
-    """A shape as `64x128`; `scalar` for none."""
-    return "x".join(str(size) for size in tensor.shape) or "scalar"
-
-
-_NO_UNITS = ("attention", "softmax", "log_softmax", "input", "div", "norm", "target", "log_sum")
+_NO_UNITS = ("attention", "softmax", "log_softmax", "input", "div", "norm", *BESIDE)
 _SPATIAL = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1, 2, 3)}
 
 

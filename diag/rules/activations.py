@@ -12,7 +12,7 @@ from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, unscaled_input
-from diag.rules.weak import lost_within, small_weights
+from diag.rules.weak import lost_within, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT, _ALIKE_INPUT = 0.05, 1e-5
@@ -263,25 +263,16 @@ def _faded(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _spreads(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
-    """Per site and call in forward order: variance over samples over mean square, the median of some steps."""
-    rows = evidence.rows("activation", steps, _SPREAD_ROLES)
-    rows = rows[rows["rms"] > 0]
-    grouped = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).median()
-    orders = rows.groupby(["site", "call"])["order"].median()
-    return pd.DataFrame({"ratio": grouped, "order": orders}).dropna().sort_values("order")
-
-
 def _same_for_all(evidence: Evidence) -> Finding | None:
     """From some site to the output, samples differ by next to nothing."""
-    table = _spreads(evidence, evidence.late)
+    table = spreads(evidence, evidence.late, _SPREAD_ROLES)
     limit = evidence.thresholds
     low = (table["ratio"] < limit["collapsed_spread_warning"]).to_numpy()
     if len(table) < 3 or not low[-2:].all():
         return None
     start = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
     run = table.iloc[start:]
-    before = _spreads(evidence, evidence.early).reindex(run.index)["ratio"]
+    before = spreads(evidence, evidence.early, _SPREAD_ROLES).reindex(run.index)["ratio"]
     step = evidence.late[0] if before.isna().any() or before.max() >= limit["collapsed_spread_warning"] else 0
     site = str(run.index[0][0])
     most = limit["collapsed_spread_crawl_error"] if evidence.stuck else limit["collapsed_spread_error"]

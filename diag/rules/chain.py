@@ -15,6 +15,8 @@ from diag.theory.activations import Activation, activation
 from diag.theory.network import Affine, BatchNorm, Bend, Dropout, Reshape, State, Step
 from diag.theory.window import window_of
 from diag.trace import Trace
+from diag.trace.schema import BESIDE
+from diag.trace.shapes import sizes
 
 _CLOSE = 0.02
 """Of input and output: how well an activation's extremes must follow from its input's; bfloat16 rounds to 0.4 %."""
@@ -109,11 +111,11 @@ def _pass(sites: pd.DataFrame, frame: pd.DataFrame) -> list[Met]:
             str(row["op"]),
             str(known["role"]),
             str(known["owner"]),
-            _shape(str(known["shape"])),
+            sizes(str(known["shape"])),
             row,
         )
         for site, row in zip(rows["site"].astype(str), (one for _, one in rows.iterrows()), strict=True)
-        if (known := described.loc[site])["role"] not in ("loss", "pairing", "target", "log_sum")
+        if (known := described.loc[site])["role"] not in ("loss", *BESIDE)
     ]
     for one in met:
         if one.role in _BEYOND:
@@ -203,7 +205,7 @@ class _Reader:
         if len(matrices) != 1 or len(biases) > 1:
             raise NoChainError(f"the weight of {met.site} is not known: its module has {len(matrices)} matrices")
         bias = self._square(biases[0]["site"]) if biases else 0.0
-        shape, name = _shape(matrices[0]["shape"]), matrices[0]["site"]
+        shape, name = sizes(matrices[0]["shape"]), matrices[0]["site"]
         square = self._square(name)
         self.offset = math.prod(shape[1:]) * self._mean[name] ** 2 / square if square > 0 else 0.0
         return shape, square, bias
@@ -300,10 +302,6 @@ def _reject_two_bends(links: list[Link]) -> None:
                 bent = True
             elif isinstance(step, Affine):
                 bent = False
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    return tuple(int(size) for size in text.split("x")) if text != "scalar" else ()
 
 
 def _article(op: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
@@ -64,7 +65,7 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _elements(shape: str) -> int:
-    return math.prod(int(size) for size in str(shape).split("x")) if shape != "scalar" else 1
+    return math.prod(sizes(str(shape)))
 
 
 def shrunk(evidence: Evidence) -> Finding | None:

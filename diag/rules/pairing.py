@@ -11,6 +11,8 @@ from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
 from diag.rules.noise import is_noise
 from diag.rules.registry import rule
+from diag.trace.schema import INDEXED
+from diag.trace.shapes import sizes
 
 _FEWEST_SCORES = 5
 _MOST_COUNTED = 256
@@ -18,8 +20,7 @@ _MOST_COUNTED = 256
 _EACH_CLASS = 4
 """Predictions, for every class, from which a network that learns has learned something of the pairing."""
 _STILL_FALLS = 0.01
-_INDEXED = ("cross_entropy", "nll_loss")
-_OF_CLASSES = (*_INDEXED, "binary_cross_entropy", "binary_cross_entropy_with_logits")
+_OF_CLASSES = (*INDEXED, "binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
 @rule("unrelated-targets")
@@ -96,10 +97,10 @@ def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
 
 def _suffices(evidence: Evidence, site: str, batches: float) -> bool:
     """Whether so many predictions were scored that, of so many classes, something could be told."""
-    sizes = [int(size) for size in str(evidence.sites.loc[site, "shape"]).split("x")]
-    if evidence.sites.loc[site, "op"] not in _INDEXED or len(sizes) < 2:
+    shape = sizes(str(evidence.sites.loc[site, "shape"]))
+    if evidence.sites.loc[site, "op"] not in INDEXED or len(shape) < 2:
         return True
-    return batches * min(sizes[0], _MOST_COUNTED) * math.prod(sizes[2:]) >= _EACH_CLASS * sizes[1]
+    return batches * min(shape[0], _MOST_COUNTED) * math.prod(shape[2:]) >= _EACH_CLASS * shape[1]
 
 
 def _moves(evidence: Evidence) -> bool:

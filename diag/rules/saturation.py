@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+from diag.trace.shapes import sizes
 
 _ONE_SIDED = (
     "relu",
@@ -30,17 +31,19 @@ _FEWEST_SIGMOIDS = 2
 @rule("saturated-activation")
 def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     """Most elements of a hidden activation stand where its slope is at most 1 % of its largest."""
-    found = list(_measured(evidence))
-    if not any(one.severity == "error" for one in found):
-        found = [one for one in [_recurrent(evidence) or _sigmoids(evidence)] if one is not None] or found
-    yield from found
+    found = _measured(evidence)
+    if found is None or found.severity != "error":
+        found = _recurrent(evidence) or _sigmoids(evidence) or found
+    if found is not None:
+        yield found
 
 
 def _recurrent(evidence: Evidence) -> Finding | None:
     """The recurrent weights are many times as large as an orthogonal matrix: what they reach is saturated."""
     rows = evidence.rows("weight", evidence.clean[:1])
     rows = rows[rows["site"].str.contains(_RECURRENT, regex=True)]
-    scale = (rows["rms"] * rows["shape"].map(_last).astype(float) ** 0.5).set_axis(rows["site"])
+    units = rows["shape"].map(lambda shape: sizes(str(shape))[-1]).astype(float)
+    scale = (rows["rms"] * units**0.5).set_axis(rows["site"])
     if not len(scale) or not scale.max() >= evidence.thresholds["recurrent_error"]:
         return None
     site = str(scale.idxmax())
@@ -54,10 +57,6 @@ def _recurrent(evidence: Evidence) -> Finding | None:
         "Initialize recurrent weights orthogonally, or as torch does: uniform within 1 / sqrt(units).",
         "Saxe et al. 2014, section 3; Pascanu et al. 2013, section 2.1",
     )
-
-
-def _last(shape: str) -> float:
-    return float(str(shape).split("x")[-1])
 
 
 def _sigmoids(evidence: Evidence) -> Finding | None:
@@ -79,13 +78,13 @@ def _sigmoids(evidence: Evidence) -> Finding | None:
     )
 
 
-def _measured(evidence: Evidence) -> Iterator[Finding]:
+def _measured(evidence: Evidence) -> Finding | None:
     """By the share of elements."""
     rows = evidence.rows("activation", evidence.clean, ("nonlinearity",))
     rows = rows[~rows["op"].isin(_ONE_SIDED)]
     hidden = rows[rows["order"] < _last_layer(evidence)]
     if not len(hidden):
-        return
+        return None
     # A zero of relu6 is what a zero of relu is: only those that are not zero can be too large.
     zeros = hidden["zero_fraction"].where(hidden["op"] == "relu6", 0.0)
     share = ((hidden["saturated_fraction"] - zeros) / (1 - zeros)).clip(lower=0)
@@ -98,14 +97,14 @@ def _measured(evidence: Evidence) -> Iterator[Finding]:
     limit = evidence.thresholds
     worst = late[late["share"] >= limit["saturated_warning"]].sort_values("order")
     if not len(worst):
-        return
+        return None
     grave = worst[worst["share"] >= (limit["saturated_crawl_error"] if evidence.stuck else limit["saturated_error"])]
     site, _ = (grave if len(grave) else worst).index[0]
     first = (grave if len(grave) else worst).iloc[0]
     onset = hidden[(hidden["site"] == site) & (hidden["share"] >= limit["saturated_warning"])]["step"].min()
     input_rms = evidence.input_rms()
     cause = f" The input's rms is {input_rms:.3g}: standardize it." if input_rms > 5 else ""
-    yield Finding(
+    return Finding(
         "saturated-activation",
         "error" if len(grave) else "warning",
         str(site),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.shapes import sizes
 
 _BINARY = "binary_cross_entropy_with_logits"
 _FEWEST, _OWN, _FALLEN = 12, 0.8, 10.0
@@ -54,8 +55,8 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     op, values, given = _judged(evidence, "cross_entropy", _BINARY)
     if not len(values) or not len(given):
         return None
-    sizes = [int(size) for size in str(given["shape"].iloc[0]).split("x")]
-    classes = max(2, sizes[0] if len(sizes) == 1 else sizes[1]) if op == "cross_entropy" else 2
+    shape = sizes(str(given["shape"].iloc[0]))
+    classes = max(2, shape[0] if len(shape) == 1 else shape[1]) if op == "cross_entropy" else 2
     chance = math.log(classes)
     # No mean of cross-entropies exceeds the logits' range, with 0 for a binary one, by more than that: a larger one is
     # a sum over the targets.

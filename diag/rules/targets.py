@@ -9,6 +9,8 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.schema import INDEXED
+from diag.trace.shapes import are_crossed, sizes
 
 _SQUASHES = {
     "cross_entropy": ("softmax", "sigmoid"),
@@ -20,7 +22,6 @@ _REACH = {
     "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
 }  # fmt: skip
 """Between which numbers an activation's outputs lie."""
-_INDEXED = ("cross_entropy", "nll_loss")
 _MARGIN = 0.05
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
@@ -52,8 +53,8 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
         before = _before(rows, loss, _SQUASHES[loss["op"]])
         if not len(before) or not len(losses):
             continue
-        sizes = [int(size) for size in str(loss["shape"]).split("x")]
-        classes = sizes[0] if len(sizes) == 1 else sizes[1]
+        shape = sizes(str(loss["shape"]))
+        classes = shape[0] if len(shape) == 1 else shape[1]
         floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
         squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
         start, end = float(losses.iloc[0]), float(losses.iloc[-1])
@@ -127,10 +128,10 @@ def _crossed(evidence: Evidence) -> Finding | None:
     for site in targets["site"].drop_duplicates():
         loss = str(site).removesuffix("[target]")
         shapes = [str(evidence.sites.loc[one, "shape"]) for one in (loss, site)]
-        if not _is_crossed(*(shape.split("x") for shape in shapes)):
+        if not are_crossed(*map(sizes, shapes)):
             continue
         losses = evidence.losses.dropna()
-        count = max(shapes, key=len).split("x")[0]
+        count = sizes(shapes[0])[0]
         return Finding(
             "loss-not-decreasing",
             "error",
@@ -148,11 +149,6 @@ def _crossed(evidence: Evidence) -> Finding | None:
             "torch documentation, 'Broadcasting semantics'",
         )
     return None
-
-
-def _is_crossed(one: list[str], other: list[str]) -> bool:
-    long, short = (one, other) if len(one) > len(other) else (other, one)
-    return len(long) == 2 and len(short) == 1 and long[1] == "1" and long[0] == short[0] not in ("1", "scalar")
 
 
 def _out_of_reach(evidence: Evidence) -> Finding | None:
@@ -201,7 +197,7 @@ def _unscaled(evidence: Evidence) -> Finding | None:
     targets = rows[(rows["role"] == "target") & (rows["rms"] > _LARGE)]
     for site, own in targets.groupby("site", sort=False):
         loss = str(site).removesuffix("[target]")
-        if evidence.sites.loc[loss, "op"] in _INDEXED:
+        if evidence.sites.loc[loss, "op"] in INDEXED:
             continue
         given = rows[rows["site"] == loss].groupby("step")["rms"].max()
         size, largest = float(own["rms"].median()), float(given.max())
@@ -226,7 +222,7 @@ def _sorted(evidence: Evidence) -> Finding | None:
     for (site, _), own in rows[rows["count"] >= _SAMPLES].groupby(["site", "call"], sort=False):
         loss = str(site).removesuffix("[target]")
         single = own[own["min"] == own["max"]]
-        if evidence.sites.loc[loss, "op"] not in _INDEXED or len(own) < _FEWEST:
+        if evidence.sites.loc[loss, "op"] not in INDEXED or len(own) < _FEWEST:
             continue
         if len(single) < _MOST * len(own) or single["min"].nunique() < 2:
             continue

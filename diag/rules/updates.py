@@ -12,6 +12,7 @@ from diag.rules.finding import Finding, listed
 from diag.rules.optimizer import decays_each_step, frozen, shrunk
 from diag.rules.registry import rule
 from diag.rules.weak import scales_of_weights
+from diag.trace.shapes import sizes
 
 _FEWEST_UNCLEARED = 3
 _TINY, _WHOLE = 1e-5, 1e-3
@@ -109,8 +110,9 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if decayed is not None:
         yield decayed
         return
-    found = list(_wild(evidence)) or [one for one in [_grown(evidence)] if one is not None]
-    yield from found
+    found = _wild(evidence) or _grown(evidence)
+    if found is not None:
+        yield found
 
 
 def _grown(evidence: Evidence) -> Finding | None:
@@ -144,11 +146,11 @@ def _grown(evidence: Evidence) -> Finding | None:
     )
 
 
-def _wild(evidence: Evidence) -> Iterator[Finding]:
+def _wild(evidence: Evidence) -> Finding | None:
     """Single steps that are about as large as the weights, or many that are large."""
     ratios = _ratios(evidence)
     if not len(ratios):
-        return
+        return None
     limit = evidence.thresholds
     by_step = ratios.groupby("step")["update_ratio"]
     median, largest = by_step.median(), by_step.max()
@@ -157,7 +159,7 @@ def _wild(evidence: Evidence) -> Iterator[Finding]:
     )
     lasting = float(median.median()) >= limit["oversized_lasting_error"] and len(median) >= 5
     if not len(wild) and not lasting:
-        return
+        return None
     step = int(wild.min() if len(wild) else median.index.min())
     at = ratios[ratios["step"] == step].sort_values("update_ratio").iloc[-1]
     input_rms = evidence.input_rms()
@@ -165,7 +167,7 @@ def _wild(evidence: Evidence) -> Iterator[Finding]:
     lr = evidence.trace.steps.set_index("step")["lr"].get(step)
     # A small problem may be solved in a few giant strides.
     solved = evidence.is_half_solved and evidence.diverged_at is None
-    yield Finding(
+    return Finding(
         "oversized-update",
         "warning" if solved else "error",
         str(at["site"]),
@@ -207,7 +209,7 @@ def _ratios(evidence: Evidence) -> pd.DataFrame:
     first = table[table["step"] == table["step"].min()].copy()
     if not len(first):
         return table
-    elements = first["shape"].map(lambda shape: math.prod(int(size) for size in str(shape).split("x")))
+    elements = first["shape"].map(lambda shape: math.prod(sizes(str(shape))))
     rms = pd.Series((first["norm"] / elements**0.5).to_numpy(), index=first["site"])
     known = rms[rms > _SMALL * rms.median()].index
     return table[table["site"].isin(known)]

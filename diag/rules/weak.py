@@ -8,6 +8,7 @@ import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
+from diag.trace.shapes import sizes
 
 _FEWEST = 2
 
@@ -17,8 +18,7 @@ def scales_of_weights(evidence: Evidence) -> pd.Series:
     first = evidence.parameters.dropna(subset=["norm"]).sort_values("step").groupby("site").first()
     if not len(first):
         return pd.Series(dtype=float)
-    sizes = [[int(size) for size in str(shape).split("x")] for shape in first["shape"]]
-    return first["norm"] / [math.sqrt(size[0]) for size in sizes]
+    return first["norm"] / [math.sqrt(sizes(str(shape))[0]) for shape in first["shape"]]
 
 
 def small_weights(evidence: Evidence) -> Finding | None:
@@ -41,22 +41,28 @@ def small_weights(evidence: Evidence) -> Finding | None:
     )
 
 
+def spreads(evidence: Evidence, steps: list[int], roles: tuple[str, ...], how: str = "median") -> pd.DataFrame:
+    """Per site and call in forward order: variance over samples over mean square, the median, or what is asked for, of
+    some steps."""
+    rows = evidence.rows("activation", steps, roles)
+    rows = rows[rows["rms"] > 0]
+    grouped = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).agg(how)
+    orders = rows.groupby(["site", "call"])["order"].median()
+    return pd.DataFrame({"ratio": grouped, "order": orders}).dropna().sort_values("order")
+
+
 def lost_within(evidence: Evidence) -> Finding | None:
     """One layer's outputs are the same for all samples but for rounding, though what came to it was not.
 
     Exactly the same is another matter: so are the outputs of what is given no sample, such as a table of positions.
     """
     limit = evidence.thresholds
-    rows = evidence.rows("activation", evidence.clean, SIGNAL_ROLES)
-    rows = rows[rows["rms"] > 0]
-    spread = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).max()
     most = limit["lost_crawl_error"] if evidence.stuck else limit["lost_error"]
-    order = rows.groupby(["site", "call"])["order"].median()
-    lost = pd.DataFrame({"spread": spread, "order": order})
-    lost = lost[(lost["spread"] > 0) & (lost["spread"] < most)].sort_values("order").reset_index()
+    table = spreads(evidence, evidence.clean, SIGNAL_ROLES, "max")
+    lost = table[(table["ratio"] > 0) & (table["ratio"] < most)]
     if not len(lost) or not evidence.trains:
         return None
-    site, ratio = str(lost["site"].iloc[0]), float(lost["spread"].iloc[0])
+    site, ratio = str(lost.index[0][0]), float(lost["ratio"].iloc[0])
     return Finding(
         "collapsed-signal",
         "error",

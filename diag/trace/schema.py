@@ -83,6 +83,11 @@ STEPS = (
     Column("batch", "int64", "-", "which batch of the data, where the loop is ours; -1 where it is not"),
 )
 
+INDEXED = ("cross_entropy", "nll_loss")
+"""Losses whose target may be a class."""
+BESIDE = ("pairing", "target", "log_sum")
+"""Roles of what stands beside a loss: how predictions fit their targets, these, and what log-probabilities add up to."""
+
 SITES = (
     Column("site", "string", "-", "as in the frame"),
     Column("kind", "string", "-", "`output` for what a module or function returns, `parameter` for a parameter"),

@@ -17,6 +17,7 @@ from torch import nn
 import diag
 from diag.report.diagnosis import diagnose
 from diag.trace import Trace
+from diag.trace.schema import BESIDE
 from tests.compat.oracle import Oracle, joined, plain, state_of
 from tests.compat.registry import Job, Setup
 from tests.probe.conftest import assert_nothing_left
@@ -112,7 +113,7 @@ def check_values(setup: Setup) -> None:
 
 def _compare(frame: pd.DataFrame, kind: str, expected: dict[tuple[str, int], np.ndarray], tolerance: float) -> None:
     # Targets, and how predictions fit them, stand beside a loss; their numbers have tests of their own.
-    frame = frame[(frame["kind"] == kind) & ~frame["op"].isin(["pairing", "target", "log_sum"])]
+    frame = frame[(frame["kind"] == kind) & ~frame["op"].isin(BESIDE)]
     rows = {(row.site, row.call): row for row in frame.itertuples()}
     assert set(rows) == set(expected), f"{kind}: {set(rows) ^ set(expected)}"
     for key, values in expected.items():
