@@ -9,7 +9,7 @@ import torch
 from diag.stats.plain import real, strided, without_autocast
 
 TWIN_LIMIT = 1 << 22  # elements of a weight that are looked at
-BLOCK = 1 << 16  # elements that are looked at together on the host; elsewhere all, since each look is a launch
+BLOCK, DEVICE_BLOCK = 1 << 16, 1 << 18  # elements that are looked at together on the host; elsewhere, in few launches
 
 
 def twin_rows(w: torch.Tensor) -> torch.Tensor:
@@ -35,9 +35,15 @@ def twin_rows(w: torch.Tensor) -> torch.Tensor:
         near = (key[1:] - key[:-1]) <= 1e-9 * largest * flat.shape[1]
         if w.device.type == "cpu":
             return torch.tensor(_alike(flat, near, order), dtype=torch.float64)
-        alike = near & (flat[order[1:]] == flat[order[:-1]]).all(1)
+        parts = zip(*(one.split(_rows(flat)) for one in (order[1:], order[:-1])), strict=True)
+        alike = near & torch.cat([(flat[behind] == flat[before]).all(1) for behind, before in parts])
         edge = torch.zeros(1, dtype=torch.bool, device=w.device)
         return (torch.cat([edge, alike]) | torch.cat([alike, edge])).sum().double()
+
+
+def _rows(flat: torch.Tensor) -> int:
+    """How many rows are looked at together, so that copies of them take little memory."""
+    return max(1, (BLOCK if flat.is_cpu else DEVICE_BLOCK) // flat.shape[1])
 
 
 def _projected(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,8 +51,7 @@ def _projected(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     place = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64, device=flat.device)
     direction = torch.frac(torch.sin(place * 12.9898) * 43758.5453)
     keys, largest = [], []
-    rows = max(1, BLOCK // flat.shape[1]) if flat.is_cpu else len(flat)
-    for part in flat.split(rows):
+    for part in flat.split(_rows(flat)):
         wide = real(part).double()
         keys.append(wide @ direction)
         largest.append(wide.nan_to_num(0.0, 0.0, 0.0).abs_().amax())
@@ -57,7 +62,7 @@ def _alike(flat: torch.Tensor, near: torch.Tensor, order: torch.Tensor) -> int:
     """How many rows equal a neighbor in this order; only those whose projections are near are compared."""
     places = near.nonzero().flatten()
     equal = torch.zeros(len(order), dtype=torch.bool)
-    for some in places.split(max(1, BLOCK // flat.shape[1])):
+    for some in places.split(_rows(flat)):
         same = (flat[order[some]] == flat[order[some + 1]]).all(1)
         equal[some[same]] = True
         equal[some[same] + 1] = True

@@ -111,8 +111,9 @@ def test_between_measured_steps(name: str, benchmark, report, cost_on_gpu) -> No
     cost_on_gpu(name, "diag, between measured steps", ratio)
 
 
+@pytest.mark.parametrize("parameters", [False, True], ids=["activations and gradients", "and parameters"])
 @pytest.mark.parametrize("name", ALL)
-def test_peak_memory(name: str, benchmark, report, cost_on_gpu) -> None:
+def test_peak_memory(name: str, parameters: bool, benchmark, report, cost_on_gpu) -> None:
     gc.collect()  # the networks of other tests
     before = torch.cuda.memory_allocated()
     model, step = ALL[name].trainer("cuda")
@@ -125,10 +126,10 @@ def test_peak_memory(name: str, benchmark, report, cost_on_gpu) -> None:
 
     peak()
     plain = peak()
-    with diag.watch(model):
+    with diag.watch(model, parameters=parameters):
         watched = benchmark.pedantic(peak, rounds=1, iterations=1)
     report(f"{watched / plain:5.2f}x   plain {plain / 2**20:8.1f} MiB")
-    cost_on_gpu(name, "diag, peak memory, with parameters", watched / plain)
+    cost_on_gpu(name, f"diag, peak memory{', with parameters' if parameters else ''}", watched / plain)
     assert watched < 1.5 * plain + 64 * 2**20
 
 

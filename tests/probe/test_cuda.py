@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import diag
 from diag.stats import cuda
+from diag.stats.twins import DEVICE_BLOCK, twin_rows
 from diag.trace import Trace
 from diag.trace.schema import FRAME
 
@@ -219,3 +220,19 @@ def test_a_compiled_model() -> None:
                 watch.step(loss)
     assert {"weight", "weight_gradient", "update"} <= set(watch.trace.frame["kind"])
     assert watch.trace.steps["loss"].notna().all()
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (3, 700_000), (1, 8), (600, 3, 30, 30)])
+def test_equal_rows_are_found_in_parts(shape: tuple[int, ...]) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if len(w) > 2:
+        w[-1] = w[0]
+    if len(w) > 500:
+        w[7:400:40] = w[1]
+    before = torch.cuda.memory_allocated()
+    there = w.cuda()
+    torch.cuda.reset_peak_memory_stats()
+    found = twin_rows(there)
+    taken = torch.cuda.max_memory_allocated() - before - there.nbytes
+    assert float(found) == float(twin_rows(w)) == (13 if len(w) > 500 else 2 if len(w) > 2 else 0)
+    assert taken < 8 * max(4 * DEVICE_BLOCK, 4 * w[0].numel()) + 2**20
