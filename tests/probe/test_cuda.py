@@ -236,3 +236,25 @@ def test_equal_rows_are_found_in_parts(shape: tuple[int, ...]) -> None:
     taken = torch.cuda.max_memory_allocated() - before - there.nbytes
     assert float(found) == float(twin_rows(w)) == (13 if len(w) > 500 else 2 if len(w) > 2 else 0)
     assert taken < 8 * max(4 * DEVICE_BLOCK, 4 * w[0].numel()) + 2**20
+
+
+@pytest.mark.parametrize("loss", [nn.NLLLoss(), nn.MSELoss(), nn.KLDivLoss(reduction="batchmean"), nn.L1Loss()])
+def test_nothing_waits_for_what_stands_beside_a_loss(loss: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4), nn.LogSoftmax(1)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(32, 8).cuda()
+    y = (torch.randint(4, (32,)) if isinstance(loss, nn.NLLLoss) else torch.rand(32, 4)).cuda()
+    torch.cuda.synchronize()
+    with diag.watch(model) as watch:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                optimizer.step()
+                watch.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    sites = set(watch.trace.frame["site"])
+    wanted = "[log_sum]" if isinstance(loss, nn.NLLLoss | nn.KLDivLoss) else "[target]"
+    assert any(one.endswith(wanted) for one in sites), sites
