@@ -26,7 +26,8 @@ FAULTS_OF_BASES = 8
 LARGE = frozenset("mobilenet-v2 convbert gpt-neo xlnet mamba fnet mpnet phi olmo linear-attention "
                   "big-transfer biogpt blenderbot convnext-v2 ernie focalnet gemma2 gpt-bigcode granite hubert levit "
                   "mpt patch-series pvt-v2 absorbing-diffusion megatron-bert olmo2 openai-gpt phi3 rembert segformer "
-                  "siglip switch-transformers".split())  # fmt: skip
+                  "siglip switch-transformers decision-transformer esm series-transformer spectrogram-transformer "
+                  "starcoder2 topic-transformer".split())  # fmt: skip
 
 
 def varied() -> list[Case]:

@@ -19,7 +19,7 @@ from tests.corpus.case import Case
 from tests.corpus.drawn import LARGE
 from tests.corpus.keys import ROOT, hashed, sources
 from tests.corpus.labels import state
-from tests.corpus.split import FIT_BASES, FRESH
+from tests.corpus.split import FIT_BASES, FRESH, THIRD
 
 CURABLE = frozenset(
     "init-scale-down init-scale-up init-one-layer init-normal-wide init-normal-narrow init-positive symmetric-units "
@@ -66,7 +66,9 @@ def sample() -> dict[str, list[Case]]:
     pool = [
         one
         for one in drawn.drawn(HEALTHY)
-        if one.fault in CURABLE and one.family not in (*FIT_BASES, *LARGE, *FRESH) and state(one.name) == "faulty"
+        if one.fault in CURABLE
+        and one.family not in (*FIT_BASES, *LARGE, *THIRD, *FRESH)
+        and state(one.name) == "faulty"
     ]
     rng = random.Random(SEED)
     rng.shuffle(pool)

@@ -33,7 +33,7 @@ survival tensor-train token-shift two-views variance-covariance wide-resnet wind
 biogpt blenderbot convnext-v2 ernie focalnet gemma2 gpt-bigcode granite hubert levit mpt patch-series pvt-v2""".split()
 """Written for the second round, and scored once its rules stood; of the part `fit` since."""
 
-FRESH = """absorbing-diffusion alexnet anomaly-autoencoder attention-unet axial-attention batch-ensemble
+THIRD = """absorbing-diffusion alexnet anomaly-autoencoder attention-unet axial-attention batch-ensemble
 binary-convnet blitz-tutorial category-embeddings cellular-automaton conditional-gan conditional-vae conformer
 contrastive-predictive crf-segmenter deep-ar delta-rule dense-detector differential-attention domain-adversarial
 dueling-q edge-convolution efficientnet embedding-bag entity-triples evidential evidential-classes feature-extractor
@@ -45,9 +45,17 @@ periodic-numbers personalized-propagation phi3 pixel-cnn random-kernels rare-cla
 relative-positions rembert repvgg rotation-pretext segformer segnet self-normalizing set-attention shape-codes siglip
 sparse-experts stacked-forecast supervised-contrast support-vectors swin-v2 switch-transformers tabular-resnet
 translation-transformer triplet-embedding two-towers wave-forecast weighed-tasks wide-and-deep word-language""".split()
-"""Written for the third round, and scored once its rules stood."""
+"""Written for the third round, and scored once its rules stood; of the part `fit` since."""
 
-ROUNDS = {"fit": FIT_BASES, "test": TEST, "held-out": HELD_OUT, "second": SECOND, "fresh": FRESH}
+FRESH = """captcha-ctc captcha-reader carvana-unet cats-and-dogs center-loss chebyshev-graph colorizer
+conv-autoencoder date-reader decision-transformer directed-bonds equivariant-particles esm event-times folding-points
+graphormer house-prices inpainting insurance-claims involution jigsaw momentum-contrast pendulum-dynamics
+pointer-network resnet-nine row-attention series-transformer session-items sine-cells spectrogram-transformer spirals
+starcoder2 stick-figures tabnet tied-denoiser titanic tone-spectrogram topic-transformer tree-lstm trigger-word
+vae-example""".split()
+"""Written for the fourth round, and scored once its rules stood."""
+
+ROUNDS = {"fit": FIT_BASES, "test": TEST, "held-out": HELD_OUT, "second": SECOND, "third": THIRD, "fresh": FRESH}
 """Into which families faults were drawn together."""
 
 PARTS = ("fit", "fresh")

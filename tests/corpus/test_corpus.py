@@ -13,7 +13,7 @@ from tests.corpus.case import Case
 from tests.corpus.families import FAMILIES
 from tests.corpus.inject import INJECTORS
 from tests.corpus.labels import STATES, labels
-from tests.corpus.split import FRESH, HELD_OUT, MOVED, SECOND, TEST, part_of
+from tests.corpus.split import FRESH, HELD_OUT, MOVED, SECOND, TEST, THIRD, part_of
 from tests.corpus.verify_labels import FALL, HALF, progress, proof
 
 RULES = {
@@ -44,7 +44,7 @@ def test_names_are_unique() -> None:
 
 
 def test_every_family_is_in_one_part() -> None:
-    assert sorted(TEST + HELD_OUT + MOVED + SECOND + FRESH) == sorted(FAMILIES)
+    assert sorted(TEST + HELD_OUT + MOVED + SECOND + THIRD + FRESH) == sorted(FAMILIES)
     assert {part_of(name) for name in FRESH} == {"fresh"}
     assert {part_of(case.family) for case in HEALTHY + FAULTY} == {"fit"}
 

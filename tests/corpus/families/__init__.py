@@ -1,6 +1,10 @@
 """Model families beyond those that the rules were first fitted on, each with a builder and its variations."""
 
 from tests.corpus.families import (
+    fourth_images,
+    fourth_sequences,
+    fourth_structures,
+    fourth_tables,
     fresh_hub,
     fresh_learning,
     fresh_sequence,
@@ -28,6 +32,10 @@ from tests.corpus.families.family import FAMILIES, Family
 __all__ = [
     "FAMILIES",
     "Family",
+    "fourth_images",
+    "fourth_sequences",
+    "fourth_structures",
+    "fourth_tables",
     "fresh_hub",
     "fresh_learning",
     "fresh_sequence",
