@@ -71,7 +71,7 @@ def _value(loss: Callable[[nn.Module, Any], Tensor], model: nn.Module, batch: An
     with mock.patch("torch.nn.functional.dropout", lambda x, *_, **__: x):
         try:
             return float(loss(model, batch).detach())
-        except (ValueError, IndexError):  # a distribution refuses what is not finite, and so does a table
+        except (ValueError, IndexError, RuntimeError):  # distributions, tables and bce refuse what is not finite
             return math.nan
 
 
