@@ -69,6 +69,7 @@ class Backward:
         self.stepped = False
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
         self.on_zero_grad: Callable[[], None] = lambda: None
+        self.on_backward: Callable[[list[torch.Tensor]], None] = lambda roots: None
 
     def install(self) -> None:
         """Have backward passes and loss scales told."""
@@ -173,10 +174,12 @@ class Backward:
 
     def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
         """A backward pass begins: note what is differentiated, and what would show that it reached the models."""
+        roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+        if not self.running:
+            self.on_backward(roots)
         self.running += 1
         if self.running > 1:
             return
-        roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         weights = [grad_tensors] * len(roots) if grad_tensors is None else grad_tensors
         weights = [weights] if isinstance(weights, torch.Tensor) else list(weights)
         self._scale = self._scale_of(roots)

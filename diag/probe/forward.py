@@ -33,6 +33,7 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.late import Late
+from diag.probe.loss_graph import Outputs, losses_before
 from diag.probe.module_hooks import ModuleHooks
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, unit_dim_of
@@ -59,6 +60,8 @@ class Forward:
         self._hooks = ModuleHooks(self._enter, self._leave)
         self._late = Late()
         self._loss_frame: Frame | None = None
+        self._outputs = Outputs()
+        self._has_seen_loss = False
         self._trained: set[int] = set()
         self._measures = False
         self._layouts: dict[tuple[int, ...], int | None] = {}
@@ -87,6 +90,8 @@ class Forward:
         """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
         self._stack.clear()
         self._late.clear()
+        self._outputs.clear()
+        self._has_seen_loss = False
         self._loss_frame = None
         if self._mode_at:
             self._leave_mode()
@@ -114,6 +119,7 @@ class Forward:
         try:
             yield
         finally:
+            self._has_seen_loss = True  # whatever it is made of
             if self._loss_frame is not None:
                 self._loss_frame = None
                 self._leave_mode()
@@ -242,6 +248,24 @@ class Forward:
                 self._see_inputs(frame, list(kwargs.items()))
             if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
+            if not self._stack and not self._backward.running:
+                self._outputs.add(tensor for _, tensor in find_tensors(output))
+
+    def see_backward(self, roots: list[torch.Tensor]) -> None:
+        """A backward pass is about to begin: losses that were neither a module nor within a loss function of ours."""
+        if not self._outputs or self._has_seen_loss or not self._hooks.installed or self._stack:
+            return
+        frame = loss_frame(nn.Module())
+        with torch._C.DisableTorchFunction():
+            for loss in [one for root in roots for one in losses_before(root, self._outputs)]:
+                if loss.op != "sub":
+                    self._see(frame, f":{loss.op}", loss.op, "loss", loss.given, gradient=False)
+                    if loss.value is not None:
+                        self._see(frame, f":{loss.op}[value]", loss.op, "loss", loss.value, gradient=False)
+                    if loss.op in PAIRED and self._looks_beside():
+                        self._see_beside(frame, loss.op, (loss.given, loss.target), {})
+                elif self._looks_beside():
+                    self._see_pair(frame, (loss.given, loss.target))
 
     def _see_inputs(self, frame: Frame, named: list[tuple[str, Any]]) -> None:
         for name, value in named:
@@ -282,8 +306,7 @@ class Forward:
             if role == "loss":
                 self._see_loss(frame, op, source, output)
                 if op in PAIRED and self._looks_beside():
-                    for role, tensor in beside(op, args, kwargs):
-                        self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
+                    self._see_beside(frame, op, args, kwargs)
                 return
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
@@ -291,10 +314,15 @@ class Forward:
 
     def _see_loss(self, frame: Frame, op: str, judged: Any, output: Any) -> None:
         """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
+        self._has_seen_loss = True
         for _, tensor in find_tensors(judged):
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
         for _, tensor in find_tensors(output):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
+
+    def _see_beside(self, frame: Frame, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for role, tensor in beside(op, args, kwargs):
+            self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
 
     def _looks_beside(self) -> bool:
         return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0
@@ -302,11 +330,13 @@ class Forward:
     def _see_difference(self, frame: Frame, args: tuple[Any, ...]) -> None:
         """Of a loss that is written out, a prediction and its target."""
         pair = difference(args) if self._measures and self._looks_beside() else None
-        if pair is None:
-            return
-        with torch._C.DisableTorchFunction():
-            self._see(frame, ":sub", "sub", "loss", pair[0], gradient=False)
-            self._see(frame, ":sub[target]", "target", "target", pair[1], gradient=False)
+        if pair is not None:
+            with torch._C.DisableTorchFunction():
+                self._see_pair(frame, pair)
+
+    def _see_pair(self, frame: Frame, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self._see(frame, ":sub", "sub", "loss", pair[0], gradient=False)
+        self._see(frame, ":sub[target]", "target", "target", pair[1], gradient=False)
 
     def _see(
         self,

@@ -68,6 +68,7 @@ class Probe:
         self.skipped_steps: list[int] = []
         self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
+        self.backward.on_backward = self.forward.see_backward
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
         self.backward.on_skipped = self._on_skipped

@@ -61,9 +61,9 @@ def train(layers, how, device):
     watch.__exit__(None, None, None)
     trace = watch.trace
     frames = {
-        name: json.loads(frame.to_json(orient="records", double_precision=15))
+        name: json.loads(frame[~frame["site"].str.startswith("loss:")].to_json(orient="records", double_precision=15))
         for name, frame in (("rows", trace.frame), ("units", trace.units))
-    }
+    }  # not what a loss is given, which of a subclass of Tensor is not read
     return {**frames, "losses": trace.steps["loss"].tolist(), "steps": steps, "weights": weights}
 
 with soft.accelerator():

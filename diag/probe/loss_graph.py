@@ -1,0 +1,172 @@
+"""Losses that no hook sees, in a training loop of the user's own: read off the graph that backward is about to walk.
+
+Nothing is changed: nodes are looked at, and what they keep for backward is read before backward frees it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from diag.trace.shapes import are_crossed
+
+_OPS = {
+    "NllLossBackward0": "nll_loss",
+    "NllLoss2DBackward0": "nll_loss",
+    "MseLossBackward0": "mse_loss",
+    "SmoothL1LossBackward0": "smooth_l1_loss",
+    "HuberLossBackward0": "huber_loss",
+    "BinaryCrossEntropyBackward0": "binary_cross_entropy",
+    "BinaryCrossEntropyWithLogitsBackward0": "binary_cross_entropy_with_logits",
+}
+"""Nodes that keep what a loss is given: its prediction as `self`, its target as `target`."""
+_DIFFERENCE, _OF_DIFFERENCE = "SubBackward0", {"PowBackward0", "AbsBackward0"}
+_VIEWS = frozenset(
+    "ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 "
+    "UnsqueezeBackward0 TransposeBackward0 PermuteBackward0 TBackward0 CloneBackward0 ExpandBackward0 "
+    "ToCopyBackward0".split()
+)
+"""What only arranges the same numbers anew."""
+_MOST = 300
+"""Nodes between a loss and the models' outputs that are looked at."""
+
+
+class Judged(NamedTuple):
+    """One loss: its op, the prediction as near to what the loss was given as is known, the target, and its value."""
+
+    op: str
+    given: Tensor
+    target: Tensor
+    value: Tensor | None
+
+
+class Outputs:
+    """What models have returned since they were last cleared, held by nothing but its place in the graph."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, weakref.ref[Tensor]] = {}
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Remember these outputs; those without a graph are no part of a loss."""
+        for one in tensors:
+            if type(one) is Tensor and one.grad_fn is not None:
+                self._known[one.grad_fn._sequence_nr()] = weakref.ref(one)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._known.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def has(self, node: Any) -> bool:
+        """Whether a node made one of them."""
+        return node._sequence_nr() in self._known
+
+    def made_by(self, node: Any) -> Tensor | None:
+        """The output that a node made, if anybody still holds it."""
+        known = self._known.get(node._sequence_nr())
+        found = None if known is None else known()
+        return found if found is not None and found.grad_fn is node else None
+
+
+def losses_before(root: Tensor, outputs: Outputs) -> list[Judged]:
+    """The losses between what is differentiated and the models' outputs; none where no output is reached.
+
+    A difference that is squared or taken absolute counts as a loss, as `sub`, where its prediction still exists.
+    """
+    ahead, seen, found, reached = [root.grad_fn], {root.grad_fn}, [], False
+    while ahead and len(seen) < _MOST:
+        node: Any = ahead.pop()
+        if node is None:
+            continue
+        if outputs.has(node):
+            reached = True
+            continue
+        try:
+            one = _read(node, root, outputs)
+        except RuntimeError:  # freed, or changed in place since: backward is about to say so
+            one = None
+        if one is not None:
+            found.append(one)
+        new = {child for child, _ in node.next_functions if child is not None} - seen
+        seen |= new
+        ahead += new
+    return found if reached else []
+
+
+def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
+    name = node.name()
+    if name in _OPS:
+        op, given, target = _OPS[name], node._saved_self, node._saved_target
+        below = _below(node) if op == "nll_loss" else None
+        if below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
+            op, given = "cross_entropy", _logits(below, given, outputs)
+        return Judged(op, _as_given(given), _as_given(target), _value(node, root))
+    if name in _OF_DIFFERENCE:
+        below = _below(node)
+        if below is not None and below.name() == _DIFFERENCE:
+            return _written_out(below, node._saved_self, outputs)
+    return None
+
+
+def _below(node: Any) -> Any:
+    return node.next_functions[0][0] if node.next_functions else None
+
+
+def _through_views(node: Any, outputs: Outputs) -> Any:
+    while node is not None and not outputs.has(node) and node.name() in _VIEWS:
+        node = _below(node)
+    return node
+
+
+def _logits(node: Any, logarithms: Tensor, outputs: Outputs) -> Tensor:
+    """What log_softmax was given; its result, which is the same but for a number per sample, where nobody has it."""
+    source = _through_views(_below(node), outputs)
+    if source is None:
+        return logarithms
+    kept = outputs.made_by(source)
+    if kept is None:
+        kept = getattr(source, "_saved_result", None)  # as softmax, sigmoid and relu keep theirs
+    return logarithms if kept is None or kept.numel() != logarithms.numel() else kept.reshape(logarithms.shape)
+
+
+def _written_out(node: Any, difference: Tensor, outputs: Outputs) -> Judged | None:
+    """Of prediction minus target, or the reverse, both: the target is what their difference leaves."""
+    for place, (child, _) in enumerate(node.next_functions):
+        source = None if child is None else _through_views(child, outputs)
+        given = None if source is None else outputs.made_by(source)
+        if given is None or not (given.is_floating_point() and difference.is_floating_point()):
+            continue
+        if given.numel() == difference.numel():
+            given = given.detach().reshape(difference.shape)
+        elif not (given.ndim == 2 and given.shape[1] == 1 and difference.shape == (len(given), len(given))):
+            continue
+        target = given.detach() - difference.detach() * (1 if place == 0 else -1)
+        target = target if target.numel() == given.numel() else target[0]
+        if target.shape == given.shape or are_crossed(given.shape, target.shape):
+            return Judged("sub", given, target, None)
+    return None
+
+
+def _value(node: Any, root: Tensor) -> Tensor | None:
+    """The loss itself, where nothing but its sign was changed on the way to what is differentiated."""
+    top: Any = root.grad_fn
+    if top is node:
+        return root.detach()
+    if top is not None and top.name() == "NegBackward0" and _below(top) is node:
+        return -root.detach()
+    return None
+
+
+def _as_given(tensor: Tensor) -> Tensor:
+    """Without what broadcasting has added: rows that are one and the same, a column that is."""
+    tensor = tensor.detach() if not tensor.requires_grad else tensor
+    while tensor.ndim > 1 and tensor.stride(0) == 0 and len(tensor) > 1:
+        tensor = tensor[0]
+    if tensor.ndim == 2 and tensor.shape[1] > 1 and tensor.stride(1) == 0:
+        tensor = tensor[:, :1]
+    return tensor

@@ -1,0 +1,181 @@
+"""Losses in a loop of the user's own that are functions or written out: what is seen is what a module would show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.functional import cross_entropy as imported
+
+import diag
+from diag.rules.judge import judge
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def watched(
+    loss: Loss, target: Tensor, *last: nn.Module, outputs: int = 4, steps: int = 3, hold: bool = True
+) -> pd.DataFrame:
+    """The rows beside a loss of a training watched; hold: whether the user keeps what the model has returned."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, outputs), *last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(len(target), 6)
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            if hold:
+                predicted = model(x)
+                loss(predicted, target).backward()
+            else:
+                loss(model(x), target).backward()
+            optimizer.step()
+            watch.step()
+    frame = watch.trace.frame
+    frame = frame[frame["site"].str.startswith("loss:")]
+    return frame.assign(shape=frame["site"].map(watch.trace.sites.set_index("site")["shape"]))
+
+
+classes = torch.arange(32) % 4
+numbers = torch.linspace(-1, 2, 128).view(32, 4)
+CASES: dict[str, tuple[Loss, nn.Module, Tensor, tuple[nn.Module, ...]]] = {
+    "mse_loss": (F.mse_loss, nn.MSELoss(), numbers, ()),
+    "smooth_l1_loss": (F.smooth_l1_loss, nn.SmoothL1Loss(), numbers, ()),
+    "huber_loss": (F.huber_loss, nn.HuberLoss(), numbers, ()),
+    "nll_loss": (F.nll_loss, nn.NLLLoss(), classes, (nn.LogSoftmax(1),)),
+    "binary_cross_entropy": (F.binary_cross_entropy, nn.BCELoss(), numbers.sigmoid(), (nn.Sigmoid(),)),
+    "binary_cross_entropy_with_logits": (
+        F.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss(), numbers.sigmoid(), (),
+    ),
+    "cross_entropy": (F.cross_entropy, nn.CrossEntropyLoss(), classes, ()),
+}  # fmt: skip
+COLUMNS = ["step", "site", "op", "shape", "count", "mean", "rms", "min", "max", "zero_fraction"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_function_shows_what_its_module_shows(name: str) -> None:
+    function, module, target, last = CASES[name]
+    ours, theirs = (watched(one, target, *last)[COLUMNS].reset_index(drop=True) for one in (function, module))
+    assert set(ours["op"]) >= {name}
+    pd.testing.assert_frame_equal(ours.sort_values(["step", "site"], ignore_index=True),
+                                  theirs.sort_values(["step", "site"], ignore_index=True), rtol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_logits_that_nobody_holds_are_known_but_for_a_number_per_sample(hold: bool) -> None:
+    rows = watched(imported, classes, hold=hold)
+    given = rows[rows["site"] == "loss:cross_entropy"]
+    held = watched(nn.CrossEntropyLoss(), classes)
+    other = held[held["site"] == "loss:cross_entropy"]
+    assert (math.isclose(given["max"].iloc[0], other["max"].iloc[0], rel_tol=1e-6)) is hold
+    assert given["max"].iloc[0] <= 0 or hold
+    scores, wanted = (one[one["site"] == "loss:cross_entropy[pairing]"]["mean"] for one in (rows, held))
+    assert len(scores) == len(wanted) > 0
+    assert scores.tolist() == pytest.approx(wanted.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("squash", [nn.Softmax(1), nn.Sigmoid()])
+def test_an_output_squashed_twice_is_found(squash: nn.Module, hold: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4), squash)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    x = torch.randn(32, 6)
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(12):
+            optimizer.zero_grad()
+            out = model(x)
+            loss = F.cross_entropy(out, classes) if hold else F.cross_entropy(model(x), classes)
+            del out
+            loss.backward()
+            optimizer.step()
+    found = [one for one in judge(watch.trace) if one.severity == "error"]
+    assert [(one.rule, one.site) for one in found] == [("loss-not-decreasing", "3")]
+    assert "twice" in found[0].message
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        F.mse_loss,
+        F.smooth_l1_loss,
+        lambda p, y: ((p - y) ** 2).mean(),
+        lambda p, y: (y - p).abs().mean(),
+        lambda p, y: (p - y).square().sum() / 32,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_column_against_a_row_is_found(loss: Loss) -> None:
+    y = torch.linspace(-1, 1, 32)
+    rows = watched(loss, y, outputs=1)
+    shapes = dict(zip(rows["site"], rows["shape"], strict=True))
+    (target,) = (site for site in shapes if site.endswith("[target]"))
+    assert (shapes[target.removesuffix("[target]")], shapes[target]) == ("32x1", "32")
+    got = rows[rows["site"] == target].iloc[0]
+    assert (got["min"], got["max"]) == pytest.approx((-1, 1), abs=1e-5)
+
+
+def test_the_sign_of_a_loss_that_is_turned_is_found() -> None:
+    rows = watched(lambda p, y: -F.mse_loss(p, y), numbers)
+    assert (rows[rows["site"] == "loss:mse_loss[value]"]["mean"] > 0).all()
+
+
+def test_what_is_no_loss_of_a_watched_model_is_not_told() -> None:
+    model, other = nn.Linear(4, 2), nn.Linear(4, 2)
+    with diag.watch(model) as watch:
+        for _ in range(2):
+            model(torch.randn(8, 4)).sum().backward()
+            F.mse_loss(other(torch.randn(8, 4)), torch.randn(8, 2)).backward()
+            watch.step()
+    assert not watch.trace.frame["site"].str.startswith("loss:").any()
+
+
+def test_a_loss_in_the_model_is_told_once() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(self.layer(x), y)
+
+    model = Own()
+    with diag.watch(model) as watch:
+        model(torch.randn(32, 6), classes).backward()
+        watch.step()
+    assert [one for one in watch.trace.frame["site"] if one.endswith(":cross_entropy")] == ["Own:cross_entropy"]
+
+
+def test_several_losses_of_one_backward_pass_each_count() -> None:
+    rows = watched(lambda p, y: F.mse_loss(p, y) + F.mse_loss(p[:16], y[16:]), numbers)
+    assert set(rows[rows["site"] == "loss:mse_loss"]["call"]) == {0, 1}
+
+
+def test_training_is_as_unwatched() -> None:
+    def weights(watches: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4))
+        optimizer = torch.optim.Adam(model.parameters())
+        x = torch.randn(32, 6)
+        with diag.watch(model, optimizer) if watches else torch.enable_grad():
+            for _ in range(4):
+                optimizer.zero_grad()
+                (F.cross_entropy(model(x), classes) + ((model(x) - numbers) ** 2).mean()).backward()
+                optimizer.step()
+        return [one.detach() for one in model.parameters()]
+
+    assert all(map(torch.equal, weights(True), weights(False)))
+
+
+def test_a_freed_graph_fails_as_it_would_unwatched() -> None:
+    model = nn.Linear(6, 4)
+    with diag.watch(model):
+        loss = F.cross_entropy(model(torch.randn(32, 6)), classes)
+        loss.backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            loss.backward()
