@@ -66,14 +66,17 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     trend = min(trends, key=lambda one: one.total)
     growth = 10.0**-trend.total
+    ends = 10.0 ** (trend.values[0] - trend.values[-1])
     limit = evidence.thresholds
     if growth < limit["exploding_gradient_warning"]:
         return
+    # Projections that are normalized right behind have large gradients of their own, without a growth over depth.
+    grows = growth >= limit["exploding_gradient_error"] and ends >= limit["exploding_gradient_warning"]
     least = -math.log10(limit["exploding_gradient_warning"])
     step = evidence.onset("gradient", "norm", evidence.clean, lambda one: one.total <= least)
     yield Finding(
         "exploding-gradient",
-        "error" if growth >= limit["exploding_gradient_error"] else "warning",
+        "error" if grows else "warning",
         trend.sites[0],
         f"The gradient's norm grows from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to"
         f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)}"

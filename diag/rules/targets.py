@@ -34,7 +34,7 @@ _SUM = 0.05
 
 def misfit(evidence: Evidence) -> Finding | None:
     """What keeps the loss from being what its name says, if anything does."""
-    for look in (_squashed_twice, _no_log_probabilities, _crossed, _out_of_reach, _unscaled, _sorted):
+    for look in (_squashed_twice, _no_log_probabilities, _crossed, _out_of_reach, _unscaled, _sorted, _clipped):
         found = look(evidence)
         if found is not None:
             return found
@@ -235,5 +235,31 @@ def _sorted(evidence: Evidence) -> Finding | None:
             {"step": int(own["step"].iloc[0]), "of": "sorted", "batches": len(own), "single": len(single)},
             "Shuffle: DataLoader(..., shuffle=True).",
             "LeCun et al. 1998, 'Efficient BackProp', section 4.2; Bengio 2012, section 3.1",
+        )
+    return None
+
+
+def _clipped(evidence: Evidence) -> Finding | None:
+    """A cross-entropy is given what a relu lets through: a class it takes to 0 gets no gradient, nor can it go lower.
+
+    At the least such a class keeps the probability 1 / sum_c exp(x_c). An error where the loss stands still.
+    """
+    rows = evidence.rows("activation", evidence.clean[:1])
+    losses = rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")
+    for _, loss in rows[losses].iterrows():
+        before = _before(rows, loss, ("relu", "relu6"))
+        if not len(before) or float(loss["zero_fraction"]) == 0:
+            continue
+        site, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
+        share = float(loss["zero_fraction"])
+        return Finding(
+            "loss-not-decreasing",
+            "error" if evidence.stuck else "warning",
+            site,
+            f"The logits come out of {site} ({op}), which takes {100 * share:.0f} % of them to 0:"
+            f" {loss['op']} pushes wrong classes below that, where they get no gradient.",
+            {"step": evidence.clean[0], "of": "clipped logits", "zero_fraction": share},
+            f"Remove the {op} behind the last layer.",
+            "torch.nn.CrossEntropyLoss documentation: 'unnormalized logits', of any sign",
         )
     return None

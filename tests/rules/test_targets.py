@@ -194,3 +194,26 @@ def test_targets_far_from_one(scale: float, wrong: bool) -> None:
     batches = [(x, 2 * scale + scale * y) for x, y in records()]
     found = errors(network(10, 1), batches, lambda model, batch: F.mse_loss(model(batch[0]), batch[1]))
     assert [one.evidence["of"] for one in found] == ["target"] * wrong
+
+
+@pytest.mark.parametrize("last, found", [((nn.ReLU(),), True), ((nn.ReLU(), nn.Linear(10, 10)), False), ((), False)])
+def test_logits_behind_a_relu(last: tuple[nn.Module, ...], found: bool) -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    model = network(64, 10, *last)
+    findings = diag.check(
+        diag.Workload(model, digits(), loss, torch.optim.Adam(model.parameters(), lr=1e-2)), steps=14
+    ).findings
+    told = [one for one in findings if one.evidence.get("of") == "clipped logits"]
+    assert [(one.severity, one.site) for one in told] == [("warning", "3")] * found
+    if found:
+        assert 0.2 < told[0].evidence["zero_fraction"] < 0.9
+
+
+def test_logits_that_a_relu_keeps_at_nothing() -> None:
+    model = network(64, 10, nn.ReLU())
+    with torch.no_grad():
+        model[2].bias.fill_(-10.0)
+    found = errors(model, digits(), lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]))
+    assert found
