@@ -39,7 +39,7 @@ _CROSS_ENTROPY = """import torch
 def loss(model, batch):
     return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 """
-_WITHOUT = """from torch import nn
+WITHOUT = """from torch import nn
 
 parent, _, child = {name!r}.rpartition(".")
 setattr(model.get_submodule(parent), child, nn.Identity())
@@ -111,7 +111,7 @@ def squashed(patient: Patient) -> Iterator[Remedy | Advice]:
         return
     if _module_at(patient.model, twice):
         change = f"Take {twice.site} out of the model: the loss applies its own."
-        code = _WITHOUT.format(name=twice.site)
+        code = WITHOUT.format(name=twice.site)
         yield Remedy("squashed once", "loss", change, code, SLOW, direct=True, surgery=True, place=5)
     elif _are_classes(patient.batches):
         change = "Give cross_entropy the logits: it applies softmax itself."

@@ -13,6 +13,8 @@ from diag.rules.registry import rule
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
+_SLACK = 10.0**0.5
+"""The ends of a trend may be so much closer together than what is fitted to it."""
 _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 
 
@@ -66,12 +68,11 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     trend = min(trends, key=lambda one: one.total)
     growth = 10.0**-trend.total
-    ends = 10.0 ** (trend.values[0] - trend.values[-1])
     limit = evidence.thresholds
     if growth < limit["exploding_gradient_warning"]:
         return
     # Projections that are normalized right behind have large gradients of their own, without a growth over depth.
-    grows = growth >= limit["exploding_gradient_error"] and ends >= limit["exploding_gradient_warning"]
+    grows = min(growth, _ends(trend) * _SLACK) >= limit["exploding_gradient_error"]
     least = -math.log10(limit["exploding_gradient_warning"])
     step = evidence.onset("gradient", "norm", evidence.clean, lambda one: one.total <= least)
     yield Finding(
@@ -106,12 +107,17 @@ def _decay(evidence: Evidence) -> tuple[list[int], Trend | None]:
 def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
     """An error for a large decay in all, or a smaller one that is steep in each layer."""
     limit = evidence.thresholds
-    ratio = 10.0**-trend.total
+    ratio = max(10.0**-trend.total, _ends(trend) / _SLACK)
     steep = ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
     stuck = ratio <= limit["vanishing_crawl_error"] and evidence.stuck
     if ratio <= limit["vanishing_error"] or steep or stuck:
         return "error"
-    return "warning" if ratio <= limit["vanishing_warning"] else None
+    return "warning" if 10.0**-trend.total <= limit["vanishing_warning"] else None
+
+
+def _ends(trend: Trend) -> float:
+    """The norm at the bottom over that at the top, whatever lies between."""
+    return float(10.0 ** (trend.values[0] - trend.values[-1]))
 
 
 def _all_zero(evidence: Evidence) -> Finding | None:

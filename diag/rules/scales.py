@@ -12,7 +12,7 @@ from diag.rules.finding import Finding
 from diag.trace.shapes import sizes
 
 _BINARY = "binary_cross_entropy_with_logits"
-_FEWEST, _OWN, _FALLEN = 12, 0.8, 10.0
+_FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "attention")
 
@@ -103,7 +103,7 @@ def _far_from_targets(evidence: Evidence) -> list[Finding]:
     first, last = float(values.iloc[0]), float(values.iloc[-third:].median())
     if not (own.iloc[0] > _OWN and own.iloc[0] < 1 / _OWN and own.iloc[-third:].median() > _OWN):
         return []
-    if first < _FALLEN * last:
+    if first < _FALLEN * last or power.iloc[0] < _POWER:  # small targets, as displacements are, are learned so too
         return []
     said = (
         f"The first squared error, {first:.3g}, is all the predictions' own square, as are the last ones, {last:.3g}:"

@@ -58,7 +58,7 @@ def lost_within(evidence: Evidence) -> Finding | None:
     """
     limit = evidence.thresholds
     most = limit["lost_crawl_error"] if evidence.stuck else limit["lost_error"]
-    table = spreads(evidence, evidence.clean, SIGNAL_ROLES, "max")
+    table = spreads(evidence, evidence.clean, (*SIGNAL_ROLES, "normalization"), "max")
     lost = table[(table["ratio"] > 0) & (table["ratio"] < most)]
     if not len(lost) or not evidence.trains:
         return None

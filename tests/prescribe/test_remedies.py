@@ -41,6 +41,28 @@ def dropped() -> Workload:
     return sgd(nn.Sequential(*layers, nn.Linear(16, 4)), 0.3)
 
 
+def crossed() -> Workload:
+    """Predictions of shape N x 1 beside targets of shape N."""
+    batches = [(x, x[:, :3].sum(1) / 2) for x, _ in blobs()]
+    model = nn.Sequential(*list(mlp(3))[:-1], nn.Linear(32, 1))
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return ((model(batch[0]) - batch[1]) ** 2).mean()
+
+    return Workload(model, batches, loss, torch.optim.Adam(model.parameters(), lr=1e-2))
+
+
+def out_of_reach() -> Workload:
+    """A last ReLU before targets of both signs."""
+    batches = [(x, x[:, :3]) for x, _ in blobs()]
+    model = nn.Sequential(*list(mlp(3))[:-1], nn.Linear(32, 3), nn.ReLU())
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.mse_loss(model(batch[0]), batch[1])
+
+    return Workload(model, batches, loss, torch.optim.Adam(model.parameters(), lr=1e-2))
+
+
 class NeverCleared(torch.optim.SGD):
     def zero_grad(self, set_to_none: bool = True) -> None:
         pass
@@ -179,6 +201,8 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
     "inputs standardized": (lambda: sgd(mlp(4), 0.1, blobs(scale=100.0)), 0.5),
     "inputs standardized by feature": (uneven_inputs, 0.5),
     "targets standardized": (regression, 0.3),
+    "same shape": (crossed, 0.6),
+    "no last activation": (out_of_reach, 0.8),
     "zero_grad": (uncleared, 0.6),
     "parameters added": (of_the_head, 0.9),
     "unfrozen": (frozen_head, 0.6),
@@ -259,3 +283,26 @@ def test_softmax_inside_the_model_is_taken_out() -> None:
     assert trial.helped and trial.effect is not None
     assert trial.effect.remedy < 0.7437 < trial.effect.control
     assert "loss-not-decreasing" in (found.bench.watch(trial).gone or [])
+
+
+def test_what_cannot_be_compared_is_told() -> None:
+    def sorted_by_class() -> Workload:
+        samples = [(x, y) for xs, ys in blobs() for x, y in zip(xs, ys, strict=True)]
+        samples.sort(key=lambda one: int(one[1]))
+        parts = [samples[start : start + 16] for start in range(0, len(samples) - 15, 16)]
+        batches = [(torch.stack([x for x, _ in one]), torch.stack([y for _, y in one])) for one in parts]
+        return sgd(mlp(4), 0.3, batches)
+
+    def no_logarithms() -> Workload:
+        model = nn.Sequential(*mlp(4), nn.Softmax(1))
+        loss = lambda model, batch: F.nll_loss(model(batch[0]), batch[1])  # noqa: E731 -- as users write it
+        return Workload(model, blobs(), loss, torch.optim.Adam(model.parameters(), lr=1e-3))
+
+    for build, name, words in [
+        (sorted_by_class, "shuffled data", "shuffle=True"),
+        (no_logarithms, "log-probabilities", "log_softmax"),
+    ]:
+        _, remedies, advice = proposals(build())
+        assert name not in remedies
+        told = advice[name]
+        assert words in told.code and told.why

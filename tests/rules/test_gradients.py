@@ -116,6 +116,25 @@ def test_thresholds_of_growth(threshold: str, just: float, severity: str | None)
     assert [one.severity for one in found(EXPLODES, net)] == ([severity] if severity else [])
 
 
+@pytest.mark.parametrize(
+    ("rule", "threshold", "turned", "just", "severity"),
+    [
+        (VANISHES, "vanishing_error", 1, 1.1, "warning"),
+        (VANISHES, "vanishing_error", 1, 0.9, "error"),
+        (EXPLODES, "exploding_gradient_error", -1, 1.1, "warning"),
+        (EXPLODES, "exploding_gradient_error", -1, 0.9, "error"),
+    ],
+)
+def test_ends_that_are_near_to_each_other_make_it_a_warning(
+    rule: str, threshold: str, turned: int, just: float, severity: str
+) -> None:
+    """Whatever lies between: a first layer that gets as much as it needs, projections that are normalized."""
+    ends = (just * DEFAULTS[threshold] ** turned * 10**0.5) ** turned
+    gradients = even(0.01 * DEFAULTS[threshold] if turned > 0 else 100 * DEFAULTS[threshold], 1.0, 20)
+    gradients[0] = ends
+    assert only(rule, chain(gradients, loss=slowly)).severity == severity
+
+
 def test_growth_and_its_numbers() -> None:
     finding = only(EXPLODES, chain(even(1e7, 1.0)))
     assert finding.site == "0"

@@ -99,3 +99,9 @@ def test_a_squared_error_that_is_all_the_predictions_own(shares: tuple[float, fl
     loss = lambda step: 1000.0 if step < 5 else 1000.0 / fall  # noqa: E731 -- a value per step
     rms = lambda step: (shares[step >= 5] * loss(step)) ** 0.5  # noqa: E731 -- a value per step
     assert len(outputs_too_large(judged("mse_loss", loss, rms))) == count
+
+
+@pytest.mark.parametrize(("first", "count"), [(10.5, 1), (9.5, 0)])
+def test_predictions_of_usual_size_may_come_down_to_small_targets(first: float, count: int) -> None:
+    loss = lambda step: first if step < 5 else first / 20  # noqa: E731 -- a value per step
+    assert len(outputs_too_large(judged("mse_loss", loss, lambda step: loss(step) ** 0.5))) == count

@@ -46,6 +46,12 @@ def test_one_layer_that_makes_all_samples_look_alike(of: str) -> None:
     assert not found(RULE, made(1.1))
 
 
+def test_a_normalization_may_blow_up_what_is_left_of_the_samples() -> None:
+    made = Net(loss=falling).output("data", "input", "input").output("a")
+    made.output("norm", "normalization", "layer_norm", spread=0.9 * DEFAULTS["lost_error"]).output("b").output("c")
+    assert only(RULE, made).site == "norm"
+
+
 def test_a_layer_of_what_is_no_sample_varies_not_at_all() -> None:
     made = Net(loss=flat).output("data", "input", "input").output("a")
     assert not found(RULE, made.output("positions", spread=0.0).output("b").output("c"))
