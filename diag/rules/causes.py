@@ -16,6 +16,9 @@ _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "div
 _PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "target", "sorted", "optimizer")
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
+_VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
+"""What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
+
 _NO_CAUSE = (
     "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
     " do not belong to their inputs, and with a network that needs more steps than these."
@@ -144,6 +147,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return False
     if effect.evidence.get("of") == "step" and cause.rule in _STALLING:
         return False  # even what gets a whole gradient does not move
+    if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
+        return cause.severity == "error" and effect.rule in _VAIN and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)

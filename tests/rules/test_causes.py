@@ -77,6 +77,8 @@ def test_strangers_stay_apart_the_gravest_first() -> None:
         ({"rule": "vanishing-gradient"}, {"rule": "collapsed-signal", "of": "spread"}),
         ({"rule": "exploding-activation"}, {"rule": "exploding-gradient"}),
         ({"rule": "exploding-activation"}, {"rule": "collapsed-signal", "of": "spread"}),
+        ({"rule": "loss-not-decreasing", "of": "broadcast"}, {"rule": "oversized-update"}),
+        ({"rule": "loss-not-decreasing", "of": "sorted"}, {"rule": "collapsed-signal", "of": "spread"}),
     ],
 )
 def test_precedence_in_the_same_step(first: dict[str, str], then: dict[str, str]) -> None:
