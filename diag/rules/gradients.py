@@ -107,12 +107,13 @@ def _decay(evidence: Evidence) -> tuple[list[int], Trend | None]:
 def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:
     """An error for a large decay in all, or a smaller one that is steep in each layer."""
     limit = evidence.thresholds
-    ratio = max(10.0**-trend.total, _ends(trend) / _SLACK)
+    fitted, ends = 10.0**-trend.total, _ends(trend)
+    ratio = max(fitted, ends / _SLACK)
     steep = ratio <= limit["vanishing_steep_error"] and 1 / trend.factor <= limit["vanishing_steep_factor"]
-    stuck = ratio <= limit["vanishing_crawl_error"] and evidence.stuck
+    stuck = max(fitted, ends) <= limit["vanishing_crawl_error"] and evidence.stuck
     if ratio <= limit["vanishing_error"] or steep or stuck:
         return "error"
-    return "warning" if 10.0**-trend.total <= limit["vanishing_warning"] else None
+    return "warning" if fitted <= limit["vanishing_warning"] else None
 
 
 def _ends(trend: Trend) -> float:

@@ -52,18 +52,18 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
 
     Of a binary one the guess is even; where classes are not, a better one is smaller.
     """
-    op, values, given = _judged(evidence, "cross_entropy", _BINARY)
-    if not len(values) or not len(given):
+    op, values, given = _judged(evidence, "cross_entropy", "nll_loss", _BINARY)
+    if not len(values) or not len(given) or (op == "nll_loss" and given["max"].max() > 0):
         return None
     shape = sizes(str(given["shape"].iloc[0]))
-    classes = max(2, shape[0] if len(shape) == 1 else shape[1]) if op == "cross_entropy" else 2
+    classes = max(2, shape[0] if len(shape) == 1 else shape[1]) if op != _BINARY else 2
     chance = math.log(classes)
     # No mean of cross-entropies exceeds the logits' range, with 0 for a binary one, by more than that: a larger one is
     # a sum over the targets.
     zero = given["max"] * 0 if op == _BINARY else given["max"]
     reach = np.maximum(given["max"], zero) - np.minimum(given["min"], zero)
     if float(values.iloc[0]) > float(reach.max()) + chance:
-        values = values * (classes if op == "cross_entropy" else 1) / float(given["count"].iloc[0])
+        values = values * (classes if op != _BINARY else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])
 
 

@@ -37,11 +37,13 @@ def test_an_input_that_is_not_standardized(
         assert (findings[0].site, findings[0].evidence["of"]) == ("data", "input")
 
 
-def classified(loss: Value, classes: int = 10, largest: float = 1e4) -> Net:
+def classified(
+    loss: Value, classes: int = 10, largest: float = 1e4, op: str = "cross_entropy", most: float | None = None
+) -> Net:
     net = Net(loss=loss).output("0").output("1").output("2")
-    net.output("loss", "loss", "cross_entropy", units=classes, min=-largest, max=largest)
+    net.output("loss", "loss", op, units=classes, min=-largest, max=largest if most is None else most)
     values = [loss(step) if callable(loss) else loss for step in range(30)]
-    return net.output("loss[value]", "loss", "cross_entropy", mean=values)  # type: ignore[arg-type]
+    return net.output("loss[value]", "loss", op, mean=values)  # type: ignore[arg-type]
 
 
 CHANCE = math.log(10)
@@ -57,6 +59,12 @@ def test_a_first_loss_far_above_a_guess(first: float, last: float, count: int) -
     if findings:
         assert findings[0].evidence["chance"] == pytest.approx(CHANCE)
         assert findings[0].site == "loss"
+
+
+@pytest.mark.parametrize(("most", "count"), [(0.0, 1), (2.0, 0)])
+def test_log_probabilities_are_judged_as_logits_are(most: float, count: int) -> None:
+    made = classified(lambda step: 50 * CHANCE if step < 15 else 3 * CHANCE, op="nll_loss", most=most)
+    assert len(outputs_too_large(made)) == count
 
 
 def test_a_sum_over_the_targets_is_no_large_loss() -> None:
