@@ -50,6 +50,8 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):
+            self._probe.break_off(f"{type(error).__name__}: {error}")
         self._probe.stop()
         if self._ranks is not None:
             self._ranks.end(failed=error is not None)

@@ -126,3 +126,49 @@ def test_a_workload_that_cannot_be_trained(changes: dict[str, Any], message: str
 def test_something_that_is_no_workload() -> None:
     with pytest.raises(TargetError, match=r"takes a diag\.Workload, got Linear"):
         diag.check(nn.Linear(3, 2))  # type: ignore[arg-type]
+
+
+class Breaks(nn.Module):
+    """Its hidden values are no numbers from the call `at` on; a mask may be given to it in every call."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.first, self.last, self.calls, self.at = nn.Linear(3, 8), nn.Linear(8, 1), 0, at
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(x))
+        if self.calls >= self.at:
+            hidden = torch.log(hidden - 1)
+        self.calls += 1
+        return torch.sigmoid(self.last(hidden)).squeeze(1)
+
+
+def breaking(at: int, fails_at: int = 99) -> diag.Workload:
+    """binary_cross_entropy refuses what is no number."""
+    torch.manual_seed(0)
+    model, mask, target = Breaks(at), torch.full((24,), -torch.inf if at else 0.0), torch.rand(24)
+    batches = [torch.randn(24, 3) for _ in range(6)]
+
+    def refusing(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        predicted = model(batch, mask)
+        if model.calls > fails_at:
+            raise ValueError("a mistake of one's own")
+        return F.binary_cross_entropy(predicted, target)
+
+    return diag.Workload(model, batches, refusing, torch.optim.SGD(model.parameters(), 0.1))
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_what_breaks_off_since_something_is_no_number_is_judged(at: int) -> None:
+    diagnosis = diag.check(breaking(at))
+    (found,) = [one for one in diagnosis.findings if one.severity == "error"]
+    assert (found.rule, found.site, found.evidence["step"]) == ("non-finite", "Breaks:log", at)
+    assert list(diagnosis.trace.steps["step"]) == list(range(at + 1))
+    notes = diagnosis.trace.coverage["notes"]
+    assert any(f"ended in step {at}" in one and "between 0 and 1" in one for one in notes)
+
+
+@pytest.mark.parametrize("fails_at", [0, 3])
+def test_a_mistake_of_the_users_beside_a_mask_of_infinities_is_told_as_it_is(fails_at: int) -> None:
+    with pytest.raises(TargetError, match="a mistake of one's own"):
+        diag.check(breaking(99, fails_at))

@@ -88,3 +88,31 @@ def test_a_diagnosis_carries_the_trace_and_the_models_name() -> None:
     assert during.coverage["steps"] == after.coverage["steps"] == 1
     assert after.coverage["optimizer"] is True
     assert after.trace.frame.equals(during.trace.frame)
+
+
+def test_what_is_refused_for_being_no_number_is_judged() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Sigmoid(), torch.nn.Linear(8, 1), torch.nn.Sigmoid())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    watch = diag.watch(model, optimizer)
+    with pytest.raises(RuntimeError, match="between 0 and 1"), watch:
+        for step in range(5):
+            if step == 3:
+                model[2].weight.data.fill_(torch.nan)
+            optimizer.zero_grad()
+            torch.nn.functional.binary_cross_entropy(model(torch.randn(16, 3)), torch.rand(16, 1)).backward()
+            optimizer.step()
+    (found,) = [one for one in watch.diagnose().findings if one.severity == "error"]
+    assert (found.rule, found.evidence["step"]) == ("non-finite", 3)
+    assert "between 0 and 1" in str(watch.trace.coverage)
+
+
+def test_an_exception_beside_sound_numbers_is_no_pathology() -> None:
+    model = torch.nn.Linear(3, 1)
+    watch = diag.watch(model)
+    with pytest.raises(KeyError), watch:
+        model(torch.randn(4, 3)).sum().backward()
+        watch.step()
+        model(torch.randn(4, 3)).sum().backward()
+        raise KeyError("theirs")
+    assert not [one for one in watch.diagnose().findings if one.rule == "non-finite"]

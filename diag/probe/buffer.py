@@ -30,8 +30,13 @@ class Buffer:
         self.used += 1
         return row
 
-    def drain(self) -> list[torch.Tensor]:
-        """The rows in use, in pieces of shape (rows, WIDTH); all are free again, and will be overwritten."""
+    def in_use(self) -> list[torch.Tensor]:
+        """The rows in use, in pieces of shape (rows, WIDTH)."""
         full, rest = divmod(self.used, _CHUNK)
-        self.used = 0
         return self._blocks[:full] + ([self._blocks[full][:rest]] if rest else [])
+
+    def drain(self) -> list[torch.Tensor]:
+        """The same; all are free again, and will be overwritten."""
+        pieces = self.in_use()
+        self.used = 0
+        return pieces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -176,6 +177,17 @@ class Probe:
             self.on_closed()
         if self.budget is not None:
             self.budget.begin()
+
+    def break_off(self, error: str, *, batch: int = -1) -> bool:
+        """The user's code raised. Returns whether something but an input, which may be a mask of -inf, is not finite in
+        the step that is open: many functions refuse it, so that it counts as a loss that is no number."""
+        sites = self.recorder.nonfinite_sites() if self.active and self._ended_by is None else ()
+        if all(self.sites.table[one].role == "input" for one in sites):
+            return False
+        step = self.recorder.step
+        self.notes.append(f"training ended in step {step}, in which something was no longer finite: {error}")
+        self.end_step(math.nan, batch=batch)
+        return True
 
     def trace(self) -> Trace:
         """What has been seen so far, as tables."""

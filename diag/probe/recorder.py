@@ -127,6 +127,12 @@ class Recorder:
         passes = self._losses if self._closure_from is None else self._losses[: self._closure_from + 1]
         return [one for each in passes for one in each]
 
+    def nonfinite_sites(self) -> set[int]:
+        """Where anything measured in the open step is not finite; waits for the devices it lies on."""
+        rows = {one: torch.cat(buffer.in_use())[:, fields.NONFINITE].tolist() for one, buffer in self._buffers.items()
+                if buffer.used}  # fmt: skip
+        return {site for device, index, site, *_ in self._meta if rows[device][index] > 0}
+
     @property
     def is_empty(self) -> bool:
         """Whether the open step holds nothing."""

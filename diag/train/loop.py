@@ -10,7 +10,7 @@ import torch
 
 from diag.errors import TargetError
 from diag.probe.probe import Probe
-from diag.train.user_code import user_code
+from diag.train.user_code import UserCodeError, user_code
 from diag.train.workload import Workload
 
 Progress = Callable[[int, int, float | None], None]
@@ -23,7 +23,8 @@ _STEPS_AFTER_NONFINITE_LOSS = 2
 def train(workload: Workload, probe: Probe, steps: int, progress: Progress | None = None) -> None:
     """Train a workload for some steps, or, without an optimizer, only differentiate its loss on some batches.
 
-    It ends early when the batches are spent, or soon after the loss is no longer finite.
+    It ends early when the batches are spent, soon after the loss is no longer finite, or where the user's code raises
+    after something that is not finite was measured in the same step: many functions refuse it.
     Raises: TargetError if the batches are empty or the loss is not a differentiable scalar, or with the cause if
     it raised.
     """
@@ -33,7 +34,12 @@ def train(workload: Workload, probe: Probe, steps: int, progress: Progress | Non
     remaining = total
     done = 0
     for number, batch in _batches(workload.batches, total):
-        value = _step(workload, probe, batch)
+        try:
+            value = _step(workload, probe, batch)
+        except UserCodeError as error:
+            if probe.break_off(str(error), batch=number):
+                return
+            raise
         probe.end_step(value, batch=number)
         done += 1
         if progress is not None:

@@ -46,6 +46,8 @@ def watch_script(
         probe.start()
         try:
             exit_code, error, interrupted = _run(code, module)
+            if error is not None and not interrupted:
+                probe.break_off(error)
         finally:
             probe.stop()
     return ScriptOutcome(probe.trace(), exit_code, error, interrupted)
