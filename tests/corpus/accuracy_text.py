@@ -62,8 +62,8 @@ WORST = """## The ten worst mistakes on fresh families, and why
    30 steps show no fall makes an error of it. Either is only a warning by itself.
 2. `cats-and-dogs` with weight decay 100: that predictions fit their targets no better than others of the batch is all
    that shows in 30 steps, and the targets are blamed.
-3. `esm` and `tabnet` with weights of deviation 1 and 3, `esm` without its normalizations: each learns, at less than half
-   of its twin's pace, and what is measured is of usual size.
+3. `esm` and `tabnet` with weights of deviation 1 and 3, `esm` without its normalizations: each learns, at less than
+   half of its twin's pace, and what is measured is of usual size.
 4. `topic-transformer` with wide weights behind normalizations: the loss stands still, and only its noise is told.
 5. `pendulum-dynamics` with wide weights (a likelihood that falls from 2e6 to 2e4, which reads as progress), with an
    input of a hundredth (it learns, but a tenth as fast), and with small weights (their first update is called large).

@@ -28,7 +28,7 @@ CURABLE = frozenset(
     "recurrence-explodes half-underflow".split()
 )
 """Faults that a change from outside can mend: not those in forward(), in the loss, or in what the data mean."""
-SEED, COUNT, OF_A_FAMILY = 7, 64, 2
+SEED, COUNT, OF_FRESH, OF_A_FAMILY = 7, 64, 36, 2
 REPORT, KEPT = ROOT / "reports" / "prescribe", ROOT / "build" / "prescribe"
 _SOURCES = ("diag/prescribe", "diag/probe", "diag/rules", "diag/stats", "diag/train", "tests/corpus/families")
 _FILES = (
@@ -62,20 +62,10 @@ class Row:
 
 
 def sample() -> dict[str, list[Case]]:
-    """The cases of each half: `mended` and `scored`."""
-    pool = [
-        one
-        for one in drawn.drawn(HEALTHY)
-        if one.fault in CURABLE
-        and one.family not in (*FIT_BASES, *LARGE, *THIRD, *FRESH)
-        and state(one.name) == "faulty"
-    ]
+    """The cases of each half: `mended` and `scored`; and `fresh`, of families that were written after both."""
+    curable = [one for one in drawn.drawn(HEALTHY) if one.fault in CURABLE and state(one.name) == "faulty"]
     rng = random.Random(SEED)
-    rng.shuffle(pool)
-    chosen: list[Case] = []
-    for one in pool:
-        if sum(two.family == one.family for two in chosen) < OF_A_FAMILY and len(chosen) < COUNT:
-            chosen.append(one)
+    chosen = _chosen([one for one in curable if one.family not in (*FIT_BASES, *LARGE, *THIRD, *FRESH)], COUNT, rng)
     families = sorted({one.family for one in chosen})
     rng.shuffle(families)
     mended: set[str] = set()
@@ -85,7 +75,18 @@ def sample() -> dict[str, list[Case]]:
     return {
         "mended": [one for one in chosen if one.family in mended],
         "scored": [one for one in chosen if one.family not in mended],
+        "fresh": _chosen([one for one in curable if one.family in set(FRESH) - LARGE], OF_FRESH, rng),
     }
+
+
+def _chosen(pool: list[Case], count: int, rng: random.Random) -> list[Case]:
+    """So many of them, by chance, and few of a family."""
+    rng.shuffle(pool)
+    chosen: list[Case] = []
+    for one in pool:
+        if sum(two.family == one.family for two in chosen) < OF_A_FAMILY and len(chosen) < count:
+            chosen.append(one)
+    return chosen
 
 
 def row(case: Case, half: str, restored: Callable[[Case], tuple[float, float, float, str, str]]) -> Row:

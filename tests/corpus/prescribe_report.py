@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.corpus.prescribe_drawn import COUNT, OF_A_FAMILY, REPORT, SEED, Row
+from tests.corpus.prescribe_drawn import COUNT, OF_A_FAMILY, OF_FRESH, REPORT, SEED, Row
 from tests.corpus.scores import share, text
 
 ENOUGH = 0.9
+PARTS = ("fresh", "scored", "mended")
 FIRST = (
     "Before anything was mended, the first remedy restored 22 of 32 of the half `mended`. What failed was weight decay"
     " under Adam and weights in half precision, which had no remedy, and faults of which the rules say nothing."
@@ -18,8 +19,8 @@ FIRST = (
 
 def page(rows: Sequence[Row], first: str = FIRST) -> str:
     """What was restored, by half and fault, and every case."""
-    halves = {half: [one for one in rows if one.half == half] for half in ("scored", "mended")}
-    scored = halves["scored"]
+    halves = {half: [one for one in rows if one.half == half] for half in PARTS}
+    scored = halves[PARTS[0]]
     out = [
         "# Does the first remedy bring back what a fault took?",
         "",
@@ -33,7 +34,7 @@ def page(rows: Sequence[Row], first: str = FIRST) -> str:
     for half, of in halves.items():
         cells = [text(share(of, holds)) for holds in (_enough, _strictly, _untouched, _found)]
         out.append(f"| {half} | {len({one.family for one in of})} | {' | '.join(cells)} |")
-    out += ["", first, "", "## By fault", "", "| fault | scored | mended |", "|---|---|---|"]
+    out += ["", first, "", "## By fault", "", f"| fault | {' | '.join(PARTS)} |", "|---|---|---|---|"]
     for fault in sorted({one.fault for one in rows}):
         cells = []
         for of in halves.values():
@@ -41,7 +42,7 @@ def page(rows: Sequence[Row], first: str = FIRST) -> str:
             cells.append(f"{sum(map(_enough, own))} of {len(own)}" if own else "")
         out.append(f"| {fault} | {' | '.join(cells)} |")
     out += ["", "## Every case", "", "| case | half | share | without | first remedy |", "|---|---|---|---|---|"]
-    for one in sorted(rows, key=lambda one: (one.half != "scored", one.share)):
+    for one in sorted(rows, key=lambda one: (PARTS.index(one.half), one.share)):
         out.append(
             f"| {one.name} | {one.half} | {_percent(one.share)} | {_percent(one.untreated)} |"
             f" {one.remedy or 'nothing helped'} |"
@@ -56,7 +57,8 @@ def _method() -> list[str]:
         f"`python -m tests.corpus.prescribe --drawn` draws {COUNT} faulty set-ups by seed {SEED}, at most"
         f" {OF_A_FAMILY} of a family, from those of the drawn families whose fault a change from outside can mend"
         " and whose label is proven (tests/corpus/labels.json); the slowest families are left out. Half of the"
-        " families are those on which what failed was mended; the other half was scored once, after that. The"
+        " families are those on which what failed was mended; the other half was scored once, after that. As many as"
+        f" {OF_FRESH} more, `fresh`, are of families written for the fourth round of reports/accuracy, later still. The"
         " healthy twin, the case with the first remedy, and the case as it is are trained for 60 steps with 3"
         " seeds, and measured by the twin's loss. The share is the remedied fall of the loss over the twin's;"
         " strictly, over the twin's fall from where the faulty network begins, if that is lower.",
