@@ -16,6 +16,7 @@ from diag.errors import DiagError
 from diag.probe.distributed import VARIABLE, patience
 from diag.probe.parts import merge_parts, pack, unpack
 from diag.probe.sharing import Sharing
+from diag.trace.schema import BESIDE
 from tests.compat.loops import batches, loss_of
 
 STEPS = 12
@@ -46,7 +47,11 @@ def seen(parts: int) -> list[Any]:
 
 
 def rows(trace: diag.Trace, kind: str) -> pd.DataFrame:
-    frame = trace.frame[trace.frame["kind"] == kind].drop(columns=["sample_var"])
+    """Of the loss what it is given, and its value."""
+    frame = trace.frame[(trace.frame["kind"] == kind) & ~trace.frame["op"].isin(BESIDE)].drop(columns=["sample_var"])
+    frame.loc[frame["site"].str.endswith("[value]"), ["count", "var", "rms", "min", "max"]] = float(
+        "nan"
+    )  # each part has one
     return frame.sort_values(["step", "site"]).reset_index(drop=True)
 
 
