@@ -58,8 +58,13 @@ def run_arm(workload: Workload, batches: Sequence[Any], seed: int, measure: Loss
     first = math.nan
     for number, index in enumerate(order):
         batch, wanted = batches[index], number >= last
-        before = _measured(workload.model, batch, measure) if wanted and not plain else math.nan
-        value = _step(workload, batch, arm if norms else None)
+        try:
+            before = _measured(workload.model, batch, measure) if wanted and not plain else math.nan
+            value = _step(workload, batch, arm if norms else None)
+        except (RuntimeError, ValueError, IndexError):
+            if not number:
+                raise
+            before = value = math.nan  # what diverges is refused: by binary_cross_entropy, by distributions, by tables
         if wanted:
             ends.append(value if plain else before)
         first = value if math.isnan(first) else first

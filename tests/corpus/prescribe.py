@@ -110,8 +110,9 @@ def _mean(arms: list[Arm], name: str) -> float:
 
 def _target_scale(batches: list[Any]) -> float:
     """The deviation of targets that are numbers; 1 for classes."""
-    targets = batches[0][1] if isinstance(batches[0], tuple) else torch.zeros(1, dtype=torch.int64)
-    return float(torch.cat([y for _, y in batches]).std()) if targets.is_floating_point() else 1.0
+    targets = batches[0][1] if isinstance(batches[0], tuple) and len(batches[0]) == 2 else None
+    numbers = isinstance(targets, torch.Tensor) and targets.is_floating_point()
+    return float(torch.cat([y for _, y in batches]).std()) if numbers else 1.0
 
 
 def noise() -> None:

@@ -109,3 +109,24 @@ def test_lbfgs_and_the_sign() -> None:
     workload = Workload(model, [], classify, torch.optim.LBFGS(model.parameters(), lr=0.1))
     arm = run_arm(workload, blobs(1) * 6, 0, lambda model, batch: -classify(model, batch))
     assert -2.0 < arm.start < 2 * arm.final < 0
+
+
+def test_a_training_whose_loss_refuses_what_has_diverged_has_diverged() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
+    batches = [(x, (x[:, :1] > 0).float()) for x, _ in blobs()]
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy(model(batch[0]), batch[1])
+
+    for lr, diverged in ((0.1, False), (1e38, True)):
+        fresh = copy.deepcopy(model)
+        workload = Workload(fresh, batches, loss, torch.optim.SGD(fresh.parameters(), lr=lr))
+        arm = run_arm(workload, batches, 0, loss)
+        assert (arm.diverged, math.isinf(arm.final)) == (diverged, diverged)
+
+    def broken(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy(model(batch[0]) * torch.nan, batch[1])
+
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        run_arm(Workload(model, batches, broken, torch.optim.SGD(model.parameters(), lr=0.1)), batches, 0, broken)
