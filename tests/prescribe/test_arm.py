@@ -119,7 +119,7 @@ def test_a_training_whose_loss_refuses_what_has_diverged_has_diverged() -> None:
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         return nn.functional.binary_cross_entropy(model(batch[0]), batch[1])
 
-    for lr, diverged in ((0.1, False), (1e38, True)):
+    for lr, diverged in ((0.1, False), (math.inf, True)):
         fresh = copy.deepcopy(model)
         workload = Workload(fresh, batches, loss, torch.optim.SGD(fresh.parameters(), lr=lr))
         arm = run_arm(workload, batches, 0, loss)
