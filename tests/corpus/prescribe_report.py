@@ -12,9 +12,9 @@ PARTS = ("fresh", "scored", "mended")
 FIRST = (
     "`fresh` is of families written after all remedies. A first run of it ended at its seventh case, in a traceback of"
     " the search: a loss that refuses what has diverged; with that mended it was run, once. `scored` and `mended` are"
-    " drawn from the families of the first two rounds of reports/accuracy, and by another draw than the first one, when"
-    " there were fewer: of that one the first remedy restored 22 of 32 of `mended` before anything was mended, and 27 of"
-    " 32 of `scored` after it. 7 of the 24 families of `scored` were in that draw's `mended`, so that only `fresh` is"
+    " drawn from the families of the first two rounds of reports/accuracy, by another draw than the first one, when"
+    " there were fewer: of that one the first remedy restored 22 of 32 of `mended` before anything was mended, and 27"
+    " of 32 of `scored` after it. 7 of the 24 families of `scored` were in that draw's `mended`, so that only `fresh` is"
     " of families on which nothing was mended."
 )
 """What was measured before, once."""
@@ -60,8 +60,8 @@ def _method() -> list[str]:
         f"`python -m tests.corpus.prescribe --drawn` draws {COUNT} faulty set-ups by seed {SEED}, at most"
         f" {OF_A_FAMILY} of a family, from those of the drawn families whose fault a change from outside can mend"
         " and whose label is proven (tests/corpus/labels.json); the slowest families are left out. They are parted by"
-        f" family into `scored` and `mended`; {OF_FRESH} more, `fresh`, are of the families written for the fourth round"
-        " of reports/accuracy. The"
+        f" family into `scored` and `mended`; {OF_FRESH} more, `fresh`, are of families written for the fourth round of"
+        " reports/accuracy. The"
         " healthy twin, the case with the first remedy, and the case as it is are trained for 60 steps with 3"
         " seeds, and measured by the twin's loss. The share is the remedied fall of the loss over the twin's;"
         " strictly, over the twin's fall from where the faulty network begins, if that is lower.",
