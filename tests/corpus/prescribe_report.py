@@ -14,8 +14,8 @@ FIRST = (
     " the search: a loss that refuses what has diverged; with that mended it was run, once. `scored` and `mended` are"
     " drawn from the families of the first two rounds of reports/accuracy, by another draw than the first one, when"
     " there were fewer: of that one the first remedy restored 22 of 32 of `mended` before anything was mended, and 27"
-    " of 32 of `scored` after it. 7 of the 24 families of `scored` were in that draw's `mended`, so that only `fresh` is"
-    " of families on which nothing was mended."
+    " of 32 of `scored` after it. 7 of the 24 families of `scored` were in that draw's `mended`, so that only `fresh`"
+    " is of families on which nothing was mended."
 )
 """What was measured before, once."""
 
