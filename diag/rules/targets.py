@@ -49,7 +49,7 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
     """
     rows = evidence.rows("activation", evidence.clean[:1])
     losses = evidence.losses.dropna()
-    for _, loss in rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")].iterrows():
+    for _, loss in _of_logits(rows).iterrows():
         before = _before(rows, loss, _SQUASHES[loss["op"]])
         if not len(before) or not len(losses):
             continue
@@ -76,6 +76,11 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
             "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
         )
     return None
+
+
+def _of_logits(rows: pd.DataFrame) -> pd.DataFrame:
+    """What losses are given that squash their input themselves."""
+    return rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")]
 
 
 def _is_same(rows: pd.DataFrame, one: pd.Series) -> pd.Series:
@@ -245,8 +250,7 @@ def _clipped(evidence: Evidence) -> Finding | None:
     At the least such a class keeps the probability 1 / sum_c exp(x_c). An error where the loss stands still.
     """
     rows = evidence.rows("activation", evidence.clean[:1])
-    losses = rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")
-    for _, loss in rows[losses].iterrows():
+    for _, loss in _of_logits(rows).iterrows():
         before = _before(rows, loss, ("relu", "relu6"))
         if not len(before) or float(loss["zero_fraction"]) == 0:
             continue
