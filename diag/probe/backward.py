@@ -69,7 +69,7 @@ class Backward:
         self.stepped = False
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
         self.on_zero_grad: Callable[[], None] = lambda: None
-        self.on_backward: Callable[[list[torch.Tensor]], None] = lambda roots: None
+        self.on_backward: Callable[[list[Any]], None] = lambda roots: None
 
     def install(self) -> None:
         """Have backward passes and loss scales told."""

@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 
 from diag.probe import ops
 from diag.probe.backward import Backward
-from diag.probe.beside import DIFFERENCES, EVERY, PAIRED, beside, difference
 from diag.probe.eager import is_compiled
 from diag.probe.frames import (
     Frame,
@@ -33,7 +32,7 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.late import Late
-from diag.probe.loss_graph import Outputs, losses_before
+from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, unit_dim_of
@@ -52,7 +51,7 @@ class Forward:
         self._recorder = recorder
         self._backward = backward
         self._discover = discover
-        self.pairs = pairs
+        self.losses = Losses(self._see, recorder, pairs)
         self._stack: list[Frame | None] = []
         self._mode = _FunctionMode(self)
         self._mode_at = 0
@@ -60,8 +59,6 @@ class Forward:
         self._hooks = ModuleHooks(self._enter, self._leave)
         self._late = Late()
         self._loss_frame: Frame | None = None
-        self._outputs = Outputs()
-        self._has_seen_loss = False
         self._trained: set[int] = set()
         self._measures = False
         self._layouts: dict[tuple[int, ...], int | None] = {}
@@ -90,8 +87,7 @@ class Forward:
         """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
         self._stack.clear()
         self._late.clear()
-        self._outputs.clear()
-        self._has_seen_loss = False
+        self.losses.clear()
         self._loss_frame = None
         if self._mode_at:
             self._leave_mode()
@@ -119,7 +115,7 @@ class Forward:
         try:
             yield
         finally:
-            self._has_seen_loss = True  # whatever it is made of
+            self.losses.has_seen = True  # whatever it is made of
             if self._loss_frame is not None:
                 self._loss_frame = None
                 self._leave_mode()
@@ -249,23 +245,12 @@ class Forward:
             if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
             if not self._stack and not self._backward.running:
-                self._outputs.add(tensor for _, tensor in find_tensors(output))
+                self.losses.add_output(output)
 
-    def see_backward(self, roots: list[torch.Tensor]) -> None:
-        """A backward pass is about to begin: losses that were neither a module nor within a loss function of ours."""
-        if not self._outputs or self._has_seen_loss or not self._hooks.installed or self._stack:
-            return
-        frame = loss_frame(nn.Module())
-        with torch._C.DisableTorchFunction():
-            for loss in [one for root in roots for one in losses_before(root, self._outputs)]:
-                if loss.op != "sub":
-                    self._see(frame, f":{loss.op}", loss.op, "loss", loss.given, gradient=False)
-                    if loss.value is not None:
-                        self._see(frame, f":{loss.op}[value]", loss.op, "loss", loss.value, gradient=False)
-                    if loss.op in PAIRED and self._looks_beside():
-                        self._see_beside(frame, loss.op, (loss.given, loss.target), {})
-                elif self._looks_beside():
-                    self._see_pair(frame, (loss.given, loss.target))
+    def see_backward(self, roots: list[Any]) -> None:
+        """A backward pass is about to begin, perhaps of a loss that was neither a module nor within `loss_scope`."""
+        if self._hooks.installed and not self._stack:
+            self.losses.see_backward(roots)
 
     def _see_inputs(self, frame: Frame, named: list[tuple[str, Any]]) -> None:
         for name, value in named:
@@ -291,8 +276,8 @@ class Forward:
         op = ops.function_op(func)
         frame = self._stack[-1] if self._stack else self._loss_frame
         if op is None or frame is None or frame.opaque or not self._measures:
-            if frame is not None and frame is self._loss_frame and getattr(func, "__name__", "") in DIFFERENCES:
-                self._see_difference(frame, args)
+            if self._measures and frame is not None and frame is self._loss_frame:
+                self.losses.see_difference(frame, func, args)
             return
         if (frame.single and op in ops.LAYERS) or not ops.is_recorded_call(op, args, kwargs):
             return
@@ -304,39 +289,12 @@ class Forward:
         source = source_of(args, kwargs)
         with torch._C.DisableTorchFunction():
             if role == "loss":
-                self._see_loss(frame, op, source, output)
-                if op in PAIRED and self._looks_beside():
-                    self._see_beside(frame, op, args, kwargs)
+                self.losses.has_seen = True
+                self.losses.see(frame, op, args, kwargs, output)
                 return
             for index, (where, tensor) in enumerate(find_tensors(output)):
                 suffix = f":{op}" + (where if index else "")
                 self._see(frame, suffix, op, role, tensor, bounds=bounds, source=source)
-
-    def _see_loss(self, frame: Frame, op: str, judged: Any, output: Any) -> None:
-        """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
-        self._has_seen_loss = True
-        for _, tensor in find_tensors(judged):
-            self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
-        for _, tensor in find_tensors(output):
-            self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
-
-    def _see_beside(self, frame: Frame, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for role, tensor in beside(op, args, kwargs):
-            self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
-
-    def _looks_beside(self) -> bool:
-        return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0
-
-    def _see_difference(self, frame: Frame, args: tuple[Any, ...]) -> None:
-        """Of a loss that is written out, a prediction and its target."""
-        pair = difference(args) if self._measures and self._looks_beside() else None
-        if pair is not None:
-            with torch._C.DisableTorchFunction():
-                self._see_pair(frame, pair)
-
-    def _see_pair(self, frame: Frame, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self._see(frame, ":sub", "sub", "loss", pair[0], gradient=False)
-        self._see(frame, ":sub[target]", "target", "target", pair[1], gradient=False)
 
     def _see(
         self,

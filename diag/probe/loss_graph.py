@@ -164,7 +164,6 @@ def _value(node: Any, root: Tensor) -> Tensor | None:
 
 def _as_given(tensor: Tensor) -> Tensor:
     """Without what broadcasting has added: rows that are one and the same, a column that is."""
-    tensor = tensor.detach() if not tensor.requires_grad else tensor
     while tensor.ndim > 1 and tensor.stride(0) == 0 and len(tensor) > 1:
         tensor = tensor[0]
     if tensor.ndim == 2 and tensor.shape[1] > 1 and tensor.stride(1) == 0:

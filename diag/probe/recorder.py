@@ -129,8 +129,8 @@ class Recorder:
 
     def nonfinite_sites(self) -> set[int]:
         """Where anything measured in the open step is not finite; waits for the devices it lies on."""
-        rows = {one: torch.cat(buffer.in_use())[:, fields.NONFINITE].tolist() for one, buffer in self._buffers.items()
-                if buffer.used}  # fmt: skip
+        used = {device: buffer.in_use() for device, buffer in self._buffers.items() if buffer.used}
+        rows = {device: torch.cat(pieces)[:, fields.NONFINITE].tolist() for device, pieces in used.items()}
         return {site for device, index, site, *_ in self._meta if rows[device][index] > 0}
 
     @property

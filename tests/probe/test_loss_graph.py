@@ -179,3 +179,13 @@ def test_a_freed_graph_fails_as_it_would_unwatched() -> None:
         loss.backward()
         with pytest.raises(RuntimeError, match="second time"):
             loss.backward()
+
+
+def test_a_pass_from_an_edge_of_the_graph_goes_on_as_unwatched() -> None:
+    model = nn.Linear(6, 4)
+    with diag.watch(model):
+        output = model(torch.randn(8, 6))
+        edge = torch.autograd.graph.get_gradient_edge(output)
+        torch.autograd.backward([edge], [torch.ones(8, 4)])
+    assert model.bias.grad is not None
+    assert torch.equal(model.bias.grad, torch.full((4,), 8.0))

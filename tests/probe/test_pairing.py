@@ -135,7 +135,7 @@ def workload(dtype: torch.dtype = torch.float32) -> Workload:
 def watched(parameters: bool = True, every: int = 1, pairs: bool = True) -> tuple[Probe, Workload]:
     made = workload()
     probe = Probe([made.model], [made.optimizer] if made.optimizer else [], parameters=parameters, every=every)
-    probe.forward.pairs &= pairs
+    probe.forward.losses.pairs &= pairs
     probe.start()
     torch.manual_seed(1)
     train(made, probe, 10)

@@ -1,0 +1,77 @@
+"""What losses are given, wherever they stand: in a model, in a module of their own, in a function, or written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from diag.probe.beside import DIFFERENCES, EVERY, PAIRED, beside, difference
+from diag.probe.frames import Frame, loss_frame, source_of
+from diag.probe.loss_graph import Outputs, losses_before
+from diag.probe.recorder import Recorder
+from diag.probe.tensors import find_tensors
+
+
+class Losses:
+    """see: measures one tensor that stands in a frame, as `Forward` does. pairs: whether targets, and how predictions
+    fit them, are looked at.
+
+    has_seen: whether the losses of the open step are told as they are computed, so that no graph need be asked.
+    """
+
+    def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool) -> None:
+        self.pairs = pairs
+        self.has_seen = False
+        self._see = see
+        self._recorder = recorder
+        self._outputs = Outputs()
+
+    def clear(self) -> None:
+        """Forget what was seen of the open step."""
+        self._outputs.clear()
+        self.has_seen = False
+
+    def add_output(self, value: Any) -> None:
+        """A watched model has returned this."""
+        self._outputs.add(tensor for _, tensor in find_tensors(value))
+
+    def see(self, frame: Frame, op: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
+        """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
+        for _, tensor in find_tensors(source_of(args, kwargs)):
+            self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
+        for _, tensor in find_tensors(value):
+            self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
+        if op in PAIRED and self._looks_beside():
+            for role, tensor in beside(op, args, kwargs):
+                self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
+
+    def see_difference(self, frame: Frame, func: Any, args: tuple[Any, ...]) -> None:
+        """Of a loss that is written out, a prediction and its target, where this function is how it begins."""
+        differs = getattr(func, "__name__", "") in DIFFERENCES
+        pair = difference(args) if differs and self._looks_beside() else None
+        if pair is not None:
+            with torch._C.DisableTorchFunction():
+                self._see_pair(frame, *pair)
+
+    def see_backward(self, roots: list[Any]) -> None:
+        """A backward pass is about to begin: losses that nobody has told of, read off its graph."""
+        if not self._outputs or self.has_seen:
+            return
+        frame = loss_frame(nn.Module())
+        tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
+        with torch._C.DisableTorchFunction():
+            for loss in [one for root in tensors for one in losses_before(root, self._outputs)]:
+                if loss.op != "sub":
+                    self.see(frame, loss.op, (loss.given, loss.target), {}, loss.value)
+                elif self._looks_beside():
+                    self._see_pair(frame, loss.given, loss.target)
+
+    def _see_pair(self, frame: Frame, given: torch.Tensor, target: torch.Tensor) -> None:
+        self._see(frame, ":sub", "sub", "loss", given, gradient=False)
+        self._see(frame, ":sub[target]", "target", "target", target, gradient=False)
+
+    def _looks_beside(self) -> bool:
+        return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0
