@@ -29,10 +29,9 @@ class Cell:
 def shown(frame: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
     """The headings and the rows of a table as people read it."""
     columns = [str(one) for one in frame.columns if not _belongs(str(one), frame)]
-    rows = [
-        [_cell(name, row) for name in columns]
-        for row in (dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False))
-    ]
+    # As plain tuples: of named ones Python takes columns for the same that Unicode deems alike, as it does a and ª.
+    values = (dict(zip(frame.columns, one, strict=True)) for one in frame.itertuples(index=False, name=None))
+    rows = [[_cell(name, row) for name in columns] for row in values]
     return [plain(one).replace("_", " ") for one in columns], rows
 
 

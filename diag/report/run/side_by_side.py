@@ -103,7 +103,7 @@ def terminal(comparison: Comparison, most: int = 20) -> RichTable:
     frame = shown(told.head(most))
     title = "told apart" if len(told) <= most else f"told apart: {most} of {len(told)}"
     table = RichTable(*frame.columns, title=title)
-    for row in frame.itertuples(index=False):
+    for row in frame.itertuples(index=False, name=None):
         table.add_row(*(escape(plain(number(one) if isinstance(one, float) else one)) for one in row))
     return table
 
