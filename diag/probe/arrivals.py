@@ -58,15 +58,13 @@ class Arrivals:
         places: dict[torch.device, list[int]] = {}
         for index, one in enumerate(tensors):
             if one.device.type == "cpu":
-                self._arrays[index] = one.detach().numpy()
+                self._arrays[index] = one.detach().numpy().copy()  # the host's rows are used anew before they are read
             else:
                 places.setdefault(one.device, []).append(index)
         self._copies = [
             (indices, _Copy(device, [tensors[index] for index in indices])) for device, indices in places.items()
         ]
         self.late = any(device.type in ASYNCHRONOUS for device in places)
-        if self.late:  # the host's rows are used anew before the others arrive
-            self._arrays = [None if one is None else one.copy() for one in self._arrays]
 
     def arrays(self) -> list[np.ndarray]:
         """All of them, in the order they were given; waits for those that are late. From devices as float64."""

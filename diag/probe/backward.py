@@ -158,10 +158,11 @@ class Backward:
         if hook.call < 0:
             return
         self.gradients_seen += 1
-        if type(gradient) is not torch.Tensor and not is_measurable(gradient):
-            return
-        with torch._C.DisableTorchFunction():
+        if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
             self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
+        elif type(gradient) is torch.Tensor or is_measurable(gradient):
+            with torch._C.DisableTorchFunction():
+                self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
 
     def _resolve(self, segment: _Recomputed) -> None:
         """Segments are run again last first, but each in forward order: its calls are the last that still wait."""

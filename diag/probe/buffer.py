@@ -14,19 +14,19 @@ class Buffer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._chunks: list[list[torch.Tensor]] = []
+        self._rows: list[torch.Tensor] = []
         self._blocks: list[torch.Tensor] = []
         self.used = 0
 
     def row(self) -> torch.Tensor:
         """The next free row; what it holds is to be overwritten."""
-        if self.used == len(self._blocks) * _CHUNK:
+        if self.used == len(self._rows):
             dtype = torch.float32 if self._device.type == "mps" else torch.float64
             # Not filled, which could come after what another stream writes.
             block = torch.empty((_CHUNK, WIDTH), dtype=dtype, device=self._device)
             self._blocks.append(block)
-            self._chunks.append(list(block.unbind(0)))
-        row = self._chunks[self.used // _CHUNK][self.used % _CHUNK]
+            self._rows += block.unbind(0)
+        row = self._rows[self.used]
         self.used += 1
         return row
 

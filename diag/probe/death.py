@@ -14,12 +14,13 @@ Key = tuple[int, int]
 
 class Silent(NamedTuple):
     """Of one step, which units were zero: sites and calls, how many units each has, their masks one after the other
-    (in one tensor, if they are of one device), and those measured several times."""
+    (in one tensor, if they are of one device), and those measured several times. on_host: no mask is of a device."""
 
     keys: tuple[Key, ...]
     sizes: list[int]
     masks: list[torch.Tensor]
     merged: set[Key]
+    on_host: bool
 
 
 @dataclass
@@ -54,9 +55,10 @@ class Death:
         """What was seen of the open step, and a new one begins."""
         masks = list(self._masks.values())
         sizes = [mask.numel() for mask in masks]
-        if len({mask.device for mask in masks}) == 1:
+        on_host = all(mask.is_cpu for mask in masks)
+        if not on_host and len({mask.device for mask in masks}) == 1:
             masks = [torch.cat(masks)]
-        silent = Silent(tuple(self._masks), sizes, masks, self._merged)
+        silent = Silent(tuple(self._masks), sizes, masks, self._merged, on_host)
         self._masks, self._merged = {}, set()
         return silent
 

@@ -56,6 +56,7 @@ class Ranks:
         self._number = next(_numbers)
         self._since = probe.recorder.step
         self.silent = False
+        probe.recorder.settle()
         probe.recorder.death.kept = []
         leads = self._rank == (self._sharing.ranks[0] if self._sharing is not None else 0)
         others = self._sharing.ranks if self._sharing is not None else range(distributed.get_world_size())

@@ -239,6 +239,10 @@ class Forward:
         self.ran.add((frame.root, frame.path))
         if not self._measures:
             return
+        direct = self._stack and frame.direct and type(output) is torch.Tensor and output.is_floating_point()
+        if direct and not torch._C._len_torch_function_stack():  # no mode sees what is called from here
+            self._see(frame, "", frame.op, frame.role, output, frame.bounds)
+            return
         with torch._C.DisableTorchFunction():
             if not self._stack and self._input_order >= 0:
                 self._see_inputs(frame, list(kwargs.items()))
@@ -303,8 +307,8 @@ class Forward:
         op: str,
         role: str,
         tensor: torch.Tensor,
-        *,
         bounds: Bounds | None = None,
+        *,
         source: Any = None,
         order: int | None = None,
         gradient: bool = True,
@@ -323,16 +327,8 @@ class Forward:
         call, position = self._backward.next_call(site, order)
         if self._sites.table[site].order < 0:
             self._sites.table[site].order = position
-        self._recorder.measure(
-            site,
-            call,
-            position,
-            ACTIVATION,
-            tensor,
-            saturation=None if bounds is None else saturation_of(bounds, tensor, source),
-            unit_dim=spot.unit_dim,
-            sample_dim=spot.sample_dim,
-        )
+        saturation = None if bounds is None else saturation_of(bounds, tensor, source)
+        self._recorder.measure(site, call, position, ACTIVATION, tensor, saturation, spot.unit_dim, spot.sample_dim)
         if gradient:
             self._backward.attach(site, call, position, without_view(op, tensor))
 

@@ -38,7 +38,7 @@ class Frame:
 
     leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the
     one product inside is its output. quiet: no function runs in it but those of what it contains. spots: its outputs,
-    by their suffix. late: its own hooks complete its output.
+    by their suffix. late: its own hooks complete its output. direct: its output alone tells what is to be measured.
     """
 
     module: nn.Module
@@ -54,6 +54,7 @@ class Frame:
     quiet: bool = False
     spots: dict[str, Spot] = field(default_factory=dict)
     late: bool = False
+    direct: bool = False
 
 
 def loss_frame(module: nn.Module) -> Frame:
@@ -75,6 +76,7 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
     single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1
     opaque = leaf and known
     quiet = opaque or type(module).forward is nn.Sequential.forward
+    late = leaf and finishes_late(module)
     return Frame(
         module,
         root,
@@ -87,7 +89,8 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
         bounds,
         len(module._modules),
         quiet,
-        late=leaf and finishes_late(module),
+        late=late,
+        direct=leaf and not late and (bounds is None or bounds.on == "output"),
     )
 
 

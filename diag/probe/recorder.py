@@ -25,6 +25,9 @@ _KEPT_STEPS = 30
 _MAX_ROWS = 250_000
 _MOST_UNREAD = 64
 """Losses of steps that were not measured which wait on a device until they are read together."""
+_TOGETHER = 8
+"""Steps that are taken in at once: after a step of the training, code and tables have left the caches, and the first
+one pays for fetching them."""
 
 
 _Loss = tuple[float | torch.Tensor, float | torch.Tensor | None, torch.Tensor | None]
@@ -62,11 +65,11 @@ class Recorder:
         self.turns = Turns(every)
         self.placed: dict[tuple[int, int], Part] = {}
         self._buffers: dict[torch.device, Buffer] = {}
-        self._plans: dict[tuple[int, int], Callable[..., Any] | None] = {}
+        self._plans: dict[tuple[int, int], tuple[Callable[..., Any], torch.device, Buffer] | None] = {}
         self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
         self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._stored = 0
-        self._late: _Closed | None = None
+        self._closed: list[_Closed] = []
         self._losses: list[list[_Loss]] = []
         self._unread: list[tuple[int, list[_Loss]]] = []
         self.backward_passes = 0
@@ -79,33 +82,46 @@ class Recorder:
         order: int,
         kind: int,
         tensor: torch.Tensor,
-        *,
         saturation: tuple[torch.Tensor, float, float] | None = None,
         unit_dim: int | None = None,
         sample_dim: int | None = None,
+        *,
         scale: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Measure one tensor; returns its row, still on the device. `scale`: the factor the loss was multiplied by."""
-        buffer = self._buffers.get(tensor.device)
-        if buffer is None:
-            buffer = self._buffers[tensor.device] = Buffer(tensor.device)
         if type(tensor) is not torch.Tensor:
             part = part_of(tensor, unit_dim)
             if part is not None:
                 self.placed[site, kind] = part
                 saturation = None if saturation is None else (local(saturation[0]), *saturation[1:])
             tensor = local(tensor)
-        index = buffer.used
-        row = buffer.row()
-        plan = self._plans.get((site, kind))
-        mask: Any = False if plan is None else plan(row, tensor, saturation, unit_dim, sample_dim)
+        key = site, kind
+        known = self._plans.get(key)
+        mask: Any = False
+        if known is not None:
+            plan, device, buffer = known
+            index = buffer.used
+            row = buffer.row()
+            mask = plan(row, tensor, saturation, unit_dim, sample_dim)
         if mask is False:
-            mask, self._plans[site, kind] = self._measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
-        self._meta.append((tensor.device, index, site, call, order, kind, scale))
+            if known is not None:
+                buffer.used = index
+            device = tensor.device
+            buffer = self._buffer_of(device)
+            index = buffer.used
+            row = buffer.row()
+            mask, new = self._measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
+            self._plans[key] = None if new is None else (new, device, buffer)
+        self._meta.append((device, index, site, call, order, kind, scale))
         # An empty batch says nothing of its units.
         if mask is not None and kind == ACTIVATION and tensor.numel():
             self.death.see(site, call, mask)
         return row
+
+    def _buffer_of(self, device: torch.device) -> Buffer:
+        if device not in self._buffers:
+            self._buffers[device] = Buffer(device)
+        return self._buffers[device]
 
     def forget(self, sites: set[int], kind: int) -> None:
         """Drop what was measured of these sites in the open step."""
@@ -170,9 +186,11 @@ class Recorder:
         if known:
             self._know_losses([(self.step - 1, losses)], None)
         if closed is not None:
-            self._take_in()
-            self._late = closed
-            if not closed.arrivals.late:
+            if closed.arrivals.late:  # those before it have arrived by now
+                self._take_in()
+            self._closed.append(closed)
+            full = self._stored + sum(len(one.meta) for one in self._closed) > _MAX_ROWS
+            if len(self._closed) >= _TOGETHER or (full and not closed.arrivals.late):
                 self._take_in()
 
     def settle(self) -> None:
@@ -185,9 +203,9 @@ class Recorder:
             self._know_losses(unread, dict(zip(tensors, map(float, arrays), strict=True)))
 
     def _take_in(self) -> None:
-        late, self._late = self._late, None
-        if late is not None:
-            self._finish(late)
+        closed, self._closed = self._closed, []
+        for one in closed:
+            self._finish(one)
 
     def amend(self, *, loss: float | torch.Tensor | None, batch: int) -> None:
         """Give the loss and batch number of the step that was closed last."""
@@ -210,7 +228,7 @@ class Recorder:
         numbers = _tensors_of(unread)
         numbers |= {id(each[-1]): each[-1] for each in meta if each[-1] is not None}
         scalars = [_real(one) for one in numbers.values()]
-        arrivals = Arrivals([*blocks, *scalars, *silent.masks])
+        arrivals = Arrivals([*blocks, *scalars, *([] if silent.on_host else silent.masks)])
         return _Closed(self.step, meta, unread, silent, starts, len(blocks), list(numbers), arrivals)
 
     def _finish(self, closed: _Closed) -> None:
@@ -222,7 +240,9 @@ class Recorder:
         if len(keys):
             self._done.append((closed.step, keys, values))
             self._stored += len(keys)
-        rows, joint = self.death.advance(closed.step, closed.silent, arrays[until:])
+        silent = closed.silent
+        masks = [torch.cat(silent.masks).numpy()] if silent.on_host and silent.masks else arrays[until:]
+        rows, joint = self.death.advance(closed.step, silent, masks)
         self.unit_rows += [(closed.step, *row) for row in rows]
         self._apply_joint_masks(keys, values, joint)
         self._know_losses(closed.losses, numbers)

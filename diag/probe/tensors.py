@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
 
 from diag.probe.shards import is_partial_sum
@@ -34,9 +35,9 @@ def find_tensors(value: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tu
 
 def is_measurable(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds numbers to be read: it is no functorch wrapper, fake, nested or meta tensor."""
-    if tensor.device.type == "meta" or tensor.is_nested or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return False
     # Within a transformation even what is computed from a plain tensor comes out wrapped.
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if peek_interpreter_stack() is not None or is_functorch_wrapped_tensor(tensor):
+        return False
+    if tensor.is_meta or tensor.is_nested:
         return False
     return type(tensor) is torch.Tensor or not (isinstance(tensor, FakeTensor) or is_partial_sum(tensor))

@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 BLOCK = 2048  # short enough for float32 sums, vector lanes apart, to stay within 3e-6
-PROBED_ROWS = 16  # rows looked at unit by unit before whole rows are; most living units show by then
+PROBED_ROWS = 16  # rows after which it is asked whether every unit has shown life; most have by then
 
 # Sums may be reordered into vector lanes; NaN and infinities keep their meaning, since they are looked for.
 _SUMS = {"reassoc", "contract"}
@@ -116,50 +116,44 @@ def _mark_dead(bits, outer, units, inner, dead):  # type: ignore[no-untyped-def]
                     break
         return
     seen_by_unit = np.zeros(units, dtype=bits.dtype)
-    silent = np.arange(units)
-    left = units
-    for o in range(min(outer, PROBED_ROWS)):
-        kept = 0
-        for j in range(left):
-            u = silent[j]
-            if bits.dtype.type(bits[o * units + u] << 1) == 0:
-                silent[kept] = u
-                kept += 1
-        left = kept
-    if left:
-        for o in range(PROBED_ROWS, outer):
+    for start in range(0, outer, PROBED_ROWS):
+        for o in range(start, min(outer, start + PROBED_ROWS)):
+            row = bits[o * units : (o + 1) * units]
             for u in range(units):
-                seen_by_unit[u] |= bits[o * units + u]
-    dead[:] = 0
-    for j in range(left):
-        dead[silent[j]] = 1 if bits.dtype.type(seen_by_unit[silent[j]] << 1) == 0 else 0
+                seen_by_unit[u] |= row[u]
+        silent = 0
+        for u in range(units):
+            silent += 1 if bits.dtype.type(seen_by_unit[u] << 1) == 0 else 0
+        if not silent:
+            break
+    for u in range(units):
+        dead[u] = bits.dtype.type(seen_by_unit[u] << 1) == 0
 
 
 @_jit
 def _sample_variance(x, samples, features, adjacent):  # type: ignore[no-untyped-def]
     """Mean over features of the biased variance over samples, shifted by the first sample; both given by offset."""
     m = features.size
-    total = np.zeros(m)
-    square = np.zeros(m)
     first = np.empty(m)
     for j in range(m):
         first[j] = x[samples[0] + features[j]]
+    total = np.zeros(m)
+    square = 0.0
     for i in range(1, samples.size):
         if adjacent:
             part = x[samples[i] : samples[i] + m]
             for j in range(m):
                 d = np.float64(part[j]) - first[j]
                 total[j] += d
-                square[j] += d * d
+                square += d * d
         else:
             for j in range(m):
                 d = np.float64(x[samples[i] + features[j]]) - first[j]
                 total[j] += d
-                square[j] += d * d
-    result = 0.0
+                square += d * d
     for j in range(m):
-        result += square[j] - total[j] * total[j] / samples.size
-    return max(0.0, result / (samples.size * m))
+        square -= total[j] * total[j] / samples.size
+    return max(0.0, square / (samples.size * m))
 
 
 @_jit

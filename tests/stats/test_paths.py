@@ -222,6 +222,26 @@ def test_identical_samples_have_exactly_no_variance(path: Path) -> None:
 
 
 @every_path
+@pytest.mark.parametrize("far", [10.0, 1e3, 1e6])
+def test_sample_variance_where_the_first_sample_lies_far_from_the_others(path: Path, far: float) -> None:
+    x = torch.randn(60, 33, generator=torch.Generator().manual_seed(2))
+    x[0] += far
+    assert_agrees(path, x, sample_dim=0)
+    x[1:] *= 1e-3 / far
+    x[1:] += far
+    assert_agrees(path, x, sample_dim=0)
+
+
+@every_path
+@pytest.mark.parametrize("shape", [(100, 9), (33, 300), (5, 7, 11), (16, 40), (17, 40)])
+def test_units_that_wake_in_the_last_row_are_not_dead(path: Path, shape: tuple[int, ...]) -> None:
+    x = torch.zeros(shape)
+    x[-1, 1], x[0, 2], x[:, 3] = 1e-44, -1.0, -0.0  # the smallest number is no zero, a negative zero is one
+    stats = assert_agrees(path, x, unit_dim=1)
+    assert stats.dead_units == shape[1] - 2
+
+
+@every_path
 def test_one_sample_has_no_variance(path: Path) -> None:
     assert math.isnan(measured(path, torch.randn(1, 5), sample_dim=0)[0].sample_var)
     assert math.isnan(measured(path, torch.randn(5, 5))[0].sample_var)
