@@ -67,6 +67,7 @@ class Backward:
         self.running = 0
         self.gradients_seen = 0
         self.stepped = False
+        self.is_scaled = False  # whether what has been accumulated is a gradient times a loss scale
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
         self.on_zero_grad: Callable[[], None] = lambda: None
         self.on_backward: Callable[[list[Any]], None] = lambda roots: None
@@ -184,6 +185,7 @@ class Backward:
         weights = [grad_tensors] * len(roots) if grad_tensors is None else grad_tensors
         weights = [weights] if isinstance(weights, torch.Tensor) else list(weights)
         self._scale = self._scale_of(roots)
+        self.is_scaled |= self._scale is not None
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
         told = self._told_by
@@ -255,9 +257,13 @@ class Backward:
                 return scale
         return fresh
 
+    def see_unscaled(self) -> None:
+        """A GradScaler divided the gradients by its scale."""
+        self.is_scaled = False
+
     def begin_scaled_step(self) -> None:
         """See whether the optimizer will be let to step."""
-        self.stepped = False
+        self.stepped = self.is_scaled = False
 
     def end_scaled_step(self, optimizer: Any) -> None:
         """Non-finite gradients make the scaler leave out the step, which no hook of the optimizer sees."""

@@ -14,13 +14,17 @@ from diag.trace.shapes import are_crossed
 
 NUMBERS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Losses whose targets are numbers of the prediction's own kind."""
-LOGARITHMS = frozenset({"nll_loss", "kl_div"})
+SHARES = frozenset({"binary_cross_entropy", "binary_cross_entropy_with_logits"})
+"""Losses whose targets are numbers between 0 and 1."""
+LOGARITHMS = frozenset({"nll_loss", "kl_div", "ctc_loss"})
 """Losses that take logarithms of probabilities."""
 DIFFERENCES = frozenset({"sub", "__sub__", "rsub", "__rsub__"})
 """What a loss that is written out begins with."""
 _SAMPLES = 256
 
-__all__ = ["DIFFERENCES", "EVERY", "PAIRED", "beside", "difference"]
+LOOKED_BESIDE = PAIRED | LOGARITHMS
+
+__all__ = ["DIFFERENCES", "EVERY", "LOOKED_BESIDE", "beside", "difference"]
 
 
 def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -32,7 +36,7 @@ def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[t
     if score is not None:
         yield "pairing", score
     given, target = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "target")
-    if op in NUMBERS and type(target) is Tensor and target.is_floating_point():
+    if op in NUMBERS | SHARES and type(target) is Tensor and target.is_floating_point():
         yield "target", target
     if op in INDEXED and type(target) is Tensor and target.ndim and not target.is_floating_point():
         yield "target", thinned(target, _SAMPLES).float()
@@ -41,7 +45,12 @@ def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[t
 
 
 def _log_sum(given: Tensor, op: str) -> Tensor:
-    """Over dimension 1; where the loss does not care which one classes are in, over the last if that is nearer to 0."""
+    """Over dimension 1; where the loss does not care which one classes are in, over the last if that is nearer to 0.
+
+    Those of `ctc_loss` are in the last.
+    """
+    if op == "ctc_loss":
+        return given.logsumexp(-1)
     sums = given.logsumexp(min(1, given.ndim - 1))
     if op == "nll_loss" or given.ndim < 3:
         return sums

@@ -110,7 +110,7 @@ class Forward:
             return
         self._thread = threading.get_ident()
         self._measures = self._recorder.measures_step
-        self._loss_frame = loss_frame(nn.Module())
+        self._loss_frame = loss_frame(nn.Module(), self.losses.root)
         self._enter_mode(1)
         try:
             yield
@@ -191,7 +191,7 @@ class Forward:
         self._thread = threading.get_ident()
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
         self._input_order = -1
-        self._stack.append(loss_frame(module) if measured else None)
+        self._stack.append(loss_frame(module, self.losses.root) if measured else None)
         if measured and not self._mode_at:
             self._measures = True
             self._enter_mode(1)
@@ -249,7 +249,7 @@ class Forward:
             if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
             if not self._stack and not self._backward.running:
-                self.losses.add_output(output)
+                self.losses.add_output(output, frame.root)
 
     def see_backward(self, roots: list[Any]) -> None:
         """A backward pass is about to begin, perhaps of a loss that was neither a module nor within `loss_scope`."""

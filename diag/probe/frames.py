@@ -57,9 +57,9 @@ class Frame:
     direct: bool = False
 
 
-def loss_frame(module: nn.Module) -> Frame:
-    """What stands for a loss: nothing of it is a model's."""
-    return Frame(module, 0, "loss", False, False, False, "", "other", None, 0)
+def loss_frame(module: nn.Module, root: int) -> Frame:
+    """What stands for a loss: nothing of it is a model's, but it is told with the one whose output it judges."""
+    return Frame(module, root, "loss", False, False, False, "", "other", None, 0)
 
 
 def describe(module: nn.Module, root: int, path: str) -> Frame:

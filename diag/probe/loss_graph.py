@@ -100,6 +100,8 @@ def losses_before(root: Tensor, outputs: Outputs) -> list[Judged]:
 
 def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
     name = node.name()
+    if name == "CtcLossBackward0":
+        return Judged("ctc_loss", node._saved_log_probs, node._saved_targets, _value(node, root))
     if name in _OPS:
         op, given, target = _OPS[name], node._saved_self, node._saved_target
         below = _below(node) if op == "nll_loss" else None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diag.probe.beside import DIFFERENCES, EVERY, PAIRED, beside, difference
+from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, difference
 from diag.probe.frames import Frame, loss_frame, source_of
 from diag.probe.loss_graph import Outputs, losses_before
 from diag.probe.recorder import Recorder
@@ -19,12 +19,13 @@ class Losses:
     """see: measures one tensor that stands in a frame, as `Forward` does. pairs: whether targets, and how predictions
     fit them, are looked at.
 
-    has_seen: whether the losses of the open step are told as they are computed, so that no graph need be asked.
+    root: the model whose output was the last one to be trained; has_seen: whether the losses of the open step are told as they are computed, so that no graph need be asked.
     """
 
     def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool) -> None:
         self.pairs = pairs
         self.has_seen = False
+        self.root = 0
         self._see = see
         self._recorder = recorder
         self._outputs = Outputs()
@@ -34,9 +35,12 @@ class Losses:
         self._outputs.clear()
         self.has_seen = False
 
-    def add_output(self, value: Any) -> None:
+    def add_output(self, value: Any, root: int) -> None:
         """A watched model has returned this."""
-        self._outputs.add(tensor for _, tensor in find_tensors(value))
+        trained = [tensor for _, tensor in find_tensors(value) if tensor.grad_fn is not None]
+        if trained:  # a teacher's output is no prediction
+            self.root = root
+        self._outputs.add(trained)
 
     def see(self, frame: Frame, op: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
         """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
@@ -44,7 +48,7 @@ class Losses:
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
         for _, tensor in find_tensors(value):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
-        if op in PAIRED and self._looks_beside():
+        if op in LOOKED_BESIDE and self._looks_beside():
             for role, tensor in beside(op, args, kwargs):
                 self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
 
@@ -60,7 +64,7 @@ class Losses:
         """A backward pass is about to begin: losses that nobody has told of, read off its graph."""
         if not self._outputs or self.has_seen:
             return
-        frame = loss_frame(nn.Module())
+        frame = loss_frame(nn.Module(), self.root)
         tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
         with torch._C.DisableTorchFunction():
             for loss in [one for root in tensors for one in losses_before(root, self._outputs)]:

@@ -27,6 +27,9 @@ class Listener(Protocol):
     def end_scaled_step(self, optimizer: Any) -> None:
         """It has done so, or has left the step out."""
 
+    def see_unscaled(self) -> None:
+        """A `GradScaler` divided gradients by its scale."""
+
     def see_zero_grad(self) -> None:
         """Gradients were cleared."""
 
@@ -41,6 +44,7 @@ def listen(listener: Listener) -> None:
         _replace(torch.autograd, "backward", _watched_backward)
         _replace(torch.amp.GradScaler, "scale", _watched_scale)
         _replace(torch.amp.GradScaler, "step", _watched_step)
+        _replace(torch.amp.GradScaler, "unscale_", _watched_unscale)
         _replace(torch.optim.Optimizer, "zero_grad", _watched_zero_grad)
         _replace(torch.nn.Module, "zero_grad", _watched_zero_grad)
     _listeners.append(listener)
@@ -97,6 +101,16 @@ def _watched_scale(original: Any) -> Any:
         return scaled
 
     return scale
+
+
+def _watched_unscale(original: Any) -> Any:
+    def unscale_(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(scaler, *args, **kwargs)
+        for one in _listeners:
+            one.see_unscaled()
+        return result
+
+    return unscale_
 
 
 def _watched_step(original: Any) -> Any:

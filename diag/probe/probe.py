@@ -67,6 +67,7 @@ class Probe:
         self._batch = -1
         self._read = False
         self.skipped_steps: list[int] = []
+        self.scaled_steps = 0
         self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
         self.backward.on_backward = self.forward.see_backward
@@ -129,6 +130,8 @@ class Probe:
 
     def _on_step(self, index: int, optimizer: Optimizer) -> None:
         self.backward.stepped = True
+        self.scaled_steps += self.backward.is_scaled
+        self.backward.is_scaled = False
         self._stepped.add(index)
         if self._ended_by is None:
             self._ended_by = index

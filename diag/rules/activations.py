@@ -11,7 +11,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
-from diag.rules.scales import far_from_chance, unscaled_input
+from diag.rules.scales import far_from_chance, learned, unscaled_input
 from diag.rules.weak import lost_within, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
@@ -84,12 +84,16 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
     wild = wild[[not _is_shut(evidence, one) for _, one in wild.iterrows()]] if len(wild) else wild
     if len(wild):
         first = wild.iloc[0]
+        own = hidden[(hidden["site"] == first["site"]) & (hidden["call"] == first["call"])].sort_values("step")
+        begins = float(own["rms"].iloc[0])
+        since = f"; it was {begins:.1e} in step {own['step'].iloc[0]}" if begins > 0.2 * first["rms"] else ""
+        since = since if int(own["step"].iloc[0]) < int(first["step"]) else ""
         yield Finding(
             "exploding-activation",
-            "error",
+            "warning" if learned(evidence) else "error",
             str(first["site"]),
             f"Activations reach rms {first['rms']:.1e} at {first['site']} in step {first['step']},"
-            f" {first['rms'] / scale:.0e} times the input's scale.",
+            f" {first['rms'] / scale:.0e} times the input's scale{since}.",
             {"step": int(first["step"]), "rms": float(first["rms"]), "input_rms": evidence.input_rms()},
             "Scale the initialization or the learning rate down, or add normalization; in a recurrent net initialize"
             " the recurrent weights orthogonally and clip gradients.",

@@ -13,8 +13,11 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
-_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "target", "sorted", "optimizer")
+_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target", "sorted", "optimizer")
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
+
+_SET = ("schedule", "frozen", "clip")
+"""What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
@@ -140,13 +143,16 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     if effect.evidence.get("of") in ("output", "guess", "sigmoid"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if (
-        effect.evidence.get("of") in _PLAIN
+        effect.evidence.get("of") in (*_PLAIN, *_SET)
+        or (effect.rule == "non-finite" and effect.severity == "note")  # as it is meant to be
         or cause.severity == "note"
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
     if effect.evidence.get("of") == "step" and cause.rule in _STALLING:
         return False  # even what gets a whole gradient does not move
+    if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
+        return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
         return cause.severity == "error" and effect.rule in _VAIN and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
@@ -169,7 +175,7 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("schedule", "frozen", "step", "uncleared", *_PLAIN) or (
+    if kind in ("step", "uncleared", "scaled", *_SET, *_PLAIN) or (
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0

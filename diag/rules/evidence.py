@@ -14,6 +14,8 @@ from diag.trace import Trace
 
 EARLY, LATE = 3, 10
 _CRAWL, _ENOUGH = 0.05, 12
+_ODD = 0.1
+"""The share of losses of the other sign that need mean nothing."""
 SIGNAL_ROLES = ("layer", "recurrent")
 """The sites that carry the signal from input to loss; what stands between them follows from them."""
 
@@ -219,6 +221,14 @@ class Evidence:
             return False
         return bool(values.iloc[-(len(values) // 3) :].median() < 0.5 * values.iloc[0])
 
+    @cached_property
+    def tells(self) -> bool:
+        """Whether the loss's height says how much is learned: not where it is now above 0 and now below, as that of a
+        policy gradient is."""
+        values = self.clean_losses
+        share = float((values < 0).mean()) if len(values) else 0.0
+        return not _ODD < share < 1 - _ODD
+
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""
         values = self.clean_losses
@@ -238,7 +248,8 @@ class Evidence:
 
         A larger fall that noise may explain is neither this nor coping.
         """
-        return self.trains and not self.alternates and len(self.clean_losses) >= _ENOUGH and not self.may_fall()
+        told = self.tells and not self.alternates and len(self.clean_losses) >= _ENOUGH
+        return self.trains and told and not self.may_fall()
 
     def copes(self, fall: float) -> bool:
         """Whether the loss falls beyond its noise, and by more than `fall`: what was seen does no visible harm yet."""

@@ -129,7 +129,9 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         yield wrong
         return
     losses = evidence.clean_losses
-    if evidence.alternates or len(losses) < _FEWEST_STEPS or evidence.loss_falls() or (losses == 0).all():
+    if evidence.alternates or not evidence.tells or len(losses) < _FEWEST_STEPS:
+        return
+    if evidence.loss_falls() or (losses == 0).all():
         return
     yield Finding(
         "loss-not-decreasing",

@@ -16,6 +16,9 @@ _SOURCE = (
     "pytorch/pytorch#182156; Goldberg 1991, 'What every computer scientist should know about floating-point arithmetic'"
 )
 
+_NEVER_INFINITE = ("softmax", "log_softmax", "attention", "linear", "layer_norm", "batch_norm", "sigmoid", "tanh")
+"""What puts out no infinity on purpose, as a mask or a log behind `where` may: there it is an accident."""
+
 
 @dataclass(frozen=True)
 class _Birth:
@@ -53,9 +56,13 @@ def non_finite(evidence: Evidence) -> Iterator[Finding]:
         born.site,
         born.message + ("" if harmful else " It reached neither the loss nor a weight."),
         {"step": step, "phase": born.phase, "nonfinite": count, **({"batch": int(batch)} if batch >= 0 else {})},
-        born.remedy,
+        born.remedy if harmful else f"If it is no mask, and no branch that where() leaves out: {_lower(born.remedy)}",
         _SOURCE,
     )
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _birth(evidence: Evidence, rows: pd.DataFrame, step: int) -> _Birth:
@@ -72,6 +79,9 @@ def _birth(evidence: Evidence, rows: pd.DataFrame, step: int) -> _Birth:
         return _in_forward(forward, step)
     if broken:
         return _in_loss(rows, step, known)
+    left_out = forward[forward["op"].isin(_NEVER_INFINITE)]
+    if len(left_out) and len(backward):
+        return _in_forward(forward[forward["order"] >= left_out["order"].iloc[0]], step, left_out=True)
     if len(backward):
         return _in_backward(evidence, backward, step)
     return _in_weight_gradient(gradient, step) if len(gradient) else _in_step(update, step)
@@ -88,16 +98,26 @@ def _in_weight(rows: pd.DataFrame, step: int) -> _Birth:
     )
 
 
-def _in_forward(rows: pd.DataFrame, step: int) -> _Birth:
+def _in_forward(rows: pd.DataFrame, step: int, *, left_out: bool = False) -> _Birth:
+    """left_out: the loss is finite, since it does not look at these values; their gradient is NaN all the same."""
     site, op = str(rows["site"].iloc[0]), rows["op"].iloc[0]
     many = f"{int(rows['nonfinite'].iloc[0])} non-finite values of {int(rows['count'].iloc[0])} in step {step}"
     if rows["role"].iloc[0] == "input":
         fix = "Clean the data, or mask what is missing, before it reaches the network."
         return _Birth(site, "data", f"The input itself holds {many}.", fix, rows)
+    here = "this is where it was born"
+    if left_out:
+        here += ". The loss leaves them out and is finite, but their gradient is NaN"
+    if op in ("softmax", "log_softmax", "attention"):
+        fix = (
+            "Where all of a row is masked with -inf, its softmax is 0 / 0: leave each row something to attend to, or"
+            " mask with a large finite number; else lower what goes into it."
+        )
+        return _Birth(site, "forward", f"{site} ({op}) returns {many}: {here}.", fix, rows)
     return _Birth(
         site,
         "forward",
-        f"{site} ({op}) returns {many} from finite inputs: this is where it was born.",
+        f"{site} ({op}) returns {many} from finite inputs: {here}.",
         "Guard it: clamp what goes into log, sqrt, exp or a division, add an epsilon, or lower its scale; in half "
         "precision, look for overflow.",
         rows,
@@ -157,6 +177,7 @@ def _in_step(rows: pd.DataFrame, step: int) -> _Birth:
         site,
         "step",
         f"The optimizer's step {step} makes {site} non-finite although its gradient is finite.",
-        "Give the optimizer an epsilon above 0 (1e-8), lower the learning rate, and check the weight decay.",
+        "Give the optimizer an epsilon above 0: 1e-8 in float32. In float16 that is 0 too: keep the weights in float32"
+        " under autocast, or take 1e-4. Else lower the learning rate, and check the weight decay.",
         rows,
     )

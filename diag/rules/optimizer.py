@@ -11,6 +11,8 @@ from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
+_FALLEN, _WHOLE_NORM = 10.0, 0.1
+"""How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -38,6 +40,67 @@ def decays_each_step(evidence: Evidence) -> Finding | None:
         {"step": int(lr.index[0]), "of": "schedule", "factor": middle, "lr": float(lr.iloc[-1]), "steps": len(lr)},
         "Call scheduler.step() once per epoch, or give the schedule a decay that is meant for steps.",
         "torch.optim documentation, 'How to adjust learning rate'",
+    )
+
+
+def rates(evidence: Evidence) -> tuple[float | None, str]:
+    """The last learning rate, and what is to be said of it: that it fell, if it has."""
+    lr = evidence.trace.steps["lr"].dropna()
+    if not len(lr):
+        return None, ""
+    last, most = float(lr.iloc[-1]), float(lr.max())
+    if last < most / _FALLEN:
+        when = int(lr.index[lr == most][-1])
+        return last, f" at a learning rate of {last:.2g}, which was {most:.2g} in step {when}"
+    rising = " and rises" if last > float(lr.iloc[0]) * _FALLEN else ""
+    return last, f" at a learning rate of {last:.2g}{rising}"
+
+
+def clipped(evidence: Evidence, typical: float) -> Finding | None:
+    """The gradient is cut to one and the same norm in every step, and what is left of it hardly moves the weights.
+
+    typical: the largest update of the median weight matrix over the weight, of late.
+    """
+    limits = evidence.thresholds
+    limit = limits["clipped_crawl_error"] if evidence.crawls() else limits["clipped_error"]
+    rows = evidence.rows("weight_gradient", evidence.clean)
+    norm = (rows["norm"] ** 2).groupby(rows["step"]).sum() ** 0.5
+    if len(norm) < _FEWEST_DECAYS or typical >= limit or evidence.is_half_solved:
+        return None
+    most = float(norm.max())
+    if not 0 < most < _WHOLE_NORM or float(norm.min()) < (1 - _EVEN) * most:
+        return None
+    own = rows.groupby("site")["norm"].agg(["min", "max"])
+    if (own["min"] >= (1 - _EVEN) * own["max"]).all():  # the gradient itself is the same in every step
+        return None
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"The gradient's norm is cut to {most:.2g} in every one of {len(norm)} steps, and what is left changes the"
+        f" weights by {typical:.0e} of their size (about 1e-3 is usual).",
+        {"step": int(norm.index[0]), "of": "clip", "norm": most, "update_ratio": typical, "steps": len(norm)},
+        "Clip at a norm that only the largest gradients reach (1 is usual), or not at all.",
+        "Pascanu et al. 2013, section 3.2",
+    )
+
+
+def on_scaled_gradients(evidence: Evidence) -> Finding | None:
+    """A GradScaler multiplied the loss, and did not divide the gradient before the optimizer took its steps."""
+    steps = int((evidence.trace.steps["optimizer"] >= 0).sum())
+    scaled = int(evidence.trace.coverage.get("scaled_steps", 0))
+    if scaled < _FEWEST_SHRUNK_STEPS or scaled < steps - evidence.optimizers or evidence.is_half_solved:
+        return None
+    return Finding(
+        "oversized-update",
+        "error",
+        "optimizer",
+        f"In {scaled} of {steps} steps the optimizer was given gradients that a GradScaler's factor still multiplied:"
+        " the loss was scaled, and the step was not taken through the scaler.",
+        {"step": 0, "of": "scaled", "scaled_steps": scaled, "steps": steps},
+        "Call scaler.step(optimizer) and scaler.update() rather than optimizer.step(), with scaler.unscale_(optimizer)"
+        " before the gradient is clipped.",
+        "torch.amp documentation, 'Typical mixed precision training'",
     )
 
 

@@ -14,6 +14,10 @@ from diag.trace.shapes import sizes
 _BINARY = "binary_cross_entropy_with_logits"
 _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
+_LEARNED = 0.25
+"""Times a guess's cross-entropy: below it the network has learned most of what there is."""
+_PASSED = 0.1
+"""Of an input's rms: a layer whose output is as large as this was given it."""
 _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "attention")
 
 
@@ -28,6 +32,11 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     first = rows.iloc[0]
     behind = evidence.rows("activation", evidence.early, _BEHIND)
     normalized = len(behind) and behind.sort_values("order")["role"].iloc[0] in ("normalization", "embedding")
+    # An embedding takes no numbers: it stands beside an input of numbers, or before a mask is added.
+    layers = behind[behind["role"] == "layer"]
+    if normalized and behind.sort_values("order")["role"].iloc[0] == "embedding" and len(layers):
+        largest = float(layers.groupby("site")["rms"].median().max())
+        normalized = largest < max(_PASSED * float(first["rms"]), evidence.thresholds["input_error"])
     copes = evidence.is_half_solved and not far_from_chance(evidence) and not _came_down(evidence)
     return Finding(
         "exploding-activation",
@@ -65,6 +74,16 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     if float(values.iloc[0]) > float(reach.max()) + chance:
         values = values * (classes if op != _BINARY else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])
+
+
+def learned(evidence: Evidence) -> bool:
+    """Whether the last cross-entropies are far below that of a guess, and nothing broke down."""
+    known = guesses(evidence)
+    if known is None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
+        return False
+    values, chance, _ = known
+    last = values.iloc[-max(1, len(values) // 3) :]
+    return len(values) >= 3 and float(last.median()) < _LEARNED * chance
 
 
 def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:

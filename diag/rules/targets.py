@@ -22,6 +22,7 @@ _REACH = {
     "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
 }  # fmt: skip
 """Between which numbers an activation's outputs lie."""
+_BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 _MARGIN = 0.05
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
@@ -34,7 +35,16 @@ _SUM = 0.05
 
 def misfit(evidence: Evidence) -> Finding | None:
     """What keeps the loss from being what its name says, if anything does."""
-    for look in (_squashed_twice, _no_log_probabilities, _crossed, _out_of_reach, _unscaled, _sorted, _clipped):
+    for look in (
+        _squashed_twice,
+        _no_log_probabilities,
+        _crossed,
+        _beyond_one,
+        _out_of_reach,
+        _unscaled,
+        _sorted,
+        _clipped,
+    ):
         found = look(evidence)
         if found is not None:
             return found
@@ -97,7 +107,7 @@ def _before(rows: pd.DataFrame, loss: pd.Series, ops: tuple[str, ...]) -> pd.Dat
 
 
 def _no_log_probabilities(evidence: Evidence) -> Finding | None:
-    """`nll_loss` is given what is no logarithm of probabilities: over the classes they do not add up to 1."""
+    """What takes logarithms is given no logarithm of probabilities: over the classes they do not add up to 1."""
     rows = evidence.rows("activation", evidence.clean, ("log_sum",))
     for site, own in rows[rows["nonfinite"] == 0].groupby("site", sort=False):
         if own["rms"].min() < _SUM:
@@ -106,22 +116,23 @@ def _no_log_probabilities(evidence: Evidence) -> Finding | None:
         given = evidence.rows("activation", [int(own["step"].iloc[0])])
         given = given[given["site"] == loss]
         highest = float(given["max"].max())
-        said = f", and reach {highest:.3g}" if highest > 0 else ""
+        said = f", and it reaches {highest:.3g} itself" if highest > 0 else ""
         op = str(evidence.sites.loc[loss, "op"])
         return Finding(
             "loss-not-decreasing",
             "error",
             loss,
-            f"{op} takes log-probabilities, at most 0 and adding up to 1 over the classes. What it is given adds up to"
-            f" {math.exp(min(float(own['mean'].median()), 700.0)):.3g}{said}: what is minimized is no"
-            " likelihood.",
+            f"{op} takes log-probabilities: at most 0, and their exponentials add up to 1 over the classes. Those of"
+            f" what it is given add up to {math.exp(min(float(own['mean'].median()), 700.0)):.3g}{said}: what is"
+            " minimized is no likelihood.",
             {
                 "step": int(own["step"].iloc[0]),
                 "of": "log-probabilities",
                 "log_sum": float(own["mean"].median()),
                 "max": highest,
             },
-            f"Give {op} log_softmax(logits, dim=1){', or the logits to cross_entropy' * (op == 'nll_loss')}.",
+            f"Give {op} log_softmax(logits, dim={-1 if op == 'ctc_loss' else 1})"
+            f"{', or the logits to cross_entropy' * (op == 'nll_loss')}.",
             "torch.nn.NLLLoss documentation: 'the input is expected to contain log-probabilities of each class'",
         )
     return None
@@ -152,6 +163,34 @@ def _crossed(evidence: Evidence) -> Finding | None:
             },
             "Give both the same shape: predictions.squeeze(1), or targets.unsqueeze(1).",
             "torch documentation, 'Broadcasting semantics'",
+        )
+    return None
+
+
+def _beyond_one(evidence: Evidence) -> Finding | None:
+    """A binary cross-entropy is given targets that are no probabilities: above 1 or below 0 it has no least value.
+
+    Its slope is sigmoid(x) - t, which for t > 1 is negative however large the logit x is.
+    """
+    rows = evidence.rows("activation", evidence.clean, ("target",))
+    for site, own in rows.groupby("site", sort=False):
+        loss = str(site).removesuffix("[target]")
+        least, most = float(own["min"].min()), float(own["max"].max())
+        if evidence.sites.loc[loss, "op"] not in _BINARY or (least >= -_MARGIN and most <= 1 + _MARGIN):
+            continue
+        mean, op = float(own["mean"].median()), str(evidence.sites.loc[loss, "op"])
+        losses = evidence.clean_losses
+        below = f" A loss of {losses.min():.3g} tells of it." if len(losses) and losses.min() < 0 else ""
+        return Finding(
+            "loss-not-decreasing",
+            "warning" if evidence.is_half_solved else "error",
+            loss,
+            f"The targets of {op} lie between {least:.3g} and {most:.3g}, with mean"
+            f" {mean:.3g}; it takes probabilities, and beyond 0 and 1 pushes the logits on without end.{below}",
+            {"step": evidence.clean[0], "of": "range", "least": least, "most": most, "mean": mean},
+            "Scale the targets into [0, 1] (divide pixels by their largest value), or take a loss for numbers such as"
+            " mse_loss.",
+            "torch.nn.BCEWithLogitsLoss documentation: 'targets should be numbers between 0 and 1'",
         )
     return None
 

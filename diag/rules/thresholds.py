@@ -98,6 +98,10 @@ THRESHOLDS: dict[str, Threshold] = {
     "decay_error": Threshold(
         0.9, "factor by which a schedule multiplies the learning rate in every single step", CORPUS
     ),
+    "clipped_error": Threshold(
+        5e-5, "largest update rms over weight rms of the median weight matrix, where all gradients are clipped", CORPUS
+    ),
+    "clipped_crawl_error": Threshold(5e-4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "frozen_error": Threshold(
         0.5, "share of the elements an optimizer holds that are frozen, with a loss that falls by less than 5 %", CORPUS
     ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.optimizer import decays_each_step, frozen, shrunk
+from diag.rules.optimizer import clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
 from diag.rules.registry import rule
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
@@ -29,27 +30,31 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     """The weights hardly move, or some that are trained are in no optimizer."""
     if not evidence.trains:
         return
-    yield from _not_optimized(evidence)
-    yield from frozen(evidence)
+    left_out = list(_not_optimized(evidence))
+    yield from left_out
+    # Beside what was forgotten, what is frozen may well be so on purpose.
+    yield from (replace(one, severity="warning") if left_out else one for one in frozen(evidence))
     decayed = decays_each_step(evidence)
     if decayed is not None:
         yield decayed
         return
     ratios = _ratios(evidence)
-    if not len(ratios) or not evidence.crawls():
-        return
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
     if not len(largest):
         return
     typical = float(largest.median())
+    clip = clipped(evidence, typical)
+    if clip is not None:
+        yield clip
+        return
     limit = evidence.thresholds
-    if typical >= limit["stalled_warning"]:
+    if not evidence.crawls() or typical >= (limit["stalled_warning"] if evidence.tells else _TINY):
         return
     by_step = ratios.groupby("step")["update_ratio"].median()
     moving = by_step[by_step >= limit["stalled_warning"]]
     since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
-    lr = evidence.trace.steps["lr"].dropna()
+    lr, rate = rates(evidence)
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
     still = typical < limit["stalled_error"] and not evidence.may_fall()
@@ -57,13 +62,13 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error" if still or (typical < _TINY and not evidence.loss_falls()) else "warning",
         str(first),
-        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual), and the loss hardly falls:"
+        f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual){rate}, and the loss hardly falls:"
         " next to nothing is learned.",
         {
             "step": since,
             "update_ratio": typical,
             **({"of": "step"} if _steps_are_tiny(recent) else {}),
-            "lr": float(lr.iloc[-1]) if len(lr) else None,
+            "lr": lr,
             "matrices": len(largest),
         },
         "Raise the learning rate by factors of ten until updates are about 1e-3 of the weights; look for a schedule, a"
@@ -111,6 +116,8 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
         yield decayed
         return
     found = _wild(evidence) or _grown(evidence)
+    if found is not None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
+        found = on_scaled_gradients(evidence) or found
     if found is not None:
         yield found
 
