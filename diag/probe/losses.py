@@ -19,7 +19,8 @@ class Losses:
     """see: measures one tensor that stands in a frame, as `Forward` does. pairs: whether targets, and how predictions
     fit them, are looked at.
 
-    root: the model whose output was the last one to be trained; has_seen: whether the losses of the open step are told as they are computed, so that no graph need be asked.
+    root: the model whose output was the last one to be trained. has_seen: whether the losses of the open step are told
+    as they are computed, so that no graph need be asked.
     """
 
     def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool) -> None:
