@@ -86,3 +86,32 @@ def test_other_losses_have_none() -> None:
         "target",
         "log_sum",
     ]
+
+
+def test_targets_of_a_binary_cross_entropy() -> None:
+    target = torch.rand(16, 5, generator=torch.Generator().manual_seed(1)) * 16
+    rows = seen(lambda model, batch: F.binary_cross_entropy_with_logits(model(batch[0]), batch[1]), target)
+    assert rows.loc[(0, "loss:binary_cross_entropy_with_logits[target]"), "max"] == pytest.approx(float(target.max()))
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["a function", "read off the graph"])
+def test_what_ctc_is_given_adds_up_over_the_last_dimension(graph: bool) -> None:
+    torch.manual_seed(0)
+    model, x, labels = nn.Linear(3, 5), torch.randn(12, 4, 3), torch.randint(1, 5, (4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        return F.ctc_loss(model(batch), labels, torch.full((4,), 12), torch.full((4,), 2))
+
+    if graph:
+        with diag.watch(model, optimizer) as watch:
+            loss(model, x).backward()
+            optimizer.step()
+        trace = watch.trace
+    else:
+        trace = diag.check(diag.Workload(model, [x], loss, optimizer), steps=1).trace
+    row = trace.frame[trace.frame["site"] == "loss:ctc_loss[log_sum]"].iloc[0]
+    assert row["count"] == 48
+    torch.manual_seed(0)
+    expected = nn.Linear(3, 5)(torch.randn(12, 4, 3)).logsumexp(-1).mean()
+    assert row["mean"] == pytest.approx(float(expected.detach()), rel=1e-5)

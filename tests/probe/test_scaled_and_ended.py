@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import diag
+from diag.probe.probe import Probe
 from tests.probe.by_hand import as_double, assert_agrees, assert_row, only_row, rows_of
 from tests.probe.test_steps import X, Y, network, notes_of, train_step
 
@@ -181,3 +182,37 @@ def test_a_long_run_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(trace.frame) <= 18 * 41
     assert len(trace.steps) == 90
     assert "to bound the trace" in " ".join(trace.coverage["notes"])
+
+
+@pytest.mark.parametrize(("way", "count"), [("step", 3), ("scaler", 0), ("unscaled", 0), ("no scaler", 0)])
+def test_steps_on_gradients_that_are_still_scaled_are_counted(way: str, count: int) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=way != "no scaler")
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(F.cross_entropy(model(X), Y)).backward()
+            if way == "unscaled":
+                scaler.unscale_(optimizer)
+            if way == "scaler":
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
+            scaler.update(4.0) if way in ("scaler", "unscaled") else None
+    assert watch.trace.coverage["scaled_steps"] == count
+
+
+def test_a_loss_is_told_with_the_model_whose_output_it_judges() -> None:
+    teacher, student = network(), network()
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    probe = Probe([teacher, student], [optimizer])
+    probe.start()
+    for _ in range(2):
+        with torch.no_grad():
+            target = teacher(X).softmax(1)
+        nn.KLDivLoss(reduction="batchmean")(student(X).log_softmax(1), target).backward()
+        optimizer.step()
+    probe.stop()
+    sites = probe.trace().sites
+    assert set(sites.loc[sites["role"] == "loss", "model"]) == {"Sequential#2"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import pytest
+
 from diag.rules.judge import judge
-from tests.rules.traces import Net, Value, found, only
+from tests.rules.traces import Net, Value, falling, found, only
 
 RULE = "non-finite"
 Bad = Mapping[tuple[str, int], int]
@@ -116,3 +118,28 @@ def test_a_harmless_mask_hides_no_steps_from_the_other_rules() -> None:
         masked.output(name, bad={("activation", step): 100 for step in range(30)} if name == "b" else None)
         masked.parameter(f"{name}.weight", ratio=lambda step: 1e-7 if step < 2 else 1e-3)
     assert not [one for one in judge(masked.build(), {}) if one.severity == "error"]
+
+
+@pytest.mark.parametrize(("op", "site"), [("softmax", "b"), ("log", "c")])
+def test_what_the_loss_leaves_out_has_a_gradient_all_the_same(op: str, site: str) -> None:
+    """Rows that are masked throughout: padding, so that the loss is finite. A log of 0 may lie behind `where`."""
+    bad = {("activation", 0): 12, ("gradient", 0): 12}
+    made = Net(loss=1.0).output("a", bad={("gradient", 0): 64}).parameter("a.weight", bad={("weight_gradient", 0): 9})
+    made.output("b", "nonlinearity" if op == "softmax" else "elementwise", op, bad=bad)
+    made.output("c", bad={("gradient", 0): 3} if op == "log" else bad)
+    finding = only(RULE, made)
+    assert (finding.site, finding.severity) == (site, "error")
+    assert (("masked with -inf" in finding.remedy) and ("leaves them out" in finding.message)) == (op == "softmax")
+
+
+def test_what_does_no_harm_follows_from_nothing() -> None:
+    harmless = Net(loss=falling).output(
+        "log", "elementwise", "log", bad={("activation", step): 4 for step in range(30)}
+    )
+    grows = [10.0 ** (number / 2) for number in range(8)]
+    for number, rms in enumerate(grows):
+        harmless.output(f"{number}", rms=rms)
+    findings = judge(harmless.build(), {})
+    assert [one.rule for one in findings] == ["exploding-activation", RULE]
+    assert findings[1].severity == "note"
+    assert findings[1].remedy.startswith("If it is no mask")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from diag.rules.causes import join
@@ -97,3 +100,71 @@ def test_the_schedule_comes_before_what_it_brings_about() -> None:
     findings = judge(trace, {})
     assert (findings[0].rule, findings[0].evidence["of"]) == ("stalled-update", "schedule")
     assert [one.rule for one in findings[0].consequences] == ["loss-not-decreasing"]
+
+
+def cut(norm: float, ratio: float, wobble: float = 0.3, **options: object) -> Net:
+    """Four layers whose gradients differ from step to step, and together have one norm."""
+    net = Net(**options)  # type: ignore[arg-type]
+    for number in range(4):
+        sign = 1 if number % 2 else -1
+        share = [math.sqrt((1 + sign * wobble * math.sin(step)) / 4) * norm for step in range(30)]
+        net.output(f"{number}").parameter(f"{number}.weight", ratio=ratio, gradient=[one / 32 for one in share])
+    return net
+
+
+@pytest.mark.parametrize(
+    ("norm", "ratio", "wobble", "loss", "clipped"),
+    [
+        (1e-4, 1e-5, 0.3, slowly, True),
+        (1e-4, 1e-4, 0.3, slowly, False),
+        (1e-4, 1e-4, 0.3, flat, True),
+        (1e-4, 1e-3, 0.3, flat, False),
+        (1.0, 1e-5, 0.3, flat, False),
+        (1e-4, 1e-5, 0.0, flat, False),
+    ],
+    ids=["little is left", "the loss falls", "it stands", "as usual", "a usual clip", "the same gradient each time"],
+)
+def test_a_clip_that_leaves_next_to_nothing(norm: float, ratio: float, wobble: float, loss: Any, clipped: bool) -> None:
+    findings = [one for one in found(STALLED, cut(norm, ratio, wobble, loss=loss)) if one.evidence.get("of") == "clip"]
+    assert len(findings) == clipped
+    if findings:
+        assert (findings[0].severity, findings[0].evidence["norm"]) == ("error", pytest.approx(norm, rel=1e-2))
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ([0.1] * 30, "at a learning rate of 0.1, and"),
+        ([0.1] * 4 + [1e-9] * 26, "at a learning rate of 1e-09, which was 0.1 in step 3, and"),
+        ([1e-8 * (step + 1) for step in range(30)], "at a learning rate of 3e-07 and rises, and"),
+    ],
+)
+def test_a_stall_tells_the_learning_rate(rates: list[float], said: str) -> None:
+    trace = Net(loss=flat).output("0").parameter("0.weight", ratio=1e-9).build()
+    trace.steps["lr"] = rates
+    (finding,) = found(STALLED, trace)
+    assert said in finding.message
+
+
+@pytest.mark.parametrize(("steps", "ratio", "told"), [(30, 50.0, True), (30, 1e-3, False), (2, 50.0, False)])
+def test_steps_on_scaled_gradients(steps: int, ratio: float, told: bool) -> None:
+    """Told where they are too large: an optimizer that divides by the gradient's size does not mind a factor."""
+    net = Net(loss=flat).output("0").parameter("0.weight", ratio=ratio)
+    net.coverage["scaled_steps"] = steps
+    kinds = [one.evidence.get("of") for one in found(OVERSIZED, net)]
+    assert ("scaled" in kinds) == told
+
+
+def test_what_is_frozen_is_a_warning_beside_what_was_forgotten() -> None:
+    net = partly_frozen(8, loss=flat)
+    assert [one.severity for one in found(STALLED, net)] == ["error"]
+    net.output("head").parameter("head.weight", optimized=False, gradient=0.01)
+    assert [(one.evidence["of"], one.severity) for one in found(STALLED, net)] == [
+        ("optimizer", "error"), ("frozen", "warning"),
+    ]  # fmt: skip
+
+
+def test_what_is_frozen_does_not_follow_from_dead_units() -> None:
+    dead = Finding("dead-units", "warning", "relu", "", {"step": 0})
+    fixed = Finding("stalled-update", "note", "0.weight", "", {"step": 0, "of": "frozen"})
+    assert [one.rule for one in join([dead, fixed])] == ["dead-units", "stalled-update"]

@@ -217,3 +217,42 @@ def test_logits_that_a_relu_keeps_at_nothing() -> None:
         model[2].bias.fill_(-10.0)
     found = errors(model, digits(), lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]))
     assert found
+
+
+def binary(model: nn.Module, batch: Any) -> Tensor:
+    return F.binary_cross_entropy_with_logits(model(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize(("scale", "wrong"), [(1.0, False), (16.0, True), (-1.0, True)])
+def test_targets_of_a_binary_cross_entropy_beyond_0_and_1(scale: float, wrong: bool) -> None:
+    """Pixels of 0 to 16, or turned about, where probabilities are taken: the loss has no least value."""
+    batches = [(x, torch.clamp(scale * x.abs() / x.abs().max(), min(scale, 0.0), max(scale, 0.0))) for x, _ in digits()]
+    found = errors(network(64, 64), batches, binary)
+    assert [one.evidence.get("of") for one in found] == (["range"] if wrong else [])
+    if wrong:
+        assert found[0].site == "loss:binary_cross_entropy_with_logits"
+        assert found[0].evidence["most" if scale > 0 else "least"] == scale
+        assert "takes probabilities" in found[0].message
+
+
+def test_smoothed_targets_are_probabilities() -> None:
+    batches = [(x, F.one_hot(y, 10) * 0.9 + 0.05) for x, y in digits()]
+    assert errors(network(64, 10), batches, binary) == []
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_ctc_takes_logarithms_of_probabilities(logarithms: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(1, 6, (8, 3), generator=generator)
+    x = F.one_hot(labels.repeat_interleave(3, 1).t(), 6).float() + 0.1 * torch.randn(9, 8, 6, generator=generator)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        out = model(batch)
+        out = out.log_softmax(-1) if logarithms else out
+        return F.ctc_loss(out, labels, torch.full((8,), 9), torch.full((8,), 3))
+
+    found = errors(network(6, 6), [x], loss)
+    assert [(one.site, one.evidence["of"]) for one in found] == (
+        [] if logarithms else [("loss:ctc_loss", "log-probabilities")]
+    )
+    assert logarithms or "log_softmax(logits, dim=-1)" in found[0].remedy
