@@ -32,8 +32,19 @@ class _GradientHook:
 
     def __call__(self, gradient: torch.Tensor | None) -> None:
         # An output that does not reach the loss, beside one that does, is told of an undefined gradient.
-        if gradient is not None:
-            self.backward.see_gradient(self, gradient)
+        # Only those of a real backward pass count, not those of `torch.autograd.grad`.
+        backward = self.backward
+        if gradient is None or not backward.running or not backward.active:
+            return
+        if self.pending is not None and not backward.resolve(self):
+            return
+        backward.gradients_seen += 1
+        measure = backward.recorder.measure
+        if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
+            measure(self.site, self.call, self.order, GRADIENT, gradient, scale=backward.scale)
+        elif type(gradient) is torch.Tensor or is_measurable(gradient):
+            with torch._C.DisableTorchFunction():
+                measure(self.site, self.call, self.order, GRADIENT, gradient, scale=backward.scale)
 
 
 class _Recomputed:
@@ -48,7 +59,7 @@ class Backward:
     """Numbers the calls of a forward pass and takes in the gradients that answer them."""
 
     def __init__(self, recorder: Recorder, sites: Sites) -> None:
-        self._recorder = recorder
+        self.recorder = recorder
         self._sites = sites
         self._calls: dict[int, int] = {}
         self._order = 0
@@ -62,7 +73,7 @@ class Backward:
         self._asks_all = False
         self._scaled: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
         self._fresh_scale: torch.Tensor | None = None
-        self._scale: torch.Tensor | None = None
+        self.scale: torch.Tensor | None = None
         self.active = False
         self.running = 0
         self.gradients_seen = 0
@@ -150,20 +161,11 @@ class Backward:
         else:
             tensor.register_hook(hook)
 
-    def see_gradient(self, hook: _GradientHook, gradient: torch.Tensor) -> None:
-        """A gradient arrives. Only those of a real backward pass count, not those of `torch.autograd.grad`."""
-        if not self.active or not self.running:
-            return
+    def resolve(self, hook: _GradientHook) -> bool:
+        """Find out to which call the gradient of a recomputed segment belongs; whether there is one."""
         if hook.pending is not None and not hook.pending.resolved:
             self._resolve(hook.pending)
-        if hook.call < 0:
-            return
-        self.gradients_seen += 1
-        if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
-            self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
-        elif type(gradient) is torch.Tensor or is_measurable(gradient):
-            with torch._C.DisableTorchFunction():
-                self._recorder.measure(hook.site, hook.call, hook.order, GRADIENT, gradient, scale=self._scale)
+        return hook.call >= 0
 
     def _resolve(self, segment: _Recomputed) -> None:
         """Segments are run again last first, but each in forward order: its calls are the last that still wait."""
@@ -184,8 +186,8 @@ class Backward:
             return
         weights = [grad_tensors] * len(roots) if grad_tensors is None else grad_tensors
         weights = [weights] if isinstance(weights, torch.Tensor) else list(weights)
-        self._scale = self._scale_of(roots)
-        self.is_scaled |= self._scale is not None
+        self.scale = self._scale_of(roots)
+        self.is_scaled |= self.scale is not None
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
         told = self._told_by
@@ -200,8 +202,8 @@ class Backward:
         self._finished = True
         losses, self._losses = self._losses, []
         if self._has_arrived(losses):
-            self._recorder.see_losses(losses, self._scale)
-        self._scale = None
+            self.recorder.see_losses(losses, self.scale)
+        self.scale = None
 
     def _has_arrived(self, losses: list[tuple[torch.Tensor, torch.Tensor | None]]) -> bool:
         """Whether the pass that has just ended brought a gradient to the models."""

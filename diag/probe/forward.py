@@ -325,8 +325,10 @@ class Forward:
                 self._backward.attach_recomputed(site, without_view(op, tensor))
             return
         call, position = self._backward.next_call(site, order)
-        if self._sites.table[site].order < 0:
-            self._sites.table[site].order = position
+        if not spot.placed:
+            spot.placed = True
+            if self._sites.table[site].order < 0:
+                self._sites.table[site].order = position
         saturation = None if bounds is None else saturation_of(bounds, tensor, source)
         self._recorder.measure(site, call, position, ACTIVATION, tensor, saturation, spot.unit_dim, spot.sample_dim)
         if gradient:

@@ -23,13 +23,17 @@ INNER = frozenset({"parametrizations", "_packed_params"})
 
 @dataclass(slots=True)
 class Spot:
-    """What is known of one output, as long as its shape stays: nothing of it has to be found out again."""
+    """What is known of one output, as long as its shape stays: nothing of it has to be found out again.
+
+    placed: its site has its place in the order.
+    """
 
     site: int
     shape: torch.Size
     device: torch.device
     unit_dim: int | None
     sample_dim: int | None
+    placed: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.optimizer import clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
 from diag.rules.registry import rule
+from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
@@ -130,6 +131,8 @@ def _grown(evidence: Evidence) -> Finding | None:
     ends = table[table["site"].isin(scales[scales >= _USUAL].index)].groupby("site")["norm"].agg(["first", "last"])
     if not len(ends) or not evidence.trains or evidence.is_half_solved or len(evidence.clean) < _FEWEST_GROWN:
         return None
+    if misfit(evidence) is not None:  # they may have to grow, to reach targets that are far off
+        return None
     growth, limit = ends["last"] / ends["first"], evidence.thresholds
     all_grow = evidence.stuck and float(growth.median()) >= limit["grown_error"]
     if not all_grow and not growth.max() >= limit["grown_single_error"]:
@@ -172,6 +175,7 @@ def _wild(evidence: Evidence) -> Finding | None:
     input_rms = evidence.input_rms()
     unscaled = f" The input's rms is {input_rms:.3g}: standardize it first." if input_rms > 10 else ""
     lr = evidence.trace.steps.set_index("step")["lr"].get(step)
+    rate = f", at a learning rate of {lr:.2g}" if lr is not None and pd.notna(lr) else ""
     # A small problem may be solved in a few giant strides.
     solved = evidence.is_half_solved and evidence.diverged_at is None
     return Finding(
@@ -179,7 +183,7 @@ def _wild(evidence: Evidence) -> Finding | None:
         "warning" if solved else "error",
         str(at["site"]),
         f"In step {step} the update of {at['site']} is {at['update_ratio']:.2g} times the weight itself (about 1e-3 is"
-        " usual).",
+        f" usual){rate}.",
         {
             "step": step,
             "update_ratio": float(at["update_ratio"]),
