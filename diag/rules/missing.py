@@ -173,7 +173,7 @@ def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) ->
 def _whole(table: pd.DataFrame, absent: pd.DataFrame) -> list[str]:
     """Modules with a matrix that hold nothing but such parameters, in forward order."""
     matrices = set(absent.loc[absent["shape"].str.contains("x", regex=False), "owner"])
-    others = set(table.index[~table.index.isin(absent.index)].map(table["owner"]))
+    others = set(table.loc[~table.index.isin(absent.index), "owner"])
     return [
         owner
         for owner in absent["owner"].unique()
@@ -187,7 +187,7 @@ def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> I
     That of a last bias is where the loss takes differences of outputs, as that of a critic or of pairs; it is no
     finding.
     """
-    last = table.loc[table["order"].idxmax(), "owner"]
+    last = str(table.sort_values("order")["owner"].iloc[-1])
     biases = (zero["op"] == "bias") & zero["owner"].map(table[table["reached"]].groupby("owner").size()).gt(0)
     zero = zero[~(biases & (zero["owner"] == last))]
     if not len(zero):

@@ -20,13 +20,9 @@ def by_layer(evidence: Evidence) -> Evidence:
     another: there time is depth. Of merged rows rms, norm, counts and order are right, the rest is the first one's.
     """
     frame = evidence.frame
-    inputs = frame[(frame["role"] == "input") & (frame["kind"] == "activation")]
-    carries = (frame["role"].isin(SIGNAL_ROLES)) & frame["kind"].isin(["activation", "gradient"])
-    if not (inputs["call"] > 0).any() or not (frame.loc[carries, "call"] > 0).any():
-        return evidence
-    rows = frame[carries].assign(entry=_entries(inputs, frame[carries]))
-    early = rows["step"].isin(evidence.early)
-    if _may_be_recurrent(rows[early]) or _feeds_itself(frame[frame["step"].isin(evidence.early)]):
+    carries = frame["role"].isin(SIGNAL_ROLES) & frame["kind"].isin(["activation", "gradient"])
+    rows = within_passes(evidence, frame[carries])
+    if rows is None:
         return evidence
     merged = copy.copy(evidence)
     merged.__dict__.pop("_by_kind", None)
@@ -34,10 +30,28 @@ def by_layer(evidence: Evidence) -> Evidence:
     return merged
 
 
+def within_passes(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """These activations and gradients with calls that are counted anew in every pass.
+
+    None where there is one pass in a step, or where passes may follow from one another.
+    """
+    frame = evidence.frame
+    inputs = frame[(frame["role"] == "input") & (frame["kind"] == "activation")]
+    if not (inputs["call"] > 0).any() or not (rows["call"] > 0).any():
+        return None
+    early = frame[frame["step"].isin(evidence.early) & (frame["kind"] == "activation")]
+    layers = early[early["role"].isin(SIGNAL_ROLES)]
+    if _may_be_recurrent(layers.assign(entry=_entries(inputs, layers))) or _feeds_itself(early):
+        return None
+    rows = rows.assign(entry=_entries(inputs, rows))
+    rows["call"] -= rows.groupby(["step", "site", "entry"])["call"].transform("min")
+    return rows.drop(columns="entry")
+
+
 def _entries(inputs: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     """In which pass each row stands: the number of the input that was the last one before it."""
     # An order is below the step's number of rows, so that a step and a place in it make one number.
-    size = int(max(rows["order"].max(), inputs["order"].max())) + 1
+    size = int(max(rows["order"].max(), inputs["order"].max())) + 1 if len(rows) else 1
     starts = np.unique(inputs["step"].to_numpy() * size + inputs["order"].to_numpy())
     return np.searchsorted(starts, rows["step"].to_numpy() * size + rows["order"].to_numpy(), side="right")
 
@@ -55,7 +69,7 @@ def _may_be_recurrent(rows: pd.DataFrame) -> bool:
 
 def _feeds_itself(frame: pd.DataFrame) -> bool:
     """Whether the input of a later pass is what the model has put out before: the same numbers."""
-    frame = frame[(frame["kind"] == "activation") & (frame["rms"] > 0)]
+    frame = frame[frame["rms"] > 0]
     later = frame[(frame["role"] == "input") & (frame["call"] > 0)]
     outputs = frame[(frame["role"] != "input") & ~frame["op"].isin(["pairing", "target", "log_sum"])]
     pairs = later.merge(outputs, on=["step", "count", "min", "max"], suffixes=("", "_out"))
@@ -66,11 +80,10 @@ def _feeds_itself(frame: pd.DataFrame) -> bool:
 def _merged(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each call of a site within a pass, over all passes of the step."""
     rows = rows.sort_values(["step", "order"], kind="stable")
-    rows["call"] -= rows.groupby(["step", "site", "entry"])["call"].transform("min")
     finite = rows["count"] - rows["nonfinite"].fillna(0)
     rows["square"], rows["finite"] = (rows["rms"] ** 2 * finite).where(finite > 0), finite
     grouped = rows.groupby(["step", "kind", "site", "call"], sort=False)
-    merged = grouped.head(1).drop(columns=["entry", "square", "finite"]).set_index(["step", "kind", "site", "call"])
+    merged = grouped.head(1).drop(columns=["square", "finite"]).set_index(["step", "kind", "site", "call"])
     sums = grouped[["count", "nonfinite", "square", "finite"]].sum(min_count=1).loc[merged.index]
     merged["count"], merged["nonfinite"] = sums["count"], sums["nonfinite"]
     merged["norm"] = np.sqrt(sums["square"])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import diag
+from diag.rules.dead import dead_units
 from diag.rules.evidence import Evidence
 from diag.rules.gradients import exploding_gradient, vanishing_gradient
 from diag.rules.passes import by_layer
@@ -122,3 +123,18 @@ def test_growth_from_call_to_call_is_no_growth_over_depth() -> None:
     net = mlp(4, 16, 8, 2)
     found = seen(net, lambda: torch.stack([10.0**-at * net(torch.randn(8, 4)).sum() for at in range(6)]).sum())
     assert not [*vanishing_gradient(found), *exploding_gradient(found)]
+
+
+def test_a_unit_is_dead_where_every_pass_leaves_it_so() -> None:
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(8))
+    few = torch.tensor([1.0] * 2 + [-1.0] * 6)
+
+    def both(second: Tensor) -> Evidence:
+        parts = [torch.rand(80, 8) * sign for sign in (few, second)]
+        return seen(net, lambda: 1e-6 * torch.stack([net(part).sum() for part in parts]).sum())
+
+    assert not list(dead_units(both(few.abs())))
+    [finding] = dead_units(both(few))
+    assert finding.message.startswith("6 of 8 units of 1 are zero for every sample")
