@@ -10,12 +10,14 @@ import pandas as pd
 
 from diag.trace import Trace
 from diag.trace.operations import RELU_LIKE
+from diag.trace.schema import BESIDE
 
 
 def matrix(trace: Trace, kind: str, column: str) -> pd.DataFrame:
     """`column` of `kind` per site and step; calls of a shared site are merged, weighted by their finite elements.
 
-    rms merges as the root of the mean square, counts (`nonfinite`) as sums. Missing stays missing.
+    rms merges as the root of the mean square, counts (`nonfinite`) as sums; of dead units there are no more than in
+    the call that has the fewest. Missing stays missing. Of several models each stands by itself, and losses come last.
     """
     rows = trace.frame[trace.frame["kind"] == kind]
     if rows.empty:
@@ -25,13 +27,17 @@ def matrix(trace: Trace, kind: str, column: str) -> pd.DataFrame:
     with np.errstate(over="ignore", invalid="ignore"):
         if column == "nonfinite":
             merged = values.groupby(keys, sort=True).sum(min_count=1)
+        elif column == "dead_units":
+            merged = values.groupby(keys, sort=True).min()
         else:
             merged = _weighted(values**2 if column == "rms" else values, rows, keys)
             merged = merged**0.5 if column == "rms" else merged
     order = rows.groupby(keys[0])["order"].min().sort_values(kind="stable")
     if trace.sites["model"].nunique() > 1:
-        model = _column(trace, "model")
-        order = order.sort_index(key=lambda sites: sites.map(model), kind="stable")
+        # A loss is told under the first model, whichever it trains.
+        own = trace.sites[["site", "role", "model"]].to_numpy()
+        place = {str(site): (role == "loss" or role in BESIDE, str(model)) for site, role, model in own}
+        order = order.loc[sorted(order.index, key=place.__getitem__)]
     return merged.unstack().reindex(order.index)
 
 
@@ -101,12 +107,15 @@ def zeros(trace: Trace) -> pd.DataFrame:
 
 
 def dead(trace: Trace) -> pd.DataFrame:
-    """Share of dead units, per site and step: dead over the window where it was tracked, else in the step itself."""
+    """Share of dead units, per site and step: dead over the window where it was tracked, else in the step itself.
+
+    Of several calls that of the one with the fewest: a unit is dead where all leave it so.
+    """
     order = matrix(trace, "activation", "rms").index
     units = trace.units
     if not units.empty:
-        grouped = units.groupby([units["site"].astype(str), units["step"]])[["units", "dead"]].sum()
-        share = (grouped["dead"] / grouped["units"].where(grouped["units"] > 0)).unstack()
+        each = units["dead"] / units["units"].where(units["units"] > 0)
+        share = each.groupby([units["site"].astype(str), units["step"]]).min().unstack()
         share = share.reindex([s for s in order if s in share.index])
     else:
         counts = matrix(trace, "activation", "dead_units"), matrix(trace, "activation", "units")

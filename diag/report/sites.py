@@ -12,6 +12,7 @@ from diag.report import measured
 from diag.report.diagnosis import Diagnosis
 from diag.rules.finding import SEVERITIES, Finding
 from diag.trace import Trace
+from diag.trace.schema import BESIDE
 
 NAN = float("nan")
 SIGNAL = ("input", "layer", "nonlinearity", "normalization", "attention", "embedding", "recurrent")
@@ -42,15 +43,16 @@ class SiteRow:
 
 
 def site_rows(diagnosis: Diagnosis) -> list[SiteRow]:
-    """Every output site in forward order."""
+    """Every output site in forward order, but for what stands beside a loss: that is no signal."""
     trace = diagnosis.trace
     activation, gradient = measured.matrix(trace, "activation", "rms"), measured.matrix(trace, "gradient", "rms")
     sites = list(activation.index) + [site for site in gradient.index if site not in set(activation.index)]
+    role, op = measured.roles(trace), measured.ops(trace)
+    sites = [site for site in sites if role.get(site) not in BESIDE and not _is_value(site, role)]
     saturated, zero = measured.last(measured.saturation(trace)), measured.last(measured.zeros(trace))
     nonfinite = measured.matrix(trace, "activation", "nonfinite").sum(axis=1, min_count=1)
     nonfinite = nonfinite.add(measured.matrix(trace, "gradient", "nonfinite").sum(axis=1, min_count=1), fill_value=0)
     units, dead = _unit_counts(trace)
-    role, op = measured.roles(trace), measured.ops(trace)
     shape = {str(site): str(text) for site, text in zip(trace.sites["site"], trace.sites["shape"], strict=True)}
     marks = _severities(diagnosis)
     return [
@@ -121,13 +123,23 @@ def _walk(findings: Iterable[Finding]) -> Iterator[Finding]:
         yield from _walk(finding.consequences)
 
 
+def _is_value(site: str, role: dict[str, str]) -> bool:
+    """Whether this is the value of a loss, beside what it judges."""
+    return role.get(site) == "loss" and site.endswith("[value]")
+
+
 def _unit_counts(trace: Trace) -> tuple[dict[str, float], dict[str, float]]:
-    """Units and dead units per site at the last step, summed over calls."""
+    """Units and dead units per site at the last step: of several calls, those of the one with the fewest dead.
+
+    A unit is dead where all calls leave it so, and there are no more of these.
+    """
     units = trace.units
     if not units.empty:
         at_end = units[units["step"] == units.groupby("site")["step"].transform("max")]
-        summed = at_end.groupby(at_end["site"].astype(str))[["units", "dead"]].sum().astype("float64")
-        return dict(summed["units"]), dict(summed["dead"])
+        at_end = at_end.assign(share=at_end["dead"] / at_end["units"].where(at_end["units"] > 0))
+        least = at_end.sort_values("share").drop_duplicates("site").set_index("site")
+        counts = least[["units", "dead"]].astype("float64")
+        return dict(counts["units"]), dict(counts["dead"])
     tables = [measured.last(measured.matrix(trace, "activation", column)) for column in ("units", "dead_units")]
     return dict(tables[0]), dict(tables[1])
 

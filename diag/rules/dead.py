@@ -8,6 +8,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.passes import within_passes
 from diag.rules.registry import rule
 
 _FEWEST_UNITS = 4
@@ -22,7 +23,10 @@ def dead_units(evidence: Evidence) -> Iterator[Finding]:
     rows = rows[(rows["units"] >= _FEWEST_UNITS) & ~rows["op"].isin(["softmax", "log_softmax"])]
     if not len(rows):
         return
-    rows = rows.assign(share=rows["dead_units"] / rows["units"], samples=rows["count"] / rows["units"])
+    anew = within_passes(evidence, rows)
+    rows = (rows if anew is None else anew).assign(
+        share=rows["dead_units"] / rows["units"], samples=rows["count"] / rows["units"], met=rows["call"]
+    )
     late = _shares(evidence, rows[rows["step"].isin(evidence.late)])
     limit = evidence.thresholds
     worst = late[late["share"] >= limit["dead_warning"]].sort_values("order")
@@ -32,7 +36,8 @@ def dead_units(evidence: Evidence) -> Iterator[Finding]:
     chosen = grave if len(grave) else worst
     first = chosen.iloc[0]
     site = first["site"]
-    onset = rows[(rows["site"] == site) & (rows["share"] >= limit["dead_warning"])]["step"].min()
+    shares = rows[rows["site"] == site].groupby(["step", "call"], as_index=False)["share"].min()
+    onset = shares[shares["share"] >= limit["dead_warning"]]["step"].min()
     yield Finding(
         "dead-units",
         "error" if len(grave) else "warning",
@@ -55,13 +60,13 @@ def _shares(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     """Per site and call: the share of units dead over the window, and how many samples and positions that rests on.
 
     Where no window was completed the smallest share of a step bounds it: a unit dead throughout is dead in each. Calls
-    that saw too few samples, as in a loop over single samples, are judged together: a unit dead throughout is dead in
-    each of them too.
+    that saw too few samples, as in a loop over single samples, are judged together, as are those of several passes of
+    a step: a unit dead throughout is dead in each of them too.
     """
     calls = rows.groupby(["site", "call"]).agg(
         share=("share", "min"), order=("order", "min"), units=("units", "max"), samples=("samples", "sum")
     )
-    calls["share"] = _over_window(evidence).reindex(calls.index).fillna(calls["share"])
+    calls["share"] = _over_window(evidence, rows).reindex(calls.index).fillna(calls["share"])
     calls = calls.reset_index()
     few = calls["samples"] < _FEWEST_SAMPLES
     together = (
@@ -72,10 +77,12 @@ def _shares(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([calls[~few], together], ignore_index=True)
 
 
-def _over_window(evidence: Evidence) -> pd.Series:
+def _over_window(evidence: Evidence, rows: pd.DataFrame) -> pd.Series:
+    """The share of units dead over the last window, per site and call; met: of these rows, the call in the step."""
     units = evidence.trace.units
     last = units[units["step"].isin(evidence.clean)]
     if len(evidence.clean) < 10 or not len(last):
         return pd.Series(dtype=float)
-    last = last[last["step"] == last["step"].max()].set_index(["site", "call"])
-    return last["dead"] / last["units"]
+    last = last[last["step"] == last["step"].max()].rename(columns={"call": "met"})
+    last = last.merge(rows[["step", "site", "call", "met"]], on=["step", "site", "met"])
+    return (last["dead"] / last["units"]).groupby([last["site"], last["call"]]).min()

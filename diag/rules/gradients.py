@@ -9,6 +9,7 @@ import numpy as np
 
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, Severity
+from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
@@ -21,6 +22,7 @@ _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 @rule("vanishing-gradient")
 def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
     """The gradient's norm falls over the depth of the signal-carrying layers, or is zero in most of them."""
+    evidence = by_layer(evidence)
     zero = _all_zero(evidence)
     if zero is not None:
         yield zero
@@ -62,6 +64,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
 @rule("exploding-gradient")
 def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
     """The gradient's norm grows on its way down, by a robust fit over the signal-carrying layers."""
+    evidence = by_layer(evidence)
     windows = (evidence.early, evidence.late)
     trends = [trend for steps in windows if (trend := evidence.trend("gradient", steps, "norm"))]
     if not trends:

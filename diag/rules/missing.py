@@ -23,8 +23,12 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     unused = table[(table["order"] < 0) & ~table["reached"]]
     missing = table[(table["order"] >= 0) & ~table["reached"]]
-    if len(missing):
-        yield _cut(evidence, table, missing)
+    cut = _cut(evidence, table, missing)
+    if cut is not None:
+        yield cut
+    else:
+        yield from _untrained(evidence, table, missing[missing["none"]].sort_values("order"))
+        yield from _cancelled(evidence, table, missing[~missing["none"]].sort_values("order"))
     idle = _without_graph(evidence, unused)
     if len(idle):
         names = list(idle.index)
@@ -32,7 +36,8 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "error",
             str(idle["owner"].iloc[0]),
-            f"{len(names)} parameters that the optimizer is to train ran only under no_grad: {listed(names)}.",
+            f"{_counted(len(names), 'parameter')} that the optimizer is to train ran only under no_grad:"
+            f" {listed(names)}.",
             {"step": evidence.clean[0], "of": "none", "parameters": names[:20], "count": len(names)},
             "Call this part outside of no_grad(), or take its parameters from the optimizer if it is to stay.",
             "torch.autograd documentation, 'Locally disabling gradient computation'",
@@ -44,7 +49,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "missing-gradient",
             "note",
             names[0],
-            f"{len(names)} trainable parameters belong to modules that never ran: {listed(names)}.",
+            f"{_counted(len(names), 'trainable parameter')} of modules that never ran: {listed(names)}.",
             {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
             "Remove or freeze them if that is intended.",
             "torch.autograd documentation",
@@ -94,7 +99,8 @@ def _parameters(evidence: Evidence) -> pd.DataFrame:
     return table
 
 
-def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Finding:
+def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Finding | None:
+    """What stands below all that learns, where it is more than a bias whose gradient cancels."""
     first_reached = (
         int(table.loc[table["reached"] & (table["order"] >= 0), "order"].min())
         if (table["reached"] & (table["order"] >= 0)).any()
@@ -110,8 +116,8 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
             "missing-gradient",
             "error",
             owner,
-            f"Nothing up to {owner} gets a gradient: {len(below)} parameters meant to be trained get {kind} while those"
-            " after it do.",
+            f"Nothing up to {owner} gets a gradient: {_counted(len(below), 'parameter')} meant to be trained"
+            f" {'gets' if len(below) == 1 else 'get'} {kind} while those after it do.",
             {
                 "step": evidence.clean[0],
                 "of": "none" if below["none"].any() else "zero",
@@ -123,13 +129,85 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
             " function without a slope (round, sign, argmax, a comparison).",
             "torch.autograd documentation, 'Locally disabling gradient computation'",
         )
-    names = list(missing.sort_values("order").index)
-    return Finding(
+    return None
+
+
+def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) -> Iterator[Finding]:
+    """Parameters that no backward pass reached although their modules ran: whole modules first, then single ones.
+
+    A warning: a head whose loss was detached by mistake looks like a pooler that nobody asked for.
+    """
+    parts = _whole(table, absent)
+    inside = absent[absent["owner"].isin(parts)]
+    if len(inside):
+        names = list(inside.index)
+        are, they, their = ("is", "it runs", "its") if len(parts) == 1 else ("are", "they run", "their")
+        lot = "not trained at all" if evidence.trains else "without a gradient"
+        yield Finding(
+            "missing-gradient",
+            "warning",
+            names[0],
+            f"{listed(parts)} {are} {lot}: {they}, but no gradient came to any of {their} parameters in"
+            f" {_counted(len(evidence.measured), 'measured step')} ({listed(names)}). The loss that is differentiated"
+            " does not depend on them.",
+            {"step": evidence.clean[0], "parameters": names[:20], "count": len(names), "modules": parts[:20]},
+            "If it has a loss of its own, look between its output and what backward() is called on for detach(), item()"
+            " or no_grad(); if nothing needs it, as with a pooler or an auxiliary head, freeze it.",
+            "torch.autograd documentation",
+        )
+    rest = absent.drop(inside.index)
+    if len(rest):
+        names = list(rest.index)
+        yield Finding(
+            "missing-gradient",
+            "warning",
+            names[0],
+            f"{_counted(len(names), 'trainable parameter')} {'gets' if len(names) == 1 else 'get'} no gradient although"
+            f" the module{'' if rest['owner'].nunique() == 1 else 's'} ran: {listed(names)}.",
+            {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
+            "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
+            "torch.autograd documentation",
+        )
+
+
+def _whole(table: pd.DataFrame, absent: pd.DataFrame) -> list[str]:
+    """Modules with a matrix that hold nothing but such parameters, in forward order."""
+    matrices = set(absent.loc[absent["shape"].str.contains("x", regex=False), "owner"])
+    others = set(table.loc[~table.index.isin(absent.index), "owner"])
+    return [
+        owner
+        for owner in absent["owner"].unique()
+        if owner and owner in matrices and not any(f"{other}.".startswith(f"{owner}.") for other in others)
+    ]
+
+
+def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> Iterator[Finding]:
+    """Parameters whose gradient arrives and is exactly zero: nothing is cut off.
+
+    That of a last bias is where the loss takes differences of outputs, as that of a critic or of pairs; it is no
+    finding.
+    """
+    last = str(table.sort_values("order")["owner"].iloc[-1])
+    biases = (zero["op"] == "bias") & zero["owner"].map(table[table["reached"]].groupby("owner").size()).gt(0)
+    zero = zero[~(biases & (zero["owner"] == last))]
+    if not len(zero):
+        return
+    names = list(zero.index)
+    only_biases = bool(biases.reindex(zero.index).all())
+    why = "adds, as a normalization does" if only_biases else "gives, or multiplies it by zero"
+    yield Finding(
         "missing-gradient",
-        "warning" if missing["none"].any() else "note",
+        "note",
         names[0],
-        f"{len(names)} trainable parameters get no gradient although their modules ran: {listed(names)}.",
+        f"The gradient of {_counted(len(names), 'trainable parameter')} arrives and is exactly zero in every step:"
+        f" {listed(names)}. Nothing is cut off: what follows cancels what {'it' if len(names) == 1 else 'each'} {why}.",
         {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
-        "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
+        "Build the layer with bias=False."
+        if only_biases
+        else "Look behind them for units that are dead or saturated, a gate or factor that stays zero, or underflow.",
         "torch.autograd documentation",
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

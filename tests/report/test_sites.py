@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from diag.report import measured
+from diag.report.diagnosis import Diagnosis
 from diag.report.sites import log_share, selected, site_rows
 from diag.rules.finding import Finding
 from diag.trace import Trace
@@ -70,6 +71,57 @@ def test_dead_units_fall_back_to_the_step_where_no_window_was_tracked() -> None:
     trace.units = Trace().units
     trace.frame.loc[(trace.frame["site"] == "layers.0:relu") & (trace.frame["step"] == 1), "dead_units"] = 16.0
     assert measured.dead(trace).loc["layers.0:relu", 1] == pytest.approx(16 / 64)
+
+
+def test_units_of_a_layer_are_not_multiplied_by_its_calls() -> None:
+    """A unit is dead where every call leaves it so: no more than the call with the fewest has."""
+    diagnosis = build_diagnosis(3, 2, op="relu")
+    trace, site = diagnosis.trace, "layers.0:relu"
+    first = trace.units.assign(dead=20)
+    trace.units = pd.concat([first, first.assign(call=1, dead=12), first.assign(call=2, dead=64)], ignore_index=True)
+    row = next(one for one in site_rows(diagnosis) if one.site == site)
+    assert (row.dead, row.units) == (12, 64)
+    assert measured.dead(trace).loc[site, 1] == pytest.approx(12 / 64)
+
+
+def test_dead_units_of_a_step_are_those_of_the_call_with_the_fewest() -> None:
+    trace = build_trace(3, 2, op="relu")
+    trace.units = Trace().units
+    frame = trace.frame.assign(dead_units=20.0)
+    trace.frame = pd.concat([frame, frame.assign(call=1, dead_units=8.0)], ignore_index=True)
+    assert measured.dead(trace).loc["layers.0:relu", 1] == pytest.approx(8 / 64)
+
+
+def beside_losses(model: str = "") -> Diagnosis:
+    """A diagnosis with a loss after the first of five sites, its value and targets beside it, and perhaps two models.
+
+    model: that of the last two sites.
+    """
+    names = {1: "loss:kl_div", 2: "loss:kl_div[value]", 3: "loss:kl_div[pairing]"}
+    diagnosis = build_diagnosis(6, 2, rename=names)
+    sites = diagnosis.trace.sites
+    for site, role in zip(names.values(), ("loss", "loss", "pairing"), strict=True):
+        sites.loc[sites["site"] == site, "role"] = role
+    if model:
+        sites.loc[sites["site"].isin(["layers.2", "layers.2:sigmoid"]), "model"] = model
+    return diagnosis
+
+
+def test_what_stands_beside_a_loss_is_not_in_the_table() -> None:
+    assert [row.site for row in site_rows(beside_losses())] == [
+        "layers.0",
+        "loss:kl_div",
+        "layers.2",
+        "layers.2:sigmoid",
+    ]
+
+
+def test_losses_of_several_models_come_last() -> None:
+    """They are told under the first model, whichever they train."""
+    rows = [row.site for row in site_rows(beside_losses("Zweites"))]
+    assert rows == ["layers.0", "layers.2", "layers.2:sigmoid", "loss:kl_div"]
+    weights = measured.matrix(beside_losses("Zweites").trace, "weight", "rms").index
+    assert "layers.0.weight" in weights, "parameters have an order too"
 
 
 def test_sites_of_blocks_are_told_apart_and_plain_chains_are_not() -> None:

@@ -39,7 +39,9 @@ def test_a_bias_alone_is_no_cut() -> None:
     """Before batch normalization, or of a key under softmax: zero, or only rounding."""
     quiet = Net().output("a").parameter("a.weight").parameter("a.bias", "32", gradient=0.0).output("b")
     finding = only(RULE, quiet.parameter("b.weight").parameter("b.bias", "32"))
-    assert finding.severity == "note"
+    assert (finding.severity, finding.site) == ("note", "a.bias")
+    assert "The gradient of 1 trainable parameter arrives and is exactly zero in every step: a.bias." in finding.message
+    assert "bias=False" in finding.remedy
     tiny = Net().output("a").parameter("a.weight").parameter("a.bias", "32", gradient=1e-12).output("b")
     assert not found(RULE, tiny.parameter("b.weight"))
 
@@ -49,9 +51,38 @@ def test_a_bias_without_a_gradient_beside_a_weight_with_one() -> None:
     assert only(RULE, unbiased.output("b").parameter("b.weight")).severity == "warning"
 
 
+def test_a_last_bias_that_differences_cancel_is_nothing() -> None:
+    """A critic judges D(real) - D(fake), and distances are of differences."""
+    critic = net(0.1, 0.1).output("c").parameter("c.weight").parameter("c.bias", "1", gradient=0.0)
+    assert not found(RULE, critic)
+    assert only(RULE, net(0.1, 0.1).output("c").parameter("c.weight").parameter("c.bias", "1", gradient=None))
+
+
+def test_a_zero_gradient_is_not_said_to_be_absent() -> None:
+    finding = only(RULE, net(0.1, 0.0, 0.1))
+    assert (finding.severity, finding.evidence["count"]) == ("note", 2)
+    assert "2 trainable parameters arrives and is exactly zero" in finding.message
+    assert "detach" not in finding.remedy
+    both = found(RULE, net(0.1, 0.0, None, 0.1))
+    assert [(one.severity, one.site) for one in both] == [("warning", "c.weight"), ("note", "b.weight")]
+
+
 def test_one_in_the_middle_is_a_warning() -> None:
+    """A head whose loss is detached, or a pooler that nobody asked for: nothing tells them apart."""
     finding = only(RULE, net(0.1, None, 0.1))
     assert (finding.severity, finding.site, finding.evidence["count"]) == ("warning", "b.weight", 2)
+    assert finding.evidence["modules"] == ["b"]
+    assert "b is not trained at all: it runs, but no gradient came to any of its parameters in 30" in finding.message
+    assert "b, c are not trained at all: they run" in only(RULE, net(0.1, None, None, 0.1)).message
+    bare = Net(optimizer=None).output("a").parameter("a.weight").output("b").parameter("b.weight", gradient=None)
+    assert "b is without a gradient: it runs" in only(RULE, bare).message
+
+
+def test_a_matrix_of_a_module_whose_children_learn_is_not_all_of_it() -> None:
+    parent = net(0.1).output("block").parameter("block.scale", gradient=None, ratio=None)
+    finding = only(RULE, parent.output("block.fc").parameter("block.fc.weight"))
+    assert (finding.severity, "modules" in finding.evidence) == ("warning", False)
+    assert "1 trainable parameter gets no gradient although the module ran: block.scale." in finding.message
 
 
 def test_frozen_parameters_are_meant_to_get_none() -> None:
