@@ -10,6 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
+from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, learned, unscaled_input
 from diag.rules.weak import lost_within, small_weights, spreads
@@ -40,6 +41,7 @@ def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
 
 def _grown(evidence: Evidence) -> Iterator[Finding]:
     """Over depth, or beyond the input."""
+    evidence = by_layer(evidence)
     limit = evidence.thresholds
     trends = [
         trend for steps in (evidence.early, evidence.late) if (trend := evidence.trend("activation", steps, "rms"))
@@ -242,7 +244,7 @@ def _dropped_in_a_row(evidence: Evidence, share: pd.DataFrame) -> Finding | None
 
 
 def _faded(evidence: Evidence) -> Finding | None:
-    limit = evidence.thresholds["collapsed_scale_error"]
+    evidence, limit = by_layer(evidence), evidence.thresholds["collapsed_scale_error"]
     for steps in (evidence.early, evidence.late):
         trend = evidence.trend("activation", steps, "rms")
         if trend is not None and 10**trend.total <= limit:

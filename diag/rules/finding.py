@@ -56,6 +56,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
+def shown(share: float) -> str:
+    """A share in whole percent, which is neither all nor nothing unless it is."""
+    if 0 < share < 0.005:
+        return "less than 1%"
+    return "more than 99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
 def json_safe(value: Any) -> Any:
     """The value with what JSON cannot hold as text, and numbers of numpy and torch as Python's own."""
     if isinstance(value, dict):

@@ -108,6 +108,8 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
     )
     below = missing[missing["order"] < first_reached]
     matrices = below[below["shape"].str.contains("x", regex=False)]
+    if len(matrices) and not below["none"].any() and _are_zero(evidence, list(matrices.index)):
+        return _both_zero(evidence, list(matrices.index))
     if len(below) and (len(matrices) or below["none"].any()):
         last = below.sort_values("order").index[-1]
         owner = str(table.loc[last, "owner"]) or last
@@ -130,6 +132,29 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
             "torch.autograd documentation, 'Locally disabling gradient computation'",
         )
     return None
+
+
+def _are_zero(evidence: Evidence, names: list[str]) -> bool:
+    weights = evidence.rows("weight", evidence.clean)
+    own = weights[weights["site"].isin(names)]
+    return len(own) > 0 and bool((own["rms"] == 0).all())
+
+
+def _both_zero(evidence: Evidence, names: list[str]) -> Finding:
+    """Factors of a product that are all zero: neither has a slope while the other is."""
+    count = len(names)
+    return Finding(
+        "missing-gradient",
+        "error",
+        names[0],
+        f"{listed(names)} {'is' if count == 1 else 'are'} exactly zero from the start, and so"
+        f" {'is its' if count == 1 else 'are their'} gradient{'s' * (count > 1)} in every step: what"
+        f" {'it is' if count == 1 else 'they are'} multiplied with is zero too.",
+        {"step": evidence.clean[0], "of": "zero weights", "parameters": names[:20], "count": count},
+        "Initialize them at random, as nn.init.normal_(weight, std=0.1) does: of the factors of a product at most one"
+        " may begin at zero.",
+        "Goodfellow et al. 2016, section 8.4",
+    )
 
 
 def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) -> Iterator[Finding]:

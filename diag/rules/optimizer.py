@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding, listed
+from diag.rules.finding import Finding, listed, shown
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
@@ -119,7 +119,7 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
         "stalled-update",
         "error" if harm else "note",
         names[0],
-        f"{share:.0%} of the elements that the optimizer holds are frozen, in {len(names)} parameters:"
+        f"{shown(share)} of the elements that the optimizer holds are frozen, in {len(names)} parameters:"
         f" {listed(names)}{'; the loss hardly falls' if harm else ''}.",
         {"step": evidence.clean[0], "of": "frozen", "share": share, "parameters": names[:20], "count": len(names)},
         "If they are to be trained, requires_grad_(True); if not, hand the optimizer only what is.",
@@ -148,7 +148,7 @@ def shrunk(evidence: Evidence) -> Finding | None:
         "oversized-update",
         "error",
         site,
-        f"The weights shrink: after {steps} steps the median matrix has {left:.0%} of its size left"
+        f"The weights shrink: after {steps} steps the median matrix has {shown(left)} of its size left"
         f"{', and the loss hardly falls' if crawls else ''}.",
         {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps},
         "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD).",
