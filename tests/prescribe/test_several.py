@@ -99,6 +99,27 @@ def test_each_is_standardized_by_its_own_statistics(loss: Any) -> None:
     assert {"mean_0", "std_0"} <= set(changed.model.state_dict())
 
 
+def test_lsuv_runs_models_of_one_input() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(7, 32), nn.ReLU(), nn.Linear(32, 1))
+
+        def forward(self, numbers: Tensor, small: Tensor) -> Tensor:
+            found: Tensor = self.body(torch.cat([numbers, small], 1)).squeeze(1)
+            return found
+
+    flat = [(inputs[0], inputs[1], rest["y"]) for inputs, rest in rows()]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.binary_cross_entropy_with_logits(model(batch[0], small=batch[1]), batch[2])
+
+    torch.manual_seed(0)
+    model = Plain()
+    _, remedies, advice = proposals(Workload(model, flat, loss, torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert "LSUV initialization" not in remedies and "one input" in advice["LSUV initialization"].why
+
+
 def test_what_is_not_finite_is_cleaned() -> None:
     batches = rows()
     batches[0][0][0][0, 0] = float("nan")
