@@ -78,15 +78,16 @@ def _losses(trial: Trial, seeds: int | None) -> str:
     effect = trial.effect
     if effect is None:
         return "-"
-    pairs = ((effect.control, effect.base), (effect.remedy, effect.end))
-    one, other = (_loss(loss, counted if math.isfinite(effect.low) else loss) for loss, counted in pairs)
+    one, other = number(effect.control), number(effect.remedy)
+    if trial.verdict != "diverged" and (effect.value < 0 or math.isfinite(effect.low)):
+        one, other = _as(one, number(effect.base)), _as(other, number(effect.end))
+    one, other = (shown.replace("inf", "diverged") for shown in (one, other))
     told = f" ({plural(effect.seeds, 'seed')})" if seeds not in (None, effect.seeds) else ""
     return f"{one} -> {other}{told}"
 
 
-def _loss(loss: float, counted: float) -> str:
-    shown = number(loss) if math.isfinite(loss) else "diverged"
-    return shown if not math.isfinite(counted) or number(loss) == number(counted) else f"{shown} (as {number(counted)})"
+def _as(loss: str, counted: str) -> str:
+    return loss if loss == counted else f"{loss} (as {counted})"
 
 
 def method(found: Prescription) -> str:
@@ -95,11 +96,13 @@ def method(found: Prescription) -> str:
         f"{found.steps} steps and {plural(found.seeds, 'seed')} each, where no other number is told, on copies, with "
         "the same batches in the same order as the untreated training. The loss is a mean over the last "
         f"{LAST:.0%} of the steps, and a geometric mean over the seeds (a mean where one is not positive); the effect "
-        "is the change from the one to the other, with Student's interval."
+        "is the change from untreated to treated, with Student's interval."
     ]
-    effects = [one.effect for one in found.trials if one.effect is not None and one.verdict != "diverged"]
-    if any(number(one.control) != number(one.base) or number(one.remedy) != number(one.end) for one in effects):
-        parts += ["As: a seed whose loss ends above the one before training, untreated or treated, counts as that."]
+    if any("(as " in _losses(one, None) for one in found.trials):
+        parts += [
+            "(as ...): where a seed's loss ends above the one before training, untreated or treated, whichever is "
+            "less, it counts as that."
+        ]
     parts += [
         f"Helped: the interval excludes no effect, and the loss ends lower by {MARGIN:.0%} of what it began with, "
         "untreated or treated, whichever is less."

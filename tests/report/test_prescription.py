@@ -74,6 +74,11 @@ def test_the_numbers_of_a_row_agree() -> None:
     one = replace(effect, low=-math.inf, high=math.inf, value=0.1, remedy=15.0, end=0.68, seeds=1)
     row = cells(Trial(trial().remedy, "did not help", one), 3)
     assert row[1:3] == ("13.2 -> 15 (1 seed)", "no fall with the first seed")
+    one = replace(one, value=math.log(0.5), remedy=0.34, end=0.34)
+    row = cells(Trial(trial().remedy, "cannot tell", one), 1)
+    assert row[1:3] == ("13.2 (as 0.68) -> 0.34", "loss 50% lower (one seed)")
+    gone = replace(effect, control=math.inf, remedy=math.inf)
+    assert cells(Trial(trial().remedy, "diverged", gone), 3)[1] == "diverged -> diverged"
 
 
 def test_where_a_lower_loss_is_no_help_it_says_why() -> None:
@@ -94,8 +99,8 @@ def test_an_effect_in_doubt_is_undecided_and_asks_for_seeds() -> None:
 
 def test_what_losses_count_as_is_explained_where_it_shows() -> None:
     effect = Effect("log ratio", math.log(0.43 / 0.68), -0.5, -0.4, 13.2, 0.43, 0.68, 3, 0.68, 0.43)
-    assert "counts as that" in method(prescription(Trial(trial().remedy, "helped", effect)))
-    assert "counts as that" not in method(prescription(trial()))
+    assert "it counts as that" in method(prescription(Trial(trial().remedy, "helped", effect)))
+    assert "it counts as that" not in method(prescription(trial()))
 
 
 def test_one_change_that_mends_what_was_seen_stands_beside_a_combination() -> None:
