@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from diag.prescribe.patient import MOST_MEASURED, Patient
 
@@ -36,15 +38,34 @@ class Argument:
         return torch.cat([one.detach().double().cpu() for one in found])
 
 
-def arguments(patient: Patient) -> list[Argument] | None:
-    """The floating tensors that the model's first call is given; None where it is given one thing, by position."""
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    with patient.fresh() as workload:
-        hook = workload.model.register_forward_pre_hook(lambda _, *given: calls.append(given), with_kwargs=True)
+class Listener(nn.Module):
+    """Stands in for a model, and keeps what its calls are given."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model does it."""
+        self.calls.append((args, kwargs))
+        return self.model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What it lacks is the model's."""
         try:
-            workload.loss(workload.model, patient.batches[0])
-        finally:
-            hook.remove()
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+
+def arguments(patient: Patient) -> list[Argument] | None:
+    """The floating tensors that the model's first call is given; None where it is given one thing, by position, or is
+    not called."""
+    with patient.fresh() as workload, contextlib.suppress(Exception):  # a loss may refuse any model but its own
+        listener = Listener(workload.model)
+        workload.loss(listener, patient.batches[0])
+    calls = listener.calls
     if not calls or (len(calls[0][0]) == 1 and not calls[0][1]):
         return None
     places = list(_places(patient.batches[0]))

@@ -80,6 +80,19 @@ def test_one_input_by_position_is_none_of_several() -> None:
     assert arguments(search(workload).patient) is None
 
 
+def test_a_loss_that_asks_for_its_own_model() -> None:
+    def own(model: nn.Module, batch: Any) -> Tensor:
+        assert len(model.body) == 3  # type: ignore[arg-type]
+        return by_name(model, batch)
+
+    def strict(model: nn.Module, batch: Any) -> Tensor:
+        assert type(model) is Tabular
+        return by_name(model, batch)
+
+    assert arguments(search(tabular(own)).patient) is not None
+    assert arguments(search(tabular(strict)).patient) is None
+
+
 @pytest.mark.parametrize("loss", [by_position, by_name])
 def test_each_is_standardized_by_its_own_statistics(loss: Any) -> None:
     found, remedies, _ = proposals(tabular(loss))
