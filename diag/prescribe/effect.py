@@ -22,7 +22,7 @@ MORE_SEEDS = 2
 LEARNED = 0.01
 """The least fall of the remedy's own loss, relative to its start, for it to have learned anything."""
 
-Verdict = Literal["helped", "did not help", "diverged", "could not be tried"]
+Verdict = Literal["helped", "cannot tell", "did not help", "diverged", "could not be tried"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Effect:
     """measure: "log ratio" of the final losses, remedy over control, or their "difference" where one is not positive.
 
     value: its mean over seeds; low, high: Student's interval, paired by seed; infinite for one seed. control, remedy:
-    mean final losses, infinite where a seed diverged. start: the loss before training, the smaller of the two.
+    the final losses' geometric means over the same seeds (their means under "difference"), infinite where a seed
+    diverged. base, end: the same of what they count as, so that value is log(end / base). start: the loss before
+    training, the smaller of the two.
     """
 
     measure: str
@@ -41,6 +43,13 @@ class Effect:
     remedy: float
     start: float
     seeds: int
+    base: float
+    end: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether the loss ends lower by `MARGIN` of the one before training, sure or not."""
+        return self.base - self.end >= MARGIN * self.start
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -65,21 +74,25 @@ def effect_of(control: Sequence[Arm], remedy: Sequence[Arm]) -> Effect:
         float(np.mean(changes)),
         low,
         high,
-        float(np.mean([a.final for a, _ in pairs])),
-        float(np.mean([b.final for _, b in pairs])),
-        min(map(abs, starts)),
-        len(pairs),
+        control=_middle([a.final for a, _ in pairs], positive),
+        remedy=_middle([b.final for _, b in pairs], positive),
+        start=min(map(abs, starts)),
+        seeds=len(pairs),
+        base=_middle([a for a, _ in finals], positive),
+        end=_middle([b for _, b in finals], positive),
     )
 
 
 def verdict_of(effect: Effect, remedy: Sequence[Arm]) -> Verdict:
-    """Helped: the interval excludes no effect, the loss ends lower by `MARGIN`, and the remedy itself learned."""
+    """Helped: the loss ends lower by `MARGIN`, the remedy itself learned, and the interval excludes no effect; where
+    only the interval does not, more seeds might, and that cannot be told."""
     if any(arm.diverged for arm in remedy):
         return "diverged"
     start = float(np.mean([arm.start for arm in remedy]))
     learned = start - effect.remedy >= LEARNED * abs(start)
-    matters = effect.control - effect.remedy >= MARGIN * effect.start
-    return "helped" if effect.high < 0 and matters and learned else "did not help"
+    if not effect.matters or not learned:
+        return "did not help"
+    return "helped" if effect.high < 0 else "cannot tell"
 
 
 def is_settled(effect: Effect, remedy: Sequence[Arm], seeds: int) -> bool:
@@ -98,7 +111,12 @@ def is_open(effect: Effect, control: Sequence[Arm], remedy: Sequence[Arm]) -> bo
     if any(arm.diverged for arm in remedy) or effect.high < 0:
         return False
     lower = all(b.final < a.final for a, b in zip(control, remedy, strict=True))
-    return lower and effect.control - effect.remedy >= MARGIN * effect.start
+    return lower and effect.matters
+
+
+def _middle(values: Sequence[float], positive: bool) -> float:
+    """The geometric mean, whose ratios are what the log ratios average to; the mean of what may be negative."""
+    return float(np.exp(np.mean(np.log(values))) if positive else np.mean(values))
 
 
 def _interval(changes: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from diag.prescribe.arguments import arguments
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
 from diag.recipes.weights import layers_of
@@ -87,15 +88,15 @@ def initialization(patient: Patient) -> Iterator[Remedy | Advice]:
     also = f" Recurrent weights become {kind}." if recurrent else ""
     code = code_for(patient.model, scheme)
     yield Remedy(f"{scheme} initialization", "initialization", change + also, code, ANSWERS, place=PLACE)
-    if patient.input_key is not None and scheme != "GPT-2":
-        yield Remedy(
-            "LSUV initialization",
-            "initialization",
-            "Draw orthogonal weights and scale each layer until its output on a batch has variance 1 (LSUV).",
-            _LSUV.format(inputs=patient.input_code),
-            (*SIGNAL, "symmetric-units"),
-            place=PLACE,
-        )
+    if patient.input_key is None or scheme == "GPT-2":
+        return
+    name = "LSUV initialization"
+    change = "Draw orthogonal weights and scale each layer until its output on a batch has variance 1 (LSUV)."
+    if arguments(patient) is not None:
+        yield Advice(name, change, "it runs a model on one input, by position, and this one takes others")
+        return
+    code = _LSUV.format(inputs=patient.input_code)
+    yield Remedy(name, "initialization", change, code, (*SIGNAL, "symmetric-units"), place=PLACE)
 
 
 def _is_transformer(model: nn.Module) -> bool:

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 import torch
 
+from diag.prescribe.arguments import arguments
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
+from diag.prescribe.scale import LARGEST, OFFSET, misfit
+from diag.prescribe.several import several
 
 PLACE = 90
 """Last: a wrapper changes the names of what is inside."""
 ANSWERS = (*SIGNAL, *SLOW, *STEP)
-SMALLEST, LARGEST, OFFSET = 0.2, 5.0, 3.0
-"""Of an input's rms, and of its mean over its deviation: LeCun et al. 1998, section 4.3, ask for 1 and 0."""
-UNEVEN = 30.0
-"""Of the deviations of features, the largest over the median one."""
 
 _CLEANED = """import torch
 from torch import nn
@@ -76,25 +75,21 @@ def loss(model, batch):
 @family("inputs")
 def inputs(patient: Patient) -> Iterator[Remedy | Advice]:
     """NaN and infinities replaced, and the scale and the mean of the inputs taken out, as a whole or by feature."""
+    if not patient.suffers(*ANSWERS):
+        return
+    if (given := arguments(patient)) is not None:
+        yield from several(patient, given, ANSWERS, PLACE)
+        return
     x = patient.inputs
-    if x is None or not patient.suffers(*ANSWERS):
+    if x is None:
         return
     if not torch.isfinite(x).all():
         change = "Replace what is not finite in the inputs by 0."
         yield Remedy("inputs cleaned", "inputs", change, _CLEANED, STEP, direct=True, surgery=True, place=PLACE + 1)
         x = x.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    rms, deviation = float(x.square().mean().sqrt()), float(x.std())
-    spreads = x.flatten(2).std((0, 2)) if x.ndim > 2 else x.std(0)
-    spreads = spreads[spreads > 0]
-    uneven = bool(x.ndim > 1 and len(spreads) > 1 and spreads.max() > UNEVEN * spreads.median())
-    off = not SMALLEST <= rms <= LARGEST or float(x.mean().abs()) > OFFSET * deviation
-    if deviation > 0 and off and not uneven:
-        yield _standardized(patient, "inputs standardized", f"rms {rms:.2g}", "")
-    if uneven:
-        # [batch, channels, ...] by channel, [batch, features] by feature.
-        over = "0" if x.ndim == 2 else f"({', '.join(str(d) for d in range(x.ndim) if d != 1)}), keepdim=True"
-        why = f"deviations from {float(spreads.min()):.2g} to {float(spreads.max()):.2g}"
-        yield _standardized(patient, "inputs standardized by feature", why, over)
+    if (off := misfit(x)) is not None:
+        name = "inputs standardized by feature" if off.by_feature else "inputs standardized"
+        yield _standardized(patient, name, off.why, off.over)
 
 
 def _standardized(patient: Patient, name: str, why: str, over: str) -> Remedy:

@@ -57,8 +57,15 @@ def parameters(patient: Patient) -> Iterator[Remedy | Advice]:
             yield Remedy("parameters added", "optimizer", change, _MISSING, rules, direct=True, place=PLACE)
     if frozen and not lbfgs and patient.suffers(*SLOW, "missing-gradient", *SIGNAL):
         change = f"Unfreeze the {len(frozen)} parameters that are frozen, and train them."
+        name, parts = "unfrozen", 1
+        if missing:
+            change = (
+                f"Hand the optimizer the {len(missing)} parameters that it lacks, and unfreeze and train the "
+                f"{len(frozen)} that are frozen."
+            )
+            name, parts = "parameters added and unfrozen", 2
         more = (*SLOW, "missing-gradient", "vanishing-gradient", "collapsed-signal")
-        yield Remedy("unfrozen", "optimizer", change, _UNFROZEN + _MISSING, more, place=PLACE)
+        yield Remedy(name, "optimizer", change, _UNFROZEN + _MISSING, more, place=PLACE, parts=parts)
 
 
 @family("options of the optimizer")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from diag.prescribe.effect import Verdict
+from diag.prescribe.effect import Effect, Verdict
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import Remedy
 from diag.prescribe.trial import Trial
@@ -42,7 +43,15 @@ USUAL: dict[str, tuple[str, ...]] = {
 
 MOST_OF_IT = 0.95
 """A larger effect than this share of the best one is no reason for a change that is harder to understand."""
-_VERDICTS: dict[Verdict, int] = {"helped": 0, "did not help": 1, "diverged": 2, "could not be tried": 3}
+NEARLY = 0.9
+"""Nor is one than this share, where the intervals of the two losses overlap: chance may have made it."""
+_VERDICTS: dict[Verdict, int] = {
+    "helped": 0,
+    "cannot tell": 1,
+    "did not help": 1,
+    "diverged": 2,
+    "could not be tried": 3,
+}
 
 
 def to_try(patient: Patient, proposed: Sequence[Remedy]) -> list[Remedy]:
@@ -58,18 +67,32 @@ def to_try(patient: Patient, proposed: Sequence[Remedy]) -> list[Remedy]:
 
 
 def to_tell(trials: Sequence[Trial]) -> list[Trial]:
-    """What helped first, by where the loss ends; the simplest on top of those that bring `MOST_OF_IT` of what the best
-    brings. One change is simpler than two, and one that mends what was seen to be wrong simpler than another.
+    """What helped first, by where the loss ends; on top the simplest of those that bring about what the best brings.
+
+    One that makes no new errors is simpler than one that does, fewer changes simpler than more, and one that mends what
+    was seen to be wrong simpler than another.
     """
     ordered = sorted(trials, key=lambda one: (_VERDICTS[one.verdict], _end(one)))
-    helped = [one for one in ordered if one.helped and one.effect is not None]
-    if not helped or helped[0].effect is None:
+    helped = [(one, one.effect) for one in ordered if one.helped and one.effect is not None]
+    if not helped:
         return ordered
-    best = helped[0].effect
-    reach = best.remedy + (1 - MOST_OF_IT) * (min(best.control, best.start) - best.remedy)
-    tied = [one for one in helped if _end(one) <= reach]
-    simplest = min(tied, key=lambda one: (one.remedy.family == "combination", not one.remedy.direct, _end(one)))
+    tied = [one for one, effect in helped if _is_tied(effect, helped[0][1])]
+    simplest = min(tied, key=lambda one: (bool(one.errors), one.remedy.parts, not one.remedy.direct, _end(one)))
     return [simplest, *(one for one in ordered if one is not simplest)]
+
+
+def _is_tied(effect: Effect, best: Effect) -> bool:
+    """Whether it takes about as much as the best off what the untreated loss counts as, of either the lower."""
+    base = min(best.base, effect.base)
+    share = (base - effect.end) / (base - best.end) if base > best.end else 1.0
+    return share >= MOST_OF_IT or (share >= NEARLY and _shifted(effect, effect.low) <= _shifted(best, best.high))
+
+
+def _shifted(effect: Effect, bound: float) -> float:
+    """The loss with it, at an end of the interval."""
+    if effect.measure == "log ratio":
+        return effect.base * math.exp(min(bound, 50.0))
+    return effect.base + bound
 
 
 def _end(trial: Trial) -> float:

@@ -49,6 +49,14 @@ class Prescription:
         """The remedy that helped most; None if none did."""
         return self.trials[0] if self.trials and self.trials[0].helped else None
 
+    @property
+    def simpler(self) -> Trial | None:
+        """The best single change that helped and mends what was itself seen to be wrong, where the best is not one."""
+        best = self.best
+        if best is None or best.effect is None or (best.remedy.parts == 1 and best.remedy.direct):
+            return None
+        return next((one for one in self.trials if one.helped and one.remedy.parts == 1 and one.remedy.direct), None)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe values: `remedies`, each with `change`, `helped`, `effect` and `code`, the best first."""
         content = {

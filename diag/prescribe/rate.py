@@ -45,14 +45,14 @@ def tuned(patient: Patient, after: Remedy | None) -> Iterator[Remedy | Advice]:
     sweep = _sweep(patient, after)
     choices = suggestions(*sweep)
     found = _best(patient, after, choices, now)
-    change = "Set the learning rate by a range test."
-    if found is None:
-        yield Advice("learning rate", change, "at no rate of the sweep did the loss fall")
-    elif 1 / NEAR <= found / now <= NEAR:
-        yield Advice("learning rate", change, f"the range test finds {found:.2g}, about the present {now:.2g}")
-    else:
+    if found is not None and not 1 / NEAR <= found / now <= NEAR:
         remedy = _remedy(optimizer, now, found)
         yield remedy if after is None else combined(after, remedy)
+    elif after is None:  # after another remedy it is no advice on the training as it is, nor on that remedy
+        why = "at no rate of the sweep did the loss fall"
+        if found is not None:
+            why = f"with nothing else changed the range test finds {found:.2g}, about the present {now:.2g}"
+        yield Advice("learning rate", "Set the learning rate alone, by a range test.", why)
 
 
 def _remedy(optimizer: torch.optim.Optimizer, now: float, found: float) -> Remedy:

@@ -34,7 +34,7 @@ class Remedy:
     change: one sentence. code: lines on `model`, `optimizer`, `loss` and `batches`, which may set these anew. answers:
     the rules that it may cure. direct: whether what it mends was itself seen, such as an option that is wrong.
     surgery: whether it changes more than parameters, optimizer and loss, so that it needs a copy of the model.
-    place: when its code runs among others'.
+    place: when its code runs among others'. parts: of how many changes it is made.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Remedy:
     direct: bool = False
     surgery: bool = False
     place: int = 0
+    parts: int = 1
 
     def apply(self, workload: Workload) -> Workload:
         """Run the code on a workload, which is changed, and return what it has become.
@@ -98,6 +99,7 @@ def combined(first: Remedy, second: Remedy) -> Remedy:
         answers=tuple(dict.fromkeys((*first.answers, *second.answers))),
         surgery=first.surgery or second.surgery,
         place=other.place,
+        parts=first.parts + second.parts,
     )
 
 

@@ -77,11 +77,15 @@ class Search:
         self._watch()
 
     def _watch(self) -> None:
-        """Rank the trials, and look at the best of those that helped under the probe."""
+        """Rank the trials, and look at the best of those that helped under the probe, which may rank them anew."""
         self.trials = to_tell(self.trials)
-        for number, one in enumerate(self.trials[:MOST_WATCHED]):
-            if one.helped and one.gone is None and not self.bench.is_late():
-                self.trials[number] = self.bench.watch(one)
+        for _ in self.trials:
+            top = enumerate(self.trials[:MOST_WATCHED])
+            number = next((at for at, one in top if one.helped and one.gone is None), None)
+            if number is None or self.bench.is_late():
+                break
+            self.trials[number] = self.bench.watch(self.trials[number])
+            self.trials = to_tell(self.trials)
 
     def _try(self, remedy: Remedy) -> None:
         trial = self.bench.try_(remedy)

@@ -21,8 +21,8 @@ from diag.train.workload import Workload
 class Trial:
     """What became of one remedy. effect: None where it raised, or where there is no optimizer to train with.
 
-    gone, left, new: rules with an error or a warning before but not after, before and after, and only after; None where
-    that was not looked at. why: what it raised.
+    gone, left, new: rules with an error or a warning before but not after, before and after, and only after; errors:
+    those of the new ones with an error. None where that was not looked at. why: what it raised.
     """
 
     remedy: Remedy
@@ -32,6 +32,7 @@ class Trial:
     left: list[str] | None = None
     new: list[str] | None = None
     why: str = ""
+    errors: list[str] | None = None
 
     @property
     def helped(self) -> bool:
@@ -50,6 +51,8 @@ class Trial:
             "findings_gone": self.gone,
             "findings_left": self.left,
             "findings_new": self.new,
+            "errors_new": self.errors,
+            "direct": self.remedy.direct,
             "code": self.remedy.code,
             "why": self.why,
         }
@@ -127,8 +130,9 @@ class Bench:
         """The trial with what the rules say after its change."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            gone, left, new = self._compare(self._watched(trial.remedy, 0))
-        return replace(trial, gone=gone, left=left, new=new)
+            gone, left, new = self._compare(watched := self._watched(trial.remedy, 0))
+        errors = [rule for rule in watched.rules("error") if rule in new]
+        return replace(trial, gone=gone, left=left, new=new, errors=errors)
 
     def _at_initialization(self, remedy: Remedy) -> Trial:
         """Without an optimizer nothing is trained: it helped where no seed's network has an error or a new warning."""

@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import math
 from typing import TYPE_CHECKING, Any, TextIO
 
-from diag.prescribe.arm import LAST
-from diag.prescribe.effect import MARGIN
 from diag.prescribe.prescribe import Prescription
-from diag.prescribe.trial import Trial
 from diag.report.markdown import code, escape
+from diag.report.prescription_words import COLUMNS, VERDICTS, cells, headline, method, simpler_text
 from diag.report.terminal import INDENT, MARKS, STYLES
-from diag.report.text import number, plain, plural
+from diag.report.text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from diag.rules.finding import Finding
-
-VERDICTS = {"helped": "healthy", "did not help": "warning", "diverged": "error", "could not be tried": "unknown"}
-"""The verdicts of trials in the colors of findings."""
-COLUMNS = ("change", "loss, untreated -> treated", "effect (95 % interval)", "findings gone", "verdict")
-
-
-def headline(found: Prescription) -> str:
-    """The answer in a sentence."""
-    if found.best is not None:
-        return f"{found.best.remedy.name} helped most: {effect_text(found.best)}"
-    if not found.trials:
-        return "healthy: nothing was tried" if found.watched.clean else "nothing could be tried"
-    none = f"none of {plural(len(found.trials), 'remedy').replace('remedys', 'remedies')} helped"
-    return f"{'healthy, and ' if found.watched.healthy else ''}{none}"
-
-
-def effect_text(trial: Trial) -> str:
-    """What it brought, with its interval: `loss 82% lower [75% to 88%]`."""
-    effect = trial.effect
-    if effect is None:
-        return f"{plural(len(trial.gone or []), 'finding')} gone at initialization"
-    if trial.verdict == "diverged":
-        return "diverged"
-    lower = effect.value < 0
-    change = f"loss {_amount(effect.measure, effect.value, lower)} {'lower' if lower else 'higher'}"
-    if not math.isfinite(effect.low):
-        return f"{change} (one seed)" if lower else "no fall with the first seed"
-    ends = (effect.high, effect.low) if lower else (effect.low, effect.high)
-    low, high = (_amount(effect.measure, end, lower) for end in ends)
-    return f"{change} [{low} to {high}]"
-
-
-def _amount(measure: str, value: float, lower: bool) -> str:
-    """By how much the loss is lower, or higher."""
-    sign = -1 if lower else 1
-    if measure != "log ratio":
-        return number(sign * value)
-    return f"{100 * sign * math.expm1(min(value, 50.0)):.0f}%"
-
-
-def cells(trial: Trial) -> tuple[str, ...]:
-    """A row of the table, in the order of `COLUMNS`."""
-    effect = trial.effect
-    losses = "-" if effect is None else f"{number(effect.control)} -> {number(effect.remedy)}"
-    gone = "-" if trial.gone is None else ", ".join(trial.gone) or "none"
-    if trial.new:
-        gone += f"; new: {', '.join(trial.new)}"
-    return trial.remedy.name, losses, effect_text(trial), gone, trial.verdict
-
-
-def method(found: Prescription) -> str:
-    """How it was measured."""
-    return (
-        f"{found.steps} steps and {plural(found.seeds, 'seed')} each, on copies, with the same batches in the same "
-        f"order as the untreated training; the loss is a mean over the last {LAST:.0%} of the steps. Helped: Student's "
-        f"interval over seeds excludes no effect, and the loss ends lower by {MARGIN:.0%} of what it began with. "
-        "Findings: by the rules, after the change."
-    )
 
 
 def show(found: Prescription, file: TextIO, title: str) -> None:
@@ -92,6 +32,9 @@ def show(found: Prescription, file: TextIO, title: str) -> None:
     if found.best is not None:
         parts += [Text(), Text(f"{found.best.remedy.change} Paste after the model and the optimizer are made:", "bold")]
         parts += [Text(), *(Text(f"    {plain(line)}", "green") for line in found.best.remedy.code.splitlines())]
+    if found.simpler is not None:
+        parts += [Text(), Text(f"{simpler_text(found)} {found.simpler.remedy.change}", "bold"), Text()]
+        parts += [Text(f"    {plain(line)}", "green") for line in found.simpler.remedy.code.splitlines()]
     remarks = _remarks(found)
     parts += [Text(), *(Text(plain(f"- {one}")) for one in remarks)] if remarks else []
     for one in parts:
@@ -128,7 +71,7 @@ def _table(found: Prescription) -> RenderableType:
     table = Table(*COLUMNS, box=box.ASCII, title="what it would bring")
     for one in found.trials:
         style = STYLES[VERDICTS[one.verdict]]
-        table.add_row(*(mark_up(plain(cell)) for cell in cells(one)[:-1]), f"[{style}]{one.verdict}[/]")
+        table.add_row(*(mark_up(plain(cell)) for cell in cells(one, found.seeds)[:-1]), f"[{style}]{one.verdict}[/]")
     return table
 
 
@@ -147,11 +90,14 @@ def markdown(found: Prescription, title: str) -> str:
         out += [f"- **{one.severity}: {escape(one.rule)}**{where}: {escape(one.message)} {escape(one.remedy)}"]
     if found.trials:
         out += ["", "| " + " | ".join(COLUMNS) + " |", "|---|---|---|---|---|"]
-        out += ["| " + " | ".join(map(escape, cells(one))) + " |" for one in found.trials]
+        out += ["| " + " | ".join(map(escape, cells(one, found.seeds))) + " |" for one in found.trials]
         out += ["", escape(method(found))]
     if found.best is not None:
         out += ["", f"{escape(found.best.remedy.change)} Paste after the model and the optimizer are made:", ""]
         out += ["```python", found.best.remedy.code.rstrip(), "```"]
+    if found.simpler is not None:
+        out += ["", f"{escape(simpler_text(found))} {escape(found.simpler.remedy.change)}", ""]
+        out += ["```python", found.simpler.remedy.code.rstrip(), "```"]
     remarks = _remarks(found)
     out += ["", *(f"- {escape(one)}" for one in remarks)] if remarks else []
     return "\n".join([*out, ""])
@@ -165,9 +111,9 @@ def page(found: Prescription, title: str, command: str) -> str:
     return fill(
         "prescribe.html.j2",
         title=f"What helps {plain(title)}",
-        summary=headline(found),
+        summary=" ".join(filter(None, (headline(found) + ("." if found.simpler else ""), simpler_text(found)))),
         columns=COLUMNS,
-        cells=cells,
+        cells=functools.partial(cells, seeds=found.seeds),
         status=VERDICTS,
         **values,
     )

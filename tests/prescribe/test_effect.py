@@ -23,7 +23,7 @@ def test_log_ratio_with_students_interval() -> None:
     assert effect.value == pytest.approx(mean)
     assert effect.low == pytest.approx(mean - t * sd / 3**0.5)
     assert effect.high == pytest.approx(mean + t * sd / 3**0.5)
-    assert (effect.control, effect.remedy, effect.start, effect.seeds) == (1.0, pytest.approx(0.875 / 3), 2.0, 3)
+    assert (effect.control, effect.remedy, effect.start, effect.seeds) == (1.0, pytest.approx(0.25), 2.0, 3)
 
 
 def test_losses_that_are_not_positive_are_subtracted() -> None:
@@ -47,10 +47,36 @@ def test_how_far_a_control_diverged_is_no_effect() -> None:
 
 
 @pytest.mark.parametrize(
+    ("control", "remedy"),
+    [
+        ((1.0, 1.5, 0.9), (0.5, 0.1, 0.7)),
+        ((1e30, 50.0, 1.0), (1.0, 0.1, 0.2)),  # a training gone astray counts as its start
+        ((math.inf, 50.0, 1.9), (3.0, 0.1, 0.2)),
+        ((-1.0, -2.0, 3.0), (-3.0, -4.0, 2.5)),
+    ],
+)
+def test_the_effect_follows_from_the_two_losses_that_are_told(
+    control: tuple[float, ...], remedy: tuple[float, ...]
+) -> None:
+    effect = effect_of(arms(*control), arms(*remedy))
+    told = math.log(effect.end / effect.base) if effect.measure == "log ratio" else effect.end - effect.base
+    assert effect.value == pytest.approx(told)
+    assert effect.base <= effect.control and effect.end <= effect.remedy
+
+
+def test_a_lower_start_alone_is_no_help() -> None:
+    control = [Arm(seed, 2.56, 2.58) for seed in range(3)]
+    treated = [Arm(seed, 2.42, 2.40 - 1e-3 * seed) for seed in range(3)]
+    effect = effect_of(control, treated)
+    assert effect.high < 0 and effect.control - effect.remedy > MARGIN * effect.start
+    assert verdict_of(effect, treated) == "did not help"
+
+
+@pytest.mark.parametrize(
     ("control", "remedy", "verdict"),
     [
         ((2.0, 2.0, 2.0), (1.0, 1.1, 0.9), "helped"),
-        ((2.0, 2.0, 2.0), (2.0, 1.0, 0.1), "did not help"),  # the seeds disagree
+        ((2.0, 2.0, 2.0), (2.0, 1.0, 0.1), "cannot tell"),  # the seeds disagree
         ((2.0, 2.0, 2.0), (2.1, 2.1, 2.1), "did not help"),
         ((2.0, 2.0, 2.0), (0.1, 0.1, math.inf), "diverged"),
         ((0.020, 0.020, 0.020), (0.010, 0.010, 0.010), "did not help"),  # both have solved it
@@ -73,7 +99,7 @@ def test_the_margin_is_a_share_of_the_loss_before_training() -> None:
 def test_one_seed_has_no_interval() -> None:
     effect = effect_of(arms(2.0), arms(0.1))
     assert (effect.low, effect.high) == (-math.inf, math.inf)
-    assert verdict_of(effect, arms(0.1)) == "did not help"
+    assert verdict_of(effect, arms(0.1)) == "cannot tell"
 
 
 def test_a_first_seed_without_a_fall_settles_it_up_to_four_seeds() -> None:
@@ -117,5 +143,5 @@ def test_a_remedy_of_what_was_seen_to_be_wrong_gets_them(
     trial = bench.try_(Remedy("one", "inputs", "Do it.", "", (), direct=direct))
     assert trial.effect is not None
     assert trial.effect.seeds == seeds
-    assert trial.effect.remedy == pytest.approx(sum(ends[:seeds]) / seeds)
+    assert trial.effect.remedy == pytest.approx(math.prod(ends[:seeds]) ** (1 / seeds))
     assert trial.helped == direct

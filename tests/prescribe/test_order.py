@@ -17,12 +17,19 @@ from tests.prescribe.cases import mlp, proposals, sgd
 from tests.prescribe.test_remedies import CASES
 
 
-def remedy(name: str, kind: str = "initialization", direct: bool = False, place: int = 0, code: str = "") -> Remedy:
-    return Remedy(name, kind, f"Do {name}.", code, ("dead-units",), direct, place=place)
+def remedy(
+    name: str, kind: str = "initialization", direct: bool = False, place: int = 0, code: str = "", parts: int = 1
+) -> Remedy:
+    return Remedy(name, kind, f"Do {name}.", code, ("dead-units",), direct, place=place, parts=parts)
 
 
-def trial(one: Remedy, final: float, verdict: Verdict = "helped") -> Trial:
-    return Trial(one, verdict, Effect("log ratio", math.log(final / 2), -1.0, -0.1, 2.0, final, 2.0, 3))
+def trial(
+    one: Remedy, final: float, verdict: Verdict = "helped", half: float = 0.01, errors: list[str] | None = None
+) -> Trial:
+    """Of an untreated loss of 2, with an interval of `half` to both sides."""
+    value = math.log(final / 2)
+    effect = Effect("log ratio", value, value - half, value + half, 2.0, final, 2.0, 3, 2.0, final)
+    return Trial(one, verdict, effect, errors=errors)
 
 
 def test_every_rule_has_families() -> None:
@@ -41,7 +48,7 @@ def test_the_largest_effect_is_on_top_and_what_diverged_below() -> None:
 
 
 def test_one_change_goes_before_two_that_bring_hardly_more() -> None:
-    pair = remedy("pair", "combination")
+    pair = remedy("pair", "combination", parts=2)
     # The pair takes off 1.5 of 2; the single one a little more, and a little less, than the share that suffices.
     for share, first in ((MOST_OF_IT + 0.01, "one"), (MOST_OF_IT - 0.01, "pair")):
         assert to_tell([trial(pair, 0.5), trial(remedy("one"), 2 - 1.5 * share)])[0].remedy.name == first
@@ -50,6 +57,21 @@ def test_one_change_goes_before_two_that_bring_hardly_more() -> None:
 def test_what_was_seen_to_be_wrong_goes_before_what_merely_helps() -> None:
     trials = [trial(remedy("other"), 0.50), trial(remedy("seen", direct=True), 0.51), trial(remedy("far"), 1.0)]
     assert [one.remedy.name for one in to_tell(trials)] == ["seen", "other", "far"]
+
+
+def test_one_change_goes_before_two_whose_loss_is_no_lower_beyond_doubt() -> None:
+    pair, one = remedy("pair", "combination", parts=2), remedy("one")
+    # The pair takes off 1.5 of 2, to 0.5; one change 93 % of that, to 0.605: their intervals meet, or do not.
+    for half, first in ((0.2, "one"), (0.05, "pair")):
+        assert to_tell([trial(pair, 0.5, half=half), trial(one, 0.605, half=half)])[0].remedy.name == first
+    # However wide the intervals, what is clearly weaker stays below.
+    assert to_tell([trial(pair, 0.5, half=0.3), trial(one, 0.8, half=2.0)])[0].remedy.name == "pair"
+
+
+def test_what_makes_new_errors_goes_below_what_brings_as_much_without() -> None:
+    bad, good = remedy("bad", direct=True), remedy("good", "combination", parts=2)
+    assert to_tell([trial(bad, 0.5, errors=["dead-units"]), trial(good, 0.52, errors=[])])[0].remedy.name == "good"
+    assert to_tell([trial(bad, 0.5, errors=["dead-units"]), trial(good, 1.0, errors=[])])[0].remedy.name == "bad"
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,19 @@ def test_where_no_rate_helps() -> None:
     (told,) = tuned(search(workload).patient, None)
     assert isinstance(told, Advice)
     assert told.why == "at no rate of the sweep did the loss fall"
+
+
+def test_a_good_rate_after_another_remedy_is_no_advice_on_the_training_as_it_is() -> None:
+    nothing = Remedy("nothing", "biases", "Do nothing.", "", ())
+    found = search(sgd(mlp(4), 0.15)).patient
+    alone, after = list(tuned(found, None)), list(tuned(found, nothing))
+    assert not any(isinstance(one, Advice) for one in after)
+    assert len(after) == sum(isinstance(one, Remedy) for one in alone)
+
+    def flat(model: nn.Module, batch: Any) -> torch.Tensor:
+        return 1.0 + 0 * classify(model, batch)
+
+    flats = search(Workload(model := mlp(2), blobs(), flat, torch.optim.SGD(model.parameters(), lr=0.1))).patient
+    assert list(tuned(flats, nothing)) == []
+    (told,) = tuned(flats, None)
+    assert isinstance(told, Advice) and "alone" in told.change

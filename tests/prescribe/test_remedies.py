@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -263,7 +264,7 @@ def test_it_helps_and_so_does_the_pasted_code(name: str) -> None:
         with quiet():
             changed = pasted(remedy, mine)
             finals.append(run_arm(changed, list(mine.batches)[:STEPS], seed, found.bench.measure).final)
-    assert sum(finals) / SEEDS == pytest.approx(trial.effect.remedy, rel=1e-6)
+    assert math.prod(finals) ** (1 / SEEDS) == pytest.approx(trial.effect.remedy, rel=1e-6)
 
 
 def test_recurrent_weights_become_orthogonal() -> None:
@@ -306,3 +307,19 @@ def test_what_cannot_be_compared_is_told() -> None:
         assert name not in remedies
         told = advice[name]
         assert words in told.code and told.why
+
+
+def test_what_is_added_with_what_is_unfrozen_is_said() -> None:
+    model = mlp(4)
+    model[:-1].requires_grad_(False)
+    workload = Workload(model, blobs(), classify, torch.optim.SGD(model[:-1].parameters(), lr=0.3))
+    _, remedies, _ = proposals(workload)
+    assert "unfrozen" not in remedies
+    both = remedies["parameters added and unfrozen"]
+    assert (
+        both.change
+        == "Hand the optimizer the 2 parameters that it lacks, and unfreeze and train the 6 that are frozen."
+    )
+    assert (both.parts, both.direct, remedies["parameters added"].direct) == (2, False, True)
+    optimizer = pasted(both, workload).optimizer
+    assert optimizer is not None and len(optimizer.param_groups[0]["params"]) == 8

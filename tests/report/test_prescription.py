@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from diag.prescribe.prescribe import Prescription
 from diag.prescribe.remedy import Advice, Remedy
 from diag.prescribe.trial import Trial
 from diag.prescribe.watched import Watched
-from diag.report.prescription import effect_text, headline, markdown, page, text
+from diag.report.prescription import markdown, page, text
+from diag.report.prescription_words import cells, effect_text, headline, method
 from diag.rules.finding import Finding
 from diag.trace import Trace
 
@@ -22,7 +24,7 @@ EVIL = "layer\x1b[31m|<b>"
 
 def trial(verdict: Verdict = "helped", value: float = math.log(0.2), measure: str = "log ratio") -> Trial:
     remedy = Remedy("learning rate 0.14", "learning rate", "Set the learning rate to 0.14.", CODE, ())
-    effect = Effect(measure, value, value - 0.1, value + 0.1, 2.0, 0.4, 2.3, 3)
+    effect = Effect(measure, value, value - 0.1, value + 0.1, 2.0, 0.4, 2.3, 3, 2.0, 0.4)
     return Trial(remedy, verdict, effect, ["stalled-update"], [], ["dead-units"])
 
 
@@ -56,10 +58,61 @@ def test_effects_in_words(one: Trial, expected: str) -> None:
 
 
 def test_one_seed_shows_no_interval() -> None:
-    effect = Effect("log ratio", -0.7, -math.inf, math.inf, 2.0, 1.0, 2.3, 1)
+    effect = Effect("log ratio", -0.7, -math.inf, math.inf, 2.0, 1.0, 2.3, 1, 2.0, 1.0)
     assert effect_text(Trial(trial().remedy, "did not help", effect)) == "loss 50% lower (one seed)"
-    effect = Effect("log ratio", 0.7, -math.inf, math.inf, 1.0, 2.0, 2.3, 1)
+    effect = Effect("log ratio", 0.7, -math.inf, math.inf, 1.0, 2.0, 2.3, 1, 1.0, 2.0)
     assert effect_text(Trial(trial().remedy, "did not help", effect)) == "no fall with the first seed"
+
+
+def test_the_numbers_of_a_row_agree() -> None:
+    """The percentage is that of the two losses told, or of what they count as."""
+    effect = Effect("log ratio", math.log(0.43 / 0.68), -0.5, -0.4, 13.2, 0.43, 0.68, 3, 0.68, 0.43)
+    row = cells(Trial(trial().remedy, "helped", effect), 3)
+    assert row[1:3] == ("13.2 (as 0.68) -> 0.43", "loss 37% lower [33% to 39%]")
+    diverged = replace(effect, control=math.inf, seeds=5)
+    assert cells(Trial(trial().remedy, "helped", diverged), 3)[1] == "diverged (as 0.68) -> 0.43 (5 seeds)"
+    one = replace(effect, low=-math.inf, high=math.inf, value=0.1, remedy=15.0, end=0.68, seeds=1)
+    row = cells(Trial(trial().remedy, "did not help", one), 3)
+    assert row[1:3] == ("13.2 -> 15 (1 seed)", "no fall with the first seed")
+    one = replace(one, value=math.log(0.5), remedy=0.34, end=0.34)
+    row = cells(Trial(trial().remedy, "cannot tell", one), 1)
+    assert row[1:3] == ("13.2 (as 0.68) -> 0.34", "loss 50% lower (one seed)")
+    gone = replace(effect, control=math.inf, remedy=math.inf)
+    assert cells(Trial(trial().remedy, "diverged", gone), 3)[1] == "diverged -> diverged"
+
+
+def test_where_a_lower_loss_is_no_help_it_says_why() -> None:
+    effect = Effect("log ratio", math.log(0.05), -3.2, -2.8, 13.4, 0.67, 377.0, 3, 13.4, 0.67)
+    assert effect_text(Trial(trial().remedy, "did not help", effect)) == (
+        "loss 95% lower [94% to 96%], only 3.4% of the 377 before training"
+    )
+
+
+def test_an_effect_in_doubt_is_undecided_and_asks_for_seeds() -> None:
+    found = prescription(trial("cannot tell"), trial("did not help"))
+    assert headline(found) == "none of 2 remedies helped beyond doubt; more seeds may decide of 1 (--seeds 5)"
+    for shown in (text(found, "t"), markdown(found, "t"), page(found, "t", "diag prescribe t")):
+        assert "cannot tell" in shown
+        assert "more seeds may decide (--seeds 5)" in " ".join(shown.replace("\\", "").split())
+    assert "Cannot tell" not in method(prescription(trial()))
+
+
+def test_what_losses_count_as_is_explained_where_it_shows() -> None:
+    effect = Effect("log ratio", math.log(0.43 / 0.68), -0.5, -0.4, 13.2, 0.43, 0.68, 3, 0.68, 0.43)
+    assert "it counts as that" in method(prescription(Trial(trial().remedy, "helped", effect)))
+    assert "it counts as that" not in method(prescription(trial()))
+
+
+def test_one_change_that_mends_what_was_seen_stands_beside_a_combination() -> None:
+    pair = replace(trial(), remedy=Remedy("two + things", "combination", "Do both.", "both = 2\n", (), parts=2))
+    single = replace(
+        trial(value=math.log(0.5)), remedy=Remedy("one thing", "optimizer", "Do it.", "it = 1\n", (), True)
+    )
+    for shown in (text(prescription(pair, single), "t"), markdown(prescription(pair, single), "t")):
+        assert "two + things helped most" in shown
+        assert shown.index("both = 2") < shown.index("Simpler, one change") < shown.index("it = 1")
+    assert "Simpler, one change" in page(prescription(pair, single), "t", "c")
+    assert prescription(single, pair).simpler is None and prescription(pair).simpler is None
 
 
 @pytest.mark.parametrize(
