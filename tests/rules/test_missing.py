@@ -115,3 +115,13 @@ def test_a_gradient_that_is_all_nan_is_one() -> None:
 def test_without_an_optimizer_all_trainable_ones_are_meant() -> None:
     bare = Net(optimizer=None).output("a").parameter("a.weight", gradient=None).output("b").parameter("b.weight")
     assert only(RULE, bare).severity == "error"
+
+
+def test_two_factors_that_are_zero_are_no_detach() -> None:
+    net = Net().output("p", "embedding", "embedding").parameter("p.weight", rms=0.0, gradient=0.0)
+    net.output("q", "embedding", "embedding").parameter("q.weight", rms=0.0, gradient=0.0)
+    net.output("bias", "embedding", "embedding").parameter("bias.weight", rms=0.1)
+    finding = only(RULE, net)
+    assert (finding.severity, finding.evidence["of"], finding.evidence["count"]) == ("error", "zero weights", 2)
+    assert "p.weight, q.weight are exactly zero from the start, and so are their gradients" in finding.message
+    assert "detach" not in finding.remedy

@@ -113,3 +113,26 @@ def test_a_squared_error_that_is_all_the_predictions_own(shares: tuple[float, fl
 def test_predictions_of_usual_size_may_come_down_to_small_targets(first: float, count: int) -> None:
     loss = lambda step: first if step < 5 else first / 20  # noqa: E731 -- a value per step
     assert len(outputs_too_large(judged("mse_loss", loss, lambda step: loss(step) ** 0.5))) == count
+
+
+@pytest.mark.parametrize(("passed", "severity"), [(2000.0, "error"), (1.0, "warning")])
+def test_columns_beside_embeddings_are_an_input_of_layers(passed: float, severity: str) -> None:
+    """An embedding takes no numbers: what the layers behind it put out tells whether they were given the input."""
+    net = Net(loss=flat).output("input", "input", "input", rms=20_000.0, gradient=None)
+    net.output("table", "embedding", "embedding").parameter("table.weight")
+    for number in range(3):
+        net.output(f"{number}", rms=passed).parameter(f"{number}.weight")
+    [finding] = [one for one in found("exploding-activation", net) if one.evidence.get("of") == "input"]
+    assert finding.severity == severity
+
+
+@pytest.mark.parametrize(("last", "severity"), [(0.01, "warning"), (2.0, "error")])
+def test_large_activations_of_a_network_that_has_learned_are_a_warning(last: float, severity: str) -> None:
+    """As of a last layer whose logits have grown to what the data allow."""
+    losses = [2.3] + [last] * 29
+    net = Net(loss=losses).output("input", "input", "input", gradient=None)
+    net.output("head", rms=lambda step: 1.0 if step < 3 else 300.0, units=10)
+    net.output("loss:cross_entropy", "loss", "cross_entropy", rms=300.0, gradient=None, units=10)
+    net.output("loss:cross_entropy[value]", "loss", "cross_entropy", gradient=None, mean=losses)
+    found_ = [one for one in found("exploding-activation", net) if "reach rms" in one.message]
+    assert [one.severity for one in found_] == [severity]
