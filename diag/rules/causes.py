@@ -19,6 +19,8 @@ _PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target"
 _SET = ("schedule", "frozen", "clip")
 """What the user has set follows from nothing either."""
 
+_CRAWL = 0.05
+"""The relative fall from which a loss may be falling beneath its noise."""
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
 
@@ -126,7 +128,8 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     ]
     able: tuple[str, ...] = _STALLING
     if not errors:
-        stalls = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
+        still = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
+        stalls = [one for one in still if one.evidence.get("fall", 0.0) < _CRAWL]
         able = (*_STALLING, "exploding-activation")
     blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
     if any(one.rule != "unrelated-targets" for one in blamed):

@@ -144,6 +144,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
             "first": float(losses.iloc[:3].mean()),
             "last": float(losses.iloc[-3:].mean()),
             "steps": len(losses),
+            "fall": evidence.fall(),
         },
         "See whether it can fit one small batch; if it can, the learning rate or the number of steps is too small, or"
         " labels and inputs do not belong together.",

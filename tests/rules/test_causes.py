@@ -158,3 +158,10 @@ def test_logits_too_large_follow_from_what_stands_below() -> None:
     [root] = join([output, finding("saturated-activation")])
     assert (root.rule, names(root.consequences)) == ("saturated-activation", ["exploding-activation"])
     assert names(join([output])) == ["exploding-activation"]
+
+
+@pytest.mark.parametrize(("fall", "severity"), [(0.0, "error"), (0.2, "warning")])
+def test_a_loss_that_falls_beneath_its_noise_makes_no_error_of_a_warning(fall: float, severity: str) -> None:
+    fades = finding("vanishing-gradient", 0, "warning")
+    still = finding("loss-not-decreasing", 0, "warning", fall=fall)
+    assert [one.severity for one in join([fades, still])] == [severity]
