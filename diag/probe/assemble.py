@@ -192,6 +192,9 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "gradients": bool(probe.backward.gradients_seen),
         "optimizer": probe.parameters.has_optimizer,
         "skipped_steps": list(probe.skipped_steps),
+        "unregistered": {
+            probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
+        },
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
         "notes": notes,

@@ -36,6 +36,7 @@ from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, unit_dim_of
+from diag.probe.strangers import Strangers
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 from diag.trace.shapes import shape_text
@@ -53,6 +54,7 @@ class Forward:
         self._discover = discover
         self.losses = Losses(self._see, recorder, pairs)
         self._stack: list[Frame | None] = []
+        self.strangers = Strangers()
         self._mode = _FunctionMode(self)
         self._mode_at = 0
         self._thread = 0
@@ -217,6 +219,8 @@ class Forward:
             found = self._sites.find_module(module)
         if found is None:
             self._unknown.add(id(module))
+            if torch.is_grad_enabled():
+                self.strangers.see(root, module)
             return None
         frame = self._frames[id(module)] = describe(module, *found)
         return frame

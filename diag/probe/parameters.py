@@ -38,6 +38,7 @@ class Parameters:
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
         self._seen: set[tuple[int, int]] = set()
+        self.on_any_step: Callable[[Optimizer], None] = lambda optimizer: None
 
     def install(self) -> None:
         """Register the global optimizer hooks."""
@@ -78,6 +79,7 @@ class Parameters:
         return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
 
     def _pre(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.on_any_step(optimizer)
         known = self.knows(optimizer)
         if not known and not self._holds_watched(optimizer):
             return

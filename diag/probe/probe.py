@@ -73,6 +73,7 @@ class Probe:
         self.backward.on_backward = self.forward.see_backward
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
+        self.parameters.on_any_step = self.forward.strangers.see_step
         self.backward.on_skipped = self._on_skipped
         self.backward.on_zero_grad = self.parameters.clearing.see_zero_grad
         self.active = False

@@ -59,6 +59,18 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
 def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
     """An optimizer takes steps, and nothing that it holds has ever had a gradient."""
     names = list(table.sort_values("order").index)
+    gradients = evidence.rows("gradient")
+    if (gradients["rms"] > 0).any():
+        return Finding(
+            "missing-gradient",
+            "error",
+            "optimizer",
+            f"Gradients came to the layers, but none of the {len(names)} parameters that the optimizer is to train has"
+            f" one when it steps ({listed(names)}): they were cleared, or set to None, between backward() and step().",
+            {"step": evidence.clean[0], "of": "all", "parameters": names[:20], "count": len(names)},
+            "Call optimizer.zero_grad() before loss.backward(), not between it and optimizer.step().",
+            "torch.optim documentation, 'Taking an optimization step'",
+        )
     return Finding(
         "missing-gradient",
         "error",

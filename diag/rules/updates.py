@@ -31,7 +31,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     """The weights hardly move, or some that are trained are in no optimizer."""
     if not evidence.trains:
         return
-    left_out = list(_not_optimized(evidence))
+    left_out = [*_not_optimized(evidence), *_unregistered(evidence)]
     yield from left_out
     # Beside what was forgotten, what is frozen may well be so on purpose.
     yield from (replace(one, severity="warning") if left_out else one for one in frozen(evidence))
@@ -42,7 +42,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     ratios = _ratios(evidence)
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
-    if not len(largest):
+    if not len(largest) or evidence.is_half_solved:  # at its end a training may stand still
         return
     typical = float(largest.median())
     clip = clipped(evidence, typical)
@@ -105,6 +105,26 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _unregistered(evidence: Evidence) -> Iterator[Finding]:
+    """Modules that run within the model and get gradients, but are none of its own and in no optimizer."""
+    of_models = evidence.trace.coverage.get("unregistered") or {}
+    for model in evidence.sites["model"].drop_duplicates():
+        names = of_models.get(model)
+        if not names:
+            continue
+        yield Finding(
+            "stalled-update",
+            "error",
+            str(model),
+            f"{listed(names)} ({len(names)} in all) run within {model} and get gradients, but are not registered in it,"
+            " and no optimizer holds their parameters: they never move.",
+            {"step": evidence.clean[0], "of": "optimizer", "modules": names[:20], "count": len(names)},
+            "Keep them in an nn.ModuleList or nn.ModuleDict, or as attributes, rather than in a list or dict; then"
+            " model.parameters(), .to() and state_dict() know of them.",
+            "torch.nn.ModuleList documentation",
+        )
+
+
 @rule("oversized-update")
 def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     """A step changes the weights by as much as they are, or is made of all gradients so far."""
@@ -134,6 +154,7 @@ def _grown(evidence: Evidence) -> Finding | None:
     if misfit(evidence) is not None:  # they may have to grow, to reach targets that are far off
         return None
     growth, limit = ends["last"] / ends["first"], evidence.thresholds
+    told = bool(len(evidence.rows("activation", roles=("loss",))))  # a loss of one's own may be none to go by
     all_grow = evidence.stuck and float(growth.median()) >= limit["grown_error"]
     if not all_grow and not growth.max() >= limit["grown_single_error"]:
         return None
@@ -141,7 +162,7 @@ def _grown(evidence: Evidence) -> Finding | None:
     whose = f"the median weight matrix grows to {growth.median():.2g} times its norm, and " if all_grow else ""
     return Finding(
         "oversized-update",
-        "error",
+        "error" if told or growth.max() >= limit["grown_single_error"] else "warning",
         site,
         f"Within {evidence.clean[-1] - evidence.clean[0]} steps {whose}{site} grows to {growth.max():.2g} times its"
         f" norm{', while the loss hardly falls' if all_grow else ''}: the steps are too large.",

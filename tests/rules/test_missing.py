@@ -125,3 +125,12 @@ def test_two_factors_that_are_zero_are_no_detach() -> None:
     assert (finding.severity, finding.evidence["of"], finding.evidence["count"]) == ("error", "zero weights", 2)
     assert "p.weight, q.weight are exactly zero from the start, and so are their gradients" in finding.message
     assert "detach" not in finding.remedy
+
+
+def test_gradients_that_are_cleared_before_the_step() -> None:
+    made = Net()
+    for name in "abc":
+        made.output(name, gradient=0.01).parameter(f"{name}.weight", gradient=None, ratio=None)
+    finding = only(RULE, made)
+    assert (finding.site, finding.severity) == ("optimizer", "error")
+    assert "cleared, or set to None, between backward() and step()" in finding.message

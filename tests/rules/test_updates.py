@@ -147,7 +147,7 @@ def growing(*factors: float, loss: Value = flat, scale: float = 1.0) -> Net:
     for name, factor in zip("abcdefgh", factors, strict=False):
         rms = [scale * 32**-0.5 * factor ** (step / 29) for step in range(30)]
         made.output(name).parameter(f"{name}.weight", rms=rms, ratio=0.02)
-    return made
+    return made.output("loss:cross_entropy", "loss", "cross_entropy", gradient=None)
 
 
 def test_weights_that_grow_while_nothing_is_learned() -> None:
@@ -173,3 +173,22 @@ def test_what_does_not_move_at_all_is_an_error_however_noisy_the_loss() -> None:
     noisy = [2.0 + ((7 * step) % 5) * 0.4 - 0.02 * step for step in range(30)]
     assert only(STALLED, net(1e-7, 1e-7, 1e-7, loss=noisy)).severity == "error"
     assert only(STALLED, net(1e-4, 1e-4, 1e-4, loss=noisy)).severity == "warning"
+
+
+def test_a_training_that_is_done_may_stand_still() -> None:
+    """A loss that fell a thousandfold at once, and small steps at the end."""
+    solved = Net(loss=lambda step: 44.0 * 0.3**step if step < 6 else 0.03 + 0.001 * (step % 3))
+    assert not found(STALLED, solved.output("0").parameter("0.weight", ratio=3e-4))
+    stands = Net(loss=flat).output("0").parameter("0.weight", ratio=3e-4)
+    assert only(STALLED, stands).severity == "error"
+
+
+@pytest.mark.parametrize(("known", "severity"), [(True, "error"), (False, "warning")])
+def test_growth_under_a_loss_of_ones_own_is_a_warning(known: bool, severity: str) -> None:
+    """A policy gradient's loss need not fall, and nothing but its being written by hand tells of it."""
+    net = Net(loss=flat)
+    for number in range(3):
+        net.output(f"{number}").parameter(f"{number}.weight", rms=lambda step: 0.1 * 1.05**step)
+    if known:
+        net.output("loss:cross_entropy", "loss", "cross_entropy", gradient=None)
+    assert only(OVERSIZED, net).severity == severity
