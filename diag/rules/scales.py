@@ -77,9 +77,12 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
 
 
 def learned(evidence: Evidence) -> bool:
-    """Whether the last cross-entropies are far below that of a guess, and nothing broke down."""
+    """Whether the last cross-entropies are far below that of a guess, and nothing broke down.
+
+    Of binary ones, which may be as low where one class is rare, this tells nothing.
+    """
     known = guesses(evidence)
-    if known is None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
+    if known is None or known[2].endswith(_BINARY) or evidence.diverged_at is not None or evidence.first_bad_step is not None:
         return False
     values, chance, _ = known
     last = values.iloc[-max(1, len(values) // 3) :]

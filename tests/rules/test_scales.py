@@ -136,3 +136,14 @@ def test_large_activations_of_a_network_that_has_learned_are_a_warning(last: flo
     net.output("loss:cross_entropy[value]", "loss", "cross_entropy", gradient=None, mean=losses)
     found_ = [one for one in found("exploding-activation", net) if "reach rms" in one.message]
     assert [one.severity for one in found_] == [severity]
+
+
+def test_a_low_binary_cross_entropy_is_no_proof_of_learning() -> None:
+    """Where one class is rare, a constant has it too."""
+    losses = [0.69] + [0.01] * 29
+    net = Net(loss=losses).output("input", "input", "input", gradient=None)
+    net.output("head", rms=lambda step: 1.0 if step < 3 else 300.0, units=10)
+    op = "binary_cross_entropy_with_logits"
+    net.output(f"loss:{op}", "loss", op, rms=300.0, gradient=None, units=10)
+    net.output(f"loss:{op}[value]", "loss", op, gradient=None, mean=losses)
+    assert [one.severity for one in found("exploding-activation", net) if "reach rms" in one.message] == ["error"]
