@@ -82,7 +82,9 @@ def learned(evidence: Evidence) -> bool:
     Of binary ones, which may be as low where one class is rare, this tells nothing.
     """
     known = guesses(evidence)
-    if known is None or known[2].endswith(_BINARY) or evidence.diverged_at is not None or evidence.first_bad_step is not None:
+    if known is None or known[2].endswith(_BINARY):
+        return False
+    if evidence.diverged_at is not None or evidence.first_bad_step is not None:
         return False
     values, chance, _ = known
     last = values.iloc[-max(1, len(values) // 3) :]
