@@ -36,8 +36,11 @@ class _GradientHook:
         backward = self.backward
         if gradient is None or not backward.running or not backward.active:
             return
-        if self.pending is not None and not backward.resolve(self):
-            return
+        if self.pending is not None:
+            if not self.pending.resolved:
+                backward.resolve(self.pending)
+            if self.call < 0:
+                return
         backward.gradients_seen += 1
         measure = backward.recorder.measure
         if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
@@ -161,13 +164,7 @@ class Backward:
         else:
             tensor.register_hook(hook)
 
-    def resolve(self, hook: _GradientHook) -> bool:
-        """Find out to which call the gradient of a recomputed segment belongs; whether there is one."""
-        if hook.pending is not None and not hook.pending.resolved:
-            self._resolve(hook.pending)
-        return hook.call >= 0
-
-    def _resolve(self, segment: _Recomputed) -> None:
+    def resolve(self, segment: _Recomputed) -> None:
         """Segments are run again last first, but each in forward order: its calls are the last that still wait."""
         segment.resolved = True
         for site, hooks in segment.hooks.items():

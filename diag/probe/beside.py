@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from diag.probe.pairing import EVERY, PAIRED, argument, pairing, thinned
-from diag.trace.schema import INDEXED
+from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed
 
 NUMBERS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Losses whose targets are numbers of the prediction's own kind."""
-SHARES = frozenset({"binary_cross_entropy", "binary_cross_entropy_with_logits"})
-"""Losses whose targets are numbers between 0 and 1."""
 LOGARITHMS = frozenset({"nll_loss", "kl_div", "ctc_loss"})
 """Losses that take logarithms of probabilities."""
 DIFFERENCES = frozenset({"sub", "__sub__", "rsub", "__rsub__"})
@@ -36,7 +34,7 @@ def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[t
     if score is not None:
         yield "pairing", score
     given, target = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "target")
-    if op in NUMBERS | SHARES and type(target) is Tensor and target.is_floating_point():
+    if (op in NUMBERS or op in BINARY) and type(target) is Tensor and target.is_floating_point():
         yield "target", target
     if op in INDEXED and type(target) is Tensor and target.ndim and not target.is_floating_point():
         yield "target", thinned(target, _SAMPLES).float()

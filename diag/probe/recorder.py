@@ -103,9 +103,9 @@ class Recorder:
             index = buffer.used
             row = buffer.row()
             mask = plan(row, tensor, saturation, unit_dim, sample_dim)
+            if mask is False:
+                buffer.used = index  # the row is free again
         if mask is False:
-            if known is not None:
-                buffer.used = index
             device = tensor.device
             buffer = self._buffer_of(device)
             index = buffer.used

@@ -34,7 +34,7 @@ def matrix(trace: Trace, kind: str, column: str) -> pd.DataFrame:
             merged = merged**0.5 if column == "rms" else merged
     order = rows.groupby(keys[0])["order"].min().sort_values(kind="stable")
     if trace.sites["model"].nunique() > 1:
-        # A loss is told under the first model, whichever it trains.
+        # A loss is no layer of the model that it is told with.
         own = trace.sites[["site", "role", "model"]].to_numpy()
         place = {str(site): (role == "loss" or role in BESIDE, str(model)) for site, role, model in own}
         order = order.loc[sorted(order.index, key=place.__getitem__)]

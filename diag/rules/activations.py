@@ -87,9 +87,9 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
     if len(wild):
         first = wild.iloc[0]
         own = hidden[(hidden["site"] == first["site"]) & (hidden["call"] == first["call"])].sort_values("step")
-        begins = float(own["rms"].iloc[0])
-        since = f"; it was {begins:.1e} in step {own['step'].iloc[0]}" if begins > 0.2 * first["rms"] else ""
-        since = since if int(own["step"].iloc[0]) < int(first["step"]) else ""
+        begin = own.iloc[0]
+        was_large = begin["step"] < first["step"] and begin["rms"] > 0.2 * first["rms"]
+        since = f"; it was {begin['rms']:.1e} in step {begin['step']}" if was_large else ""
         yield Finding(
             "exploding-activation",
             "warning" if learned(evidence) else "error",

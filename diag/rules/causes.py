@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from diag.rules.evidence import CRAWL
 from diag.rules.finding import SEVERITIES, Finding
 
 _SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
@@ -19,8 +20,6 @@ _PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target"
 _SET = ("schedule", "frozen", "clip")
 """What the user has set follows from nothing either."""
 
-_CRAWL = 0.05
-"""The relative fall from which a loss may be falling beneath its noise."""
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
 
@@ -129,7 +128,7 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     able: tuple[str, ...] = _STALLING
     if not errors:
         still = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
-        stalls = [one for one in still if one.evidence.get("fall", 0.0) < _CRAWL]
+        stalls = [one for one in still if one.evidence.get("fall", 0.0) < CRAWL]
         able = (*_STALLING, "exploding-activation")
     blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
     if any(one.rule != "unrelated-targets" for one in blamed):

@@ -13,7 +13,9 @@ from diag.rules.ranks import kendall, theil_sen
 from diag.trace import Trace
 
 EARLY, LATE = 3, 10
-_CRAWL, _ENOUGH = 0.05, 12
+CRAWL = 0.05
+"""The relative fall from which a loss may be falling, be it beneath its noise."""
+_ENOUGH = 12
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
 SIGNAL_ROLES = ("layer", "recurrent")
@@ -236,7 +238,7 @@ class Evidence:
 
     def may_fall(self) -> bool:
         """Whether the loss falls by 5 % or more, be it by chance."""
-        return self.fall() >= _CRAWL
+        return self.fall() >= CRAWL
 
     def crawls(self) -> bool:
         """Whether the loss does not fall, or by less than 5 %."""

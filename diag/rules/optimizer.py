@@ -65,7 +65,7 @@ def clipped(evidence: Evidence, typical: float) -> Finding | None:
     limit = limits["clipped_crawl_error"] if evidence.crawls() else limits["clipped_error"]
     rows = evidence.rows("weight_gradient", evidence.clean)
     norm = (rows["norm"] ** 2).groupby(rows["step"]).sum() ** 0.5
-    if len(norm) < _FEWEST_DECAYS or typical >= limit or evidence.is_half_solved:
+    if len(norm) < _FEWEST_DECAYS or typical >= limit:
         return None
     most = float(norm.max())
     if not 0 < most < _WHOLE_NORM or float(norm.min()) < (1 - _EVEN) * most:

@@ -11,7 +11,7 @@ from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
 from diag.rules.noise import is_noise
 from diag.rules.registry import rule
-from diag.trace.schema import INDEXED
+from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import sizes
 
 _FEWEST_SCORES = 5
@@ -20,7 +20,7 @@ _MOST_COUNTED = 256
 _EACH_CLASS = 4
 """Predictions, for every class, from which a network that learns has learned something of the pairing."""
 _STILL_FALLS = 0.01
-_OF_CLASSES = (*INDEXED, "binary_cross_entropy", "binary_cross_entropy_with_logits")
+_OF_CLASSES = (*INDEXED, *BINARY)
 
 
 @rule("unrelated-targets")

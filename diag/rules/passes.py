@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.trace.schema import BESIDE
 
 _SAME = 1e-4
 """Of the rms of one tensor measured twice, in whatever order it was added up."""
@@ -71,7 +72,7 @@ def _feeds_itself(frame: pd.DataFrame) -> bool:
     """Whether the input of a later pass is what the model has put out before: the same numbers."""
     frame = frame[frame["rms"] > 0]
     later = frame[(frame["role"] == "input") & (frame["call"] > 0)]
-    outputs = frame[(frame["role"] != "input") & ~frame["op"].isin(["pairing", "target", "log_sum"])]
+    outputs = frame[(frame["role"] != "input") & ~frame["op"].isin(BESIDE)]
     pairs = later.merge(outputs, on=["step", "count", "min", "max"], suffixes=("", "_out"))
     same = (pairs["rms"] - pairs["rms_out"]).abs() <= _SAME * pairs["rms"]
     return bool((same & (pairs["order_out"] < pairs["order"])).any())

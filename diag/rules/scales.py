@@ -30,11 +30,12 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     if not len(rows):
         return None
     first = rows.iloc[0]
-    behind = evidence.rows("activation", evidence.early, _BEHIND)
-    normalized = len(behind) and behind.sort_values("order")["role"].iloc[0] in ("normalization", "embedding")
+    behind = evidence.rows("activation", evidence.early, _BEHIND).sort_values("order")
+    role = behind["role"].iloc[0] if len(behind) else ""
+    normalized = role in ("normalization", "embedding")
     # An embedding takes no numbers: it stands beside an input of numbers, or before a mask is added.
     layers = behind[behind["role"] == "layer"]
-    if normalized and behind.sort_values("order")["role"].iloc[0] == "embedding" and len(layers):
+    if role == "embedding" and len(layers):
         largest = float(layers.groupby("site")["rms"].median().max())
         normalized = largest < max(_PASSED * float(first["rms"]), evidence.thresholds["input_error"])
     copes = evidence.is_half_solved and not far_from_chance(evidence) and not _came_down(evidence)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
-from diag.trace.schema import INDEXED
+from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
 _SQUASHES = {
@@ -22,7 +22,6 @@ _REACH = {
     "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
 }  # fmt: skip
 """Between which numbers an activation's outputs lie."""
-_BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 _MARGIN = 0.05
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
@@ -176,7 +175,7 @@ def _beyond_one(evidence: Evidence) -> Finding | None:
     for site, own in rows.groupby("site", sort=False):
         loss = str(site).removesuffix("[target]")
         least, most = float(own["min"].min()), float(own["max"].max())
-        if evidence.sites.loc[loss, "op"] not in _BINARY or (least >= -_MARGIN and most <= 1 + _MARGIN):
+        if evidence.sites.loc[loss, "op"] not in BINARY or (least >= -_MARGIN and most <= 1 + _MARGIN):
             continue
         mean, op = float(own["mean"].median()), str(evidence.sites.loc[loss, "op"])
         losses = evidence.clean_losses

@@ -31,28 +31,17 @@ class Kind:
         self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
     ) -> bool:
         """Whether it is x's kind, and the same is asked of it; without a saturation there is less to measure."""
-        # Asked of every tensor that is measured, so that it is one function.
-        if not (
-            unit_dim == self._unit_dim
-            and sample_dim == self._sample_dim
-            and x.dtype is self._dtype
-            and x.shape == self._shape
-            and x.get_device() == self._where
-            and type(x) in _PLAIN
-            and x.layout is torch.strided
-            and x.stride() == self._strides
-            and not x.is_neg()
-        ):
+        if not (unit_dim == self._unit_dim and sample_dim == self._sample_dim and self._is_of(x)):
             return False
         if saturation is None:
             return True
-        other = saturation[0]
-        if saturation[1:] != self._bounds:
-            return False
-        return other is x or (
-            other.dtype is self._dtype
-            and other.shape == self._shape
-            and other.get_device() == self._where
-            and is_plain(other)
-            and other.stride() == self._strides
+        return saturation[1:] == self._bounds and (saturation[0] is x or self._is_of(saturation[0]))
+
+    def _is_of(self, x: torch.Tensor) -> bool:
+        return (
+            x.dtype is self._dtype
+            and x.shape == self._shape
+            and x.get_device() == self._where
+            and is_plain(x)
+            and x.stride() == self._strides
         )

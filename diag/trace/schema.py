@@ -85,6 +85,8 @@ STEPS = (
 
 INDEXED = ("cross_entropy", "nll_loss")
 """Losses whose target may be a class."""
+BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+"""Losses whose targets are numbers between 0 and 1."""
 BESIDE = ("pairing", "target", "log_sum")
 """Roles of what stands beside a loss: how predictions fit their targets, these, and what log-probabilities add up to."""
 
