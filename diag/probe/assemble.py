@@ -195,6 +195,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
+        "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
         "notes": notes,

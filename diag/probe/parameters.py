@@ -38,6 +38,7 @@ class Parameters:
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
         self._seen: set[tuple[int, int]] = set()
+        self.replaced: dict[int, None] = {}
         self.on_any_step: Callable[[Optimizer], None] = lambda optimizer: None
 
     def install(self) -> None:
@@ -167,9 +168,20 @@ class Parameters:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.requires_grad and parameter.numel() and parameter.device.type != "meta":
+                    if parameter.grad is None and self._sites.is_replaced(parameter):
+                        self._see_replaced(parameter)
+                        continue
                     site = self.site_of(parameter, optimized=True)
                     if site is not None:
                         yield site, parameter
+
+    def _see_replaced(self, parameter: torch.Tensor) -> None:
+        """An optimizer steps that holds what the model has no more: whether another one holds what it has is open."""
+        site = self.site_of(parameter, optimized=None)
+        if site is not None and site not in self.replaced:
+            self.replaced[site] = None
+            self._sites.table[site].optimized = False
+            self._sites.rescan(self._sites.table[site].root)
 
     def _others(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Trainable parameters that no optimizer holds."""

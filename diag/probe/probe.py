@@ -96,7 +96,10 @@ class Probe:
         self.forward.remove()
         self.parameters.remove()
         self._close_step()
-        if not self.recorder.is_empty:
+        if self.parameters.has_optimizer and self.recorder.step and not self.recorder.backward_passes:
+            if self.recorder.drop():
+                self.notes.append("what ran after the last step was left out: no backward pass followed")
+        elif not self.recorder.is_empty:
             self.notes.append(f"step {self.recorder.step} was not finished by an optimizer step")
             self._ended_by = -1
             self._close_step()

@@ -154,6 +154,16 @@ class Recorder:
         """Whether the open step holds nothing."""
         return not self._meta and not self._losses
 
+    def drop(self) -> bool:
+        """Forget what the open step holds; whether it held anything."""
+        held = not self.is_empty
+        self._meta.clear()
+        self._losses.clear()
+        for buffer in self._buffers.values():
+            buffer.drain()
+        self.death.seal()
+        return held
+
     def end_step(
         self,
         *,

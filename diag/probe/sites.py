@@ -31,13 +31,17 @@ class Site:
 
 @dataclass
 class Root:
-    """A watched model, the paths of its modules and parameters, and where each module holds its own parameters."""
+    """A watched model, the paths of its modules and parameters, and where each module holds its own parameters.
+
+    places: by the name of a parameter, what holds it, and under which key.
+    """
 
     model: nn.Module
     name: str
     paths: dict[int, str] = field(default_factory=dict)
     parameters: dict[int, str] = field(default_factory=dict)
     holders: list[dict[str, nn.Parameter | None]] = field(default_factory=list)
+    places: dict[str, tuple[dict[str, nn.Parameter | None], str]] = field(default_factory=dict)
     compiled: bool = False
 
 
@@ -74,9 +78,12 @@ class Sites:
         """Learn the modules and parameters a model has now; they may have been added since."""
         root = self.roots[index]
         root.holders = [module._parameters for module in root.model.modules()]
+        root.places = {}
         for path, module in root.model.named_modules():
             self._modules[id(module)] = (index, path)
             root.paths[id(module)] = path
+            for key in module._parameters:
+                root.places[f"{path}.{key}" if path else key] = module._parameters, key
         for name, parameter in root.model.named_parameters():
             self._parameters[id(parameter)] = (index, name)
             root.parameters[id(parameter)] = name
@@ -88,6 +95,12 @@ class Sites:
     def find_parameter(self, parameter: torch.Tensor) -> tuple[int, str] | None:
         """The model and name of a watched parameter."""
         return self._parameters.get(id(parameter))
+
+    def is_replaced(self, parameter: torch.Tensor) -> bool:
+        """Whether something else stands where its model had this parameter."""
+        found = self.find_parameter(parameter)
+        place = None if found is None else self.roots[found[0]].places.get(found[1])
+        return place is not None and place[0].get(place[1]) is not parameter
 
     def get(self, root: int, owner: str, suffix: str) -> int | None:
         """The number of a site that was met before."""

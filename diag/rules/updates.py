@@ -92,12 +92,15 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
         return
     order = idle.sort_values(["order", "site"])
     sites = list(dict.fromkeys(order["site"]))
+    replaced = evidence.trace.coverage.get("replaced") or []
+    stale = " The optimizer holds what stood there before the model was changed." if set(sites) & set(replaced) else ""
     yield Finding(
         "stalled-update",
         "error",
         str(sites[0]),
-        f"{len(sites)} trainable parameters get gradients but are in no optimizer, so they never move: "
-        f"{listed(sites)}.",
+        f"{len(sites)} trainable parameter{' gets' if len(sites) == 1 else 's get'} gradients but"
+        f" {'is in no optimizer, so it never moves' if len(sites) == 1 else 'are in no optimizer, so they never move'}:"
+        f" {listed(sites)}.{stale}",
         {"step": int(order["step"].min()), "of": "optimizer", "parameters": sites[:20], "count": len(sites)},
         "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
         "freeze what is not to be trained with requires_grad_(False).",

@@ -158,6 +158,21 @@ def test_a_step_that_was_not_finished_is_kept_and_noted() -> None:
     assert "no optimizer was seen" in " ".join(watch.trace.coverage["notes"])
 
 
+def test_an_evaluation_that_builds_a_graph_after_the_last_step_is_no_step() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(X).sum().backward()
+            optimizer.step()
+        print(model(X).argmax(1))
+    assert list(watch.trace.steps["step"]) == [0, 1, 2]
+    assert watch.trace.coverage["steps"] == 3
+    assert set(watch.trace.frame["step"]) == {0, 1, 2}
+    assert "what ran after the last step was left out: no backward pass followed" in watch.trace.coverage["notes"]
+
+
 def test_a_model_that_is_never_called_gives_an_empty_trace() -> None:
     with diag.watch(network()) as watch:
         pass
