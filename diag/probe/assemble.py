@@ -195,6 +195,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
+        "time_first": _time_first(probe),
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
@@ -214,6 +215,24 @@ def _inside_attention(model: Any, path: str) -> bool:
     """torch's attention uses its output projection's weight without calling the module."""
     parent = path.rpartition(".")[0]
     return path.endswith("out_proj") and owner_class(model, parent) == "MultiheadAttention"
+
+
+def _time_first(probe: Probe) -> list[str]:
+    """Sites of torch's sequence modules whose first dimension is time."""
+    table = probe.sites.table
+    return [
+        probe.sites.name(site)
+        for site in table
+        if site.kind == "output" and not site.suffix and _is_time_first(probe.sites.roots[site.root], site.owner)
+    ]
+
+
+def _is_time_first(root: Root, path: str) -> bool:
+    try:
+        module = root.model.get_submodule(path)
+    except AttributeError:  # a scripted module's, or one that is gone
+        return False
+    return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
 
 
 def _without_gradient(probe: Probe) -> list[str]:

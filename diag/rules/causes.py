@@ -14,7 +14,7 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
-_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target", "sorted", "optimizer")
+_PLAIN = ("squash", "log-probabilities", "broadcast", "batch axis", "reach", "range", "target", "sorted", "optimizer")
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
 _SET = ("schedule", "frozen", "clip")
@@ -156,7 +156,9 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
-        return cause.severity == "error" and effect.rule in _VAIN and _onset(cause) <= _onset(effect)
+        # What mixes samples leaves time without a path, and with it what comes in there.
+        vain = (*_VAIN, *_FADES) if cause.evidence["of"] == "batch axis" else _VAIN
+        return cause.severity == "error" and effect.rule in vain and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from diag.rules.axes import across_samples
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.trace.schema import BINARY, INDEXED
@@ -38,6 +39,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         _squashed_twice,
         _no_log_probabilities,
         _crossed,
+        across_samples,
         _beyond_one,
         _out_of_reach,
         _unscaled,

@@ -1,0 +1,48 @@
+"""Sequence modules that take the samples of a batch for the steps of one sequence."""
+
+from __future__ import annotations
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding, listed
+from diag.trace.shapes import sizes
+
+
+def across_samples(evidence: Evidence) -> Finding | None:
+    """A module that expects (time, samples, features) is given (samples, time, features): samples mix.
+
+    What comes out has as many entries along its time as the loss has samples, and another number along its samples.
+    """
+    time_first = set(evidence.trace.coverage.get("time_first") or ())
+    if not time_first:
+        return None
+    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
+    losses = losses[~losses["site"].str.endswith("]")]
+    judged = [sizes(str(shape)) for shape in losses["shape"].dropna().unique()]
+    mixed: list[str] = []
+    for site, shape in evidence.sites["shape"].dropna().items():
+        outer = sizes(str(shape))
+        if site in time_first and len(outer) == 3 and outer[1] > 1:
+            mixed += [str(site)] * any(_are_samples(outer, one) for one in judged)
+    if not mixed:
+        return None
+    first = min(mixed, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    time, samples, _ = sizes(str(evidence.sites.loc[first, "shape"]))
+    module = str(evidence.sites.loc[first, "module"])
+    one, attends = len(mixed) == 1, module == "MultiheadAttention"
+    does = f"attend{'s' * one} from each sample to the others" if attends else f"run{'s' * one} from sample to sample"
+    return Finding(
+        "loss-not-decreasing",
+        "warning" if evidence.is_half_solved else "error",
+        first,
+        f"{listed(mixed)} ({module}) {'has' if one else 'have'} batch_first=False, so that a batch of"
+        f" {time} samples of {samples} steps counts as {time} steps of {samples} samples: {'it' if one else 'they'} {does},"
+        " and not over time.",
+        {"step": evidence.clean[0], "of": "batch axis", "sites": mixed[:20], "shape": [time, samples]},
+        f"Build {'it' if one else 'them'} with batch_first=True, or transpose what {'it takes' if one else 'they take'}.",
+        f"torch.nn.{module} documentation, 'batch_first'",
+    )
+
+
+def _are_samples(outer: tuple[int, ...], judged: tuple[int, ...]) -> bool:
+    """Whether a loss has one row per entry of the first dimension, and none for the second."""
+    return bool(judged) and len(judged) <= 2 and judged[0] == outer[0] != outer[1] and judged[1:] != outer[1:2]

@@ -1,0 +1,85 @@
+"""Sequence modules that mix the samples of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import diag
+
+N, TIME, FEATURES, CLASSES = 16, 9, 6, 3
+X = torch.randn(N, TIME, FEATURES, generator=torch.Generator().manual_seed(0))
+LABELS = X[:, -1, :CLASSES].argmax(1)
+
+
+class Tagger(nn.Module):
+    """A sequence module, what it is fed with, and what is kept of its output."""
+
+    def __init__(self, sequence: nn.Module, before: Callable[..., torch.Tensor], after: Callable[..., torch.Tensor]):
+        super().__init__()
+        self.sequence, self.before, self.after = sequence, before, after
+        self.head = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.before(x)
+        attends = isinstance(self.sequence, nn.MultiheadAttention)
+        return self.head(self.after((self.sequence(x, x, x) if attends else self.sequence(x))[0]))
+
+
+def _found(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, steps: int = 8) -> list[diag.Finding]:
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with diag.watch(model) as watch:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+        diagnosis = watch.diagnose()
+    every = [two for one in diagnosis.findings for two in (one, *one.consequences)]
+    return [one for one in every if one.evidence.get("of") == "batch axis"]
+
+
+def _last(h: torch.Tensor) -> torch.Tensor:
+    return h[:, -1]
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+SEQUENCES = {
+    "lstm": lambda first: nn.LSTM(FEATURES, FEATURES, batch_first=first),
+    "gru": lambda first: nn.GRU(FEATURES, FEATURES, batch_first=first),
+    "attention": lambda first: nn.MultiheadAttention(FEATURES, 2, batch_first=first),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_samples_taken_for_time_are_an_error(name: str) -> None:
+    torch.manual_seed(0)
+    (finding,) = _found(Tagger(SEQUENCES[name](False), _same, _last), X, LABELS)
+    assert (finding.rule, finding.severity, finding.site) == ("loss-not-decreasing", "error", "sequence")
+    assert f"a batch of {N} samples of {TIME} steps counts as {N} steps of {TIME} samples" in finding.message
+    assert finding.evidence["shape"] == [N, TIME]
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_both_right_ways_are_silent(name: str) -> None:
+    torch.manual_seed(0)
+    assert not _found(Tagger(SEQUENCES[name](True), _same, _last), X, LABELS)
+    assert not _found(Tagger(SEQUENCES[name](False), lambda x: x.transpose(0, 1), lambda h: h[-1]), X, LABELS)
+
+
+def test_one_long_sequence_and_a_label_per_step_are_silent() -> None:
+    torch.manual_seed(0)
+    model = Tagger(nn.LSTM(FEATURES, FEATURES), lambda x: x[:, :1], lambda h: h[:, 0])
+    assert not _found(model, X, LABELS)
+
+
+def test_a_loss_over_all_steps_is_silent() -> None:
+    torch.manual_seed(0)
+    model = Tagger(nn.LSTM(FEATURES, FEATURES), lambda x: x.transpose(0, 1), lambda h: h.flatten(0, 1))
+    assert not _found(model, X, LABELS.repeat(TIME))
