@@ -29,16 +29,17 @@ def across_samples(evidence: Evidence) -> Finding | None:
     time, samples, _ = sizes(str(evidence.sites.loc[first, "shape"]))
     module = str(evidence.sites.loc[first, "module"])
     one, attends = len(mixed) == 1, module == "MultiheadAttention"
+    it = "it" if one else "they"
     does = f"attend{'s' * one} from each sample to the others" if attends else f"run{'s' * one} from sample to sample"
     return Finding(
         "loss-not-decreasing",
         "warning" if evidence.is_half_solved else "error",
         first,
         f"{listed(mixed)} ({module}) {'has' if one else 'have'} batch_first=False, so that a batch of"
-        f" {time} samples of {samples} steps counts as {time} steps of {samples} samples: {'it' if one else 'they'} {does},"
-        " and not over time.",
+        f" {time} samples of {samples} steps counts as {time} steps of {samples} samples:"
+        f" {it} {does}, and not over time.",
         {"step": evidence.clean[0], "of": "batch axis", "sites": mixed[:20], "shape": [time, samples]},
-        f"Build {'it' if one else 'them'} with batch_first=True, or transpose what {'it takes' if one else 'they take'}.",
+        f"Build {'it' if one else 'them'} with batch_first=True, or transpose what {it} take{'s' * one}.",
         f"torch.nn.{module} documentation, 'batch_first'",
     )
 

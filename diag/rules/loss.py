@@ -16,6 +16,8 @@ from diag.rules.targets import misfit
 _FEWEST_STEPS = 12
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
+_CAME_DOWN = 1.5
+"""How many times its end a loss begins with that the first steps alone brought down."""
 _NEVER_NEGATIVE = (
     "cross_entropy",
     "binary_cross_entropy",
@@ -137,8 +139,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         "loss-not-decreasing",
         "warning",
         "loss",
-        f"The loss does not fall beyond its noise: {losses.iloc[:3].mean():.4g} in the first three steps,"
-        f" {losses.iloc[-3:].mean():.4g} in the last three of {len(losses)}.",
+        _still(losses),
         {
             "step": int(losses.index[0]),
             "first": float(losses.iloc[:3].mean()),
@@ -149,6 +150,21 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         "See whether it can fit one small batch; if it can, the learning rate or the number of steps is too small, or"
         " labels and inputs do not belong together.",
         "Karpathy 2019, 'overfit a single batch'",
+    )
+
+
+def _still(losses: pd.Series) -> str:
+    """That it stands, and from where it came if the first steps alone brought it down."""
+    first, last = float(losses.iloc[:3].mean()), float(losses.iloc[-3:].mean())
+    if first > _CAME_DOWN * last > 0:
+        third = float(losses.iloc[: len(losses) // 3].median())
+        return (
+            f"The loss comes from {first:.4g} in the first three steps and then stands: its median is {third:.4g} in"
+            f" the first third, and it is {last:.4g} in the last three of {len(losses)}: no fall beyond its noise."
+        )
+    return (
+        f"The loss does not fall beyond its noise: {first:.4g} in the first three steps, {last:.4g} in the last three"
+        f" of {len(losses)}."
     )
 
 

@@ -54,7 +54,9 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
 def _came_down(evidence: Evidence) -> bool:
     """Whether the loss has fallen so far so soon that its beginning was the input's size, and not the task's."""
     losses = evidence.clean_losses
-    return len(losses) >= _FEWEST and bool(losses.iloc[0] > _FALLEN * losses.iloc[-len(losses) // 3 :].median() > 0)
+    return len(losses) >= _FEWEST and bool(
+        losses.iloc[:3].max() > _FALLEN * losses.iloc[-len(losses) // 3 :].median() > 0
+    )
 
 
 def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:

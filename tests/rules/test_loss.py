@@ -137,3 +137,13 @@ def test_a_loss_that_rises_for_a_while(losses: list[float], severity: str) -> No
     finding = only(DIVERGES, chain(loss=lambda step: losses[step], steps=len(losses)))
     assert (finding.severity, finding.evidence["step"]) == (severity, 3)
     assert ("comes back" in finding.message) == (severity == "warning")
+
+
+def test_a_loss_that_the_first_steps_brought_down_is_told_as_it_is() -> None:
+    finding = only(STANDS, chain(loss=lambda step: [40.0, 21.0, 3.0][step] if step < 3 else 0.66 - 0.01 * (step % 2)))
+    assert "The loss comes from 21.33 in the first three steps and then stands" in finding.message
+    assert "its median is 0.66 in the first third, and it is 0.6533 in the last three of 30" in finding.message
+
+
+def test_a_loss_that_falls_at_once_and_goes_on_falling_falls() -> None:
+    assert not found(STANDS, chain(loss=lambda step: 1.34 * 0.5**step if step < 3 else 1e-2 * 0.9**step))
