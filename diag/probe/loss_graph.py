@@ -24,6 +24,11 @@ _OPS = {
 }
 """Nodes that keep what a loss is given: its prediction as `self`, its target as `target`."""
 _DIFFERENCE, _OF_DIFFERENCE = "SubBackward0", {"PowBackward0", "AbsBackward0"}
+_SCALINGS, _FACTORS = ("DivBackward0", "MulBackward0"), 4
+"""What multiplies a loss by a number, and how often that is followed."""
+_SQUASHED = ("SoftmaxBackward0", "LogSoftmaxBackward0")
+_NEAR_ONE = 0.01
+"""How far from 1 probabilities may add up to, in half precision too."""
 _VIEWS = frozenset(
     "ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 "
     "UnsqueezeBackward0 TransposeBackward0 PermuteBackward0 TBackward0 CloneBackward0 ExpandBackward0 "
@@ -108,11 +113,32 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         if below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
             op, given = "cross_entropy", _logits(below, given, outputs)
         return Judged(op, _as_given(given), _as_given(target), _value(node, root))
+    if name == _DIFFERENCE:
+        return _divergence(node)
     if name in _OF_DIFFERENCE:
         below = _below(node)
         if below is not None and below.name() == _DIFFERENCE:
             return _written_out(below, node._saved_self, outputs)
     return None
+
+
+def _divergence(node: Any) -> Judged | None:
+    """`kl_div`, which is t log t - t * input and has no node of its own: where t are probabilities, and the input has
+    been through a softmax, or its logarithm."""
+    entropy, product = [child for child, _ in node.next_functions]
+    if entropy is not None or product is None or product.name() != "MulBackward0":
+        return None
+    factors = [child for child, _ in product.next_functions]
+    if factors[0] is not None or factors[1] is None or factors[1].name() not in _SQUASHED:
+        return None
+    target, given = product._saved_self, factors[1]._saved_result
+    # To look at values would wait for a device.
+    if target is None or target.shape != given.shape or not target.ndim or not target.is_cpu:
+        return None
+    dim = factors[1]._saved_dim
+    sums = target.sum(dim if dim < target.ndim else dim - 2**64)  # a negative one is shown as if it had no sign
+    certain = bool((target >= 0).all()) and bool(((sums - 1).abs() < _NEAR_ONE).all())
+    return Judged("kl_div", given, target, None) if certain else None
 
 
 def _below(node: Any) -> Any:
@@ -155,12 +181,24 @@ def _written_out(node: Any, difference: Tensor, outputs: Outputs) -> Judged | No
 
 
 def _value(node: Any, root: Tensor) -> Tensor | None:
-    """The loss itself, where nothing but its sign was changed on the way to what is differentiated."""
+    """The loss itself, where it was only multiplied or divided by a number on the way to what is differentiated: for
+    its sign, for passes whose gradients add up, or by a loss scale."""
     top: Any = root.grad_fn
-    if top is node:
-        return root.detach()
-    if top is not None and top.name() == "NegBackward0" and _below(top) is node:
-        return -root.detach()
+    value = root.detach()
+    for _ in range(_FACTORS):
+        if top is node:
+            return value
+        name = "" if top is None else top.name()
+        if name == "NegBackward0":
+            value = -value
+        elif name in _SCALINGS and len(top.next_functions) == 2 and top.next_functions[1][0] is None:
+            factor = top._saved_other
+            if not isinstance(factor, Tensor) or factor.numel() != 1:
+                return None
+            value = value * factor.detach() if name == "DivBackward0" else value / factor.detach()
+        else:
+            return None
+        top = _below(top)
     return None
 
 

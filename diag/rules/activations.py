@@ -57,8 +57,7 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
                 "error" if growth >= limit["exploding_activation_error"] else "warning",
                 trend.sites[int(np.argmax(np.diff(trend.values))) + 1],
                 f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
-                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: x{trend.factor:.2g} a layer over"
-                f" {len(trend.sites)} layers.",
+                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: {trend.told()}.",
                 {"step": onset, "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
                 "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or"
                 " scale residual branches.",
@@ -253,8 +252,7 @@ def _faded(evidence: Evidence) -> Finding | None:
                 "error",
                 trend.sites[int(np.argmin(np.diff(trend.values))) + 1],
                 f"Activations fade from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
-                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: x{trend.factor:.2g} a layer over"
-                f" {len(trend.sites)} layers.",
+                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: {trend.told()}.",
                 {
                     "step": steps[0],
                     "of": "scale",

@@ -33,7 +33,7 @@ def across_samples(evidence: Evidence) -> Finding | None:
     does = f"attend{'s' * one} from each sample to the others" if attends else f"run{'s' * one} from sample to sample"
     return Finding(
         "loss-not-decreasing",
-        "warning" if evidence.is_half_solved else "error",
+        "error",
         first,
         f"{listed(mixed)} ({module}) {'has' if one else 'have'} batch_first=False, so that a batch of"
         f" {time} samples of {samples} steps counts as {time} steps of {samples} samples:"

@@ -14,7 +14,18 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
-_PLAIN = ("squash", "log-probabilities", "broadcast", "batch axis", "reach", "range", "target", "sorted", "optimizer")
+_PLAIN = (
+    "squash",
+    "log-probabilities",
+    "broadcast",
+    "batch axis",
+    "evaluation",
+    "reach",
+    "range",
+    "target",
+    "sorted",
+    "optimizer",
+)
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
 _SET = ("schedule", "frozen", "clip")
@@ -22,6 +33,9 @@ _SET = ("schedule", "frozen", "clip")
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
+
+_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS)}
+"""What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 
 _NO_CAUSE = (
     "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
@@ -89,6 +103,7 @@ def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None)
 def _unexplained(finding: Finding) -> Finding:
     """A loss that does not fall, alone: the text says that the cause was not seen."""
     alone = finding.rule == "loss-not-decreasing" and finding.severity == "warning" and not finding.consequences
+    alone = alone and "of" not in finding.evidence
     return replace(finding, message=f"{finding.message} {_NO_CAUSE}") if alone else finding
 
 
@@ -156,8 +171,7 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
-        # What mixes samples leaves time without a path, and with it what comes in there.
-        vain = (*_VAIN, *_FADES) if cause.evidence["of"] == "batch axis" else _VAIN
+        vain = (*_VAIN, *_BRINGS.get(cause.evidence["of"], ()))
         return cause.severity == "error" and effect.rule in vain and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]

@@ -16,6 +16,8 @@ EARLY, LATE = 3, 10
 CRAWL = 0.05
 """The relative fall from which a loss may be falling, be it beneath its noise."""
 _ENOUGH = 12
+_AGREES = 0.02
+"""The log10 by which factors differ that are one in two digits, or nearly so."""
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
 SIGNAL_ROLES = ("layer", "recurrent")
@@ -59,6 +61,15 @@ class Trend:
     def factor(self) -> float:
         """Factor per layer, were the change even."""
         return float(10 ** (self.total / (len(self.sites) - 1)))
+
+    def told(self, *, upward: bool = True) -> str:
+        """The factor as text, against the signal's direction if not upward. Where its two ends, which stand beside it,
+        give another one, it says what it is."""
+        sign = 1 if upward else -1
+        ends = sign * float(self.values[-1] - self.values[0]) / (len(self.sites) - 1)
+        factor = self.factor**sign
+        fitted = "" if abs(ends - np.log10(factor)) < _AGREES else " by a fit to all of them,"
+        return f"x{factor:.2g} a layer{fitted} over {len(self.sites)} layers"
 
 
 class Evidence:

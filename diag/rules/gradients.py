@@ -43,8 +43,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
         severity,
         site,
         f"The gradient's norm falls from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to"
-        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)}"
-        f" layers.{note}",
+        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: {trend.told(upward=False)}.{note}",
         {
             "step": evidence.clean[0],
             "steps": [steps[0], steps[-1]],
@@ -83,8 +82,7 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
         "error" if grows else "warning",
         trend.sites[0],
         f"The gradient's norm grows from {10 ** trend.values[-1]:.1e} at {trend.sites[-1]} to"
-        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: x{trend.factor**-1:.2g} a layer over {len(trend.sites)}"
-        " layers.",
+        f" {10 ** trend.values[0]:.1e} at {trend.sites[0]}: {trend.told(upward=False)}.",
         {
             "step": step,
             "layers": len(trend.sites),

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
+from diag.rules.scales import is_open
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
+_NOTHING_LEFT, _IDLE = 1e-4, 0.5
+"""Of its largest value, a learning rate that does nothing more; the share of the steps for which it may not be so."""
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -39,6 +42,29 @@ def decays_each_step(evidence: Evidence) -> Finding | None:
         f" within {len(lr)} steps, so that training has all but stopped.",
         {"step": int(lr.index[0]), "of": "schedule", "factor": middle, "lr": float(lr.iloc[-1]), "steps": len(lr)},
         "Call scheduler.step() once per epoch, or give the schedule a decay that is meant for steps.",
+        "torch.optim documentation, 'How to adjust learning rate'",
+    )
+
+
+def ends_early(evidence: Evidence) -> Finding | None:
+    """A schedule that has come to next to nothing before half of the steps were taken, with the loss still high."""
+    lr = evidence.trace.steps.set_index("step")["lr"].dropna()
+    if len(lr) < _FEWEST_DECAYS or evidence.optimizers > 1 or not is_open(evidence):
+        return None
+    most = float(lr.max())
+    small = lr[lr.index > lr.idxmax()] <= _NOTHING_LEFT * most
+    since = small.index[small.to_numpy()]
+    if not len(since) or len(since) < _IDLE * len(lr) or not small[small.index >= since[0]].all():
+        return None
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"The learning rate falls from {most:.2g} to {lr[since[0]]:.2g} by step {since[0]} of {len(lr)}, and to"
+        f" {lr.iloc[-1]:.2g} by the last: most of the steps change next to nothing.",
+        {"step": int(since[0]), "of": "schedule", "lr": float(lr.iloc[-1]), "most": most, "steps": len(lr)},
+        "Call scheduler.step() once per epoch rather than per step, or give the schedule the number of steps that there"
+        " are.",
         "torch.optim documentation, 'How to adjust learning rate'",
     )
 

@@ -94,6 +94,16 @@ def learned(evidence: Evidence) -> bool:
     return len(values) >= 3 and float(last.median()) < _LEARNED * chance
 
 
+def is_open(evidence: Evidence) -> bool:
+    """Whether there is much left to learn: a loss above half of its first one, or a cross-entropy above half of that of
+    a guess, however high it began."""
+    known = guesses(evidence)
+    if known is None or len(known[0]) < 3:
+        return not evidence.is_half_solved
+    values, chance, _ = known
+    return float(values.iloc[-max(1, len(values) // 3) :].median()) > chance / 2
+
+
 def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:
     """The first of these losses that there is, its values by step, and the rows of what it was given."""
     rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])

@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.axes import across_samples
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.modes import never_trained
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -40,6 +41,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         _no_log_probabilities,
         _crossed,
         across_samples,
+        never_trained,
         _beyond_one,
         _out_of_reach,
         _unscaled,

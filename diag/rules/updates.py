@@ -10,7 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.optimizer import clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
+from diag.rules.optimizer import clipped, decays_each_step, ends_early, frozen, on_scaled_gradients, rates, shrunk
 from diag.rules.registry import rule
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
@@ -35,7 +35,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     yield from left_out
     # Beside what was forgotten, what is frozen may well be so on purpose.
     yield from (replace(one, severity="warning") if left_out else one for one in frozen(evidence))
-    decayed = decays_each_step(evidence)
+    decayed = decays_each_step(evidence) or ends_early(evidence)
     if decayed is not None:
         yield decayed
         return

@@ -189,3 +189,26 @@ def test_a_pass_from_an_edge_of_the_graph_goes_on_as_unwatched() -> None:
         torch.autograd.backward([edge], [torch.ones(8, 4)])
     assert model.bias.grad is not None
     assert torch.equal(model.bias.grad, torch.full((4,), 8.0))
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize(("squash", "sums"), [(F.softmax, math.log(4 * math.exp(0.25))), (F.log_softmax, 0.0)])
+def test_what_a_divergence_is_given_is_read_off_the_graph(squash: Callable[..., Tensor], sums: float, dim: int) -> None:
+    target = F.softmax(3 * numbers, 1)
+    frame = watched(lambda out, q: F.kl_div(squash(out, dim=dim), q, reduction="batchmean"), target)
+    rows = frame[frame["site"] == "loss:kl_div[log_sum]"]
+    assert len(rows) == 2  # of three steps, since targets are looked at in every second one
+    assert rows["mean"].to_numpy() == pytest.approx(sums, abs=0.02)
+
+
+def test_what_only_looks_like_a_divergence_is_none() -> None:
+    frame = watched(lambda out, t: (t - t * F.softmax(out, 1)).abs().sum(), numbers)
+    assert not frame["site"].str.contains("kl_div").any()
+
+
+@pytest.mark.parametrize("scaled", [lambda loss: loss / 4, lambda loss: -(2.0 * loss) / 8, lambda loss: loss * 65536.0])
+def test_a_loss_that_a_number_multiplies_is_known_by_its_value(scaled: Callable[[Tensor], Tensor]) -> None:
+    plain = watched(F.cross_entropy, classes, steps=1)
+    frame = watched(lambda out, target: scaled(F.cross_entropy(out, target)), classes, steps=1)
+    value = [one.loc[one["site"] == "loss:cross_entropy[value]", "mean"].item() for one in (plain, frame)]
+    assert value[1] == pytest.approx(value[0], rel=1e-6)

@@ -187,3 +187,12 @@ def test_when_training_is_stuck_and_when_it_copes(options: dict[str, Any], stuck
     assert known.stuck is stuck
     assert known.copes(0.1) is copes
     assert not known.copes(2.0)
+
+
+def test_a_factor_that_the_ends_do_not_give_is_told_as_a_fit() -> None:
+    even = Trend(list("abcde"), np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+    assert even.told() == "x10 a layer over 5 layers"
+    assert even.told(upward=False) == "x0.1 a layer over 5 layers"
+    bent = Trend(list("abcdef"), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 2.0]))
+    assert bent.factor == pytest.approx(10 ** (bent.total / 5))
+    assert bent.told() == f"x{bent.factor:.2g} a layer by a fit to all of them, over 6 layers"
