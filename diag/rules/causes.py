@@ -166,6 +166,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
+    if effect.evidence.get("faint") and cause.rule in ("vanishing-gradient", "collapsed-signal"):
+        return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if effect.evidence.get("of") == "step" and cause.rule in _STALLING:
         return False  # even what gets a whole gradient does not move
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
@@ -184,6 +186,7 @@ def _onset(finding: Finding) -> int:
 
 
 def _precedence(finding: Finding) -> float:
+    """Faint: a decay of the weights that wins over a gradient which does not come through, however small it is."""
     kind = finding.evidence.get("of")
     # A gradient that is there but zero has a cause above it.
     if finding.rule in ("missing-gradient", "symmetric-units") and kind == "zero":
@@ -197,6 +200,8 @@ def _precedence(finding: Finding) -> float:
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0
+    if finding.evidence.get("faint"):
+        return _PRECEDENCE["collapsed-signal"] + 0.5
     if kind == "sigmoid":
         return len(_PRECEDENCE)  # told where nothing more certain is
     if kind == "recurrent":

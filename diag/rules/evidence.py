@@ -229,11 +229,15 @@ class Evidence:
 
     @cached_property
     def is_half_solved(self) -> bool:
-        """Whether a loss that is never negative ends, by the median of the last third, below half of the first one."""
+        """Whether a loss that is never negative ends, by the median of the last third, below half of the first one; one
+        that ends below 0, as a negative similarity does, lower than it began by half of that at the least."""
         values = self.losses.dropna()
-        if len(values) < 6 or not (values >= 0).all():
+        if len(values) < 6:
             return False
-        return bool(values.iloc[-(len(values) // 3) :].median() < 0.5 * values.iloc[0])
+        end = float(values.iloc[-(len(values) // 3) :].median())
+        if (values >= 0).all():
+            return bool(end < 0.5 * values.iloc[0])
+        return end < 0 and self.tells and bool(values.iloc[0] - end >= 0.5 * -end)
 
     @cached_property
     def tells(self) -> bool:

@@ -169,6 +169,8 @@ def shrunk(evidence: Evidence) -> Finding | None:
     if left > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
         return None
     steps = evidence.clean[-1] - evidence.clean[0]
+    trend = evidence.trend("gradient", evidence.early, "norm")
+    faint = trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
     site = str((ends["last"] / ends["first"]).idxmin())
     return Finding(
         "oversized-update",
@@ -176,7 +178,8 @@ def shrunk(evidence: Evidence) -> Finding | None:
         site,
         f"The weights shrink: after {steps} steps the median matrix has {shown(left)} of its size left"
         f"{', and the loss hardly falls' if crawls else ''}.",
-        {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps},
+        {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps}
+        | ({"faint": True} if faint else {}),
         "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD).",
         "Loshchilov & Hutter 2019, section 2",
     )

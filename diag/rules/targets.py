@@ -24,7 +24,9 @@ _REACH = {
     "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
 }  # fmt: skip
 """Between which numbers an activation's outputs lie."""
-_MARGIN = 0.05
+_MARGIN, _WELL_BEYOND = 0.05, 0.25
+"""Of the targets' deviation, by how much half of one reaches beyond: to be told, and to be an error however much of the
+rest is learned."""
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
 _FEWEST, _MOST = 5, 0.5
@@ -213,12 +215,13 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
         # A standardized target has tails beyond tanh, half of it lies below relu.
         least = max(mean - spread / 2, float(target["min"]))
         most = min(mean + spread / 2, float(target["max"]))
-        if spread == 0 or max(low - least, most - high) < _MARGIN * spread:
+        beyond = max(low - least, most - high)
+        if spread == 0 or beyond < _MARGIN * spread:
             continue
         between = f"no less than {low:g}" + (f" and no more than {high:g}" if high < math.inf else "")
         return Finding(
             "loss-not-decreasing",
-            "warning" if evidence.is_half_solved else "error",
+            "warning" if evidence.is_half_solved and beyond < _WELL_BEYOND * spread else "error",
             str(before["site"].iloc[-1]),
             f"The targets lie between {target['min']:.3g} and {target['max']:.3g}, with mean {mean:.3g} and deviation"
             f" {spread:.3g}; {op} puts out {between}.",

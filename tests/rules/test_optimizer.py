@@ -78,6 +78,40 @@ def test_weights_that_shrink_together(left: float, loss: object, count: int) -> 
         assert findings[0].evidence["left"] == pytest.approx(left)
 
 
+@pytest.mark.parametrize(
+    ("rates", "loss", "count"),
+    [
+        ([0.1 * 0.1 ** (step // 2) for step in range(30)], flat, 1),
+        ([0.1] * 5 + [1e-6] * 25, slowly, 1),
+        ([0.1] * 5 + [1e-6] * 25, falling, 0),
+        ([0.1] * 20 + [1e-6] * 10, flat, 0),
+        ([1e-6] * 20 + [0.1] * 10, flat, 0),
+        ([0.1] * 5 + [1e-6] * 20 + [0.1] * 5, flat, 0),
+        ([0.1] * 5 + [2e-5] * 25, flat, 0),
+    ],
+)
+def test_a_schedule_that_ends_before_the_training_does(rates: list[float], loss: object, count: int) -> None:
+    trace = chain([0.01] * 4, adaptive=True, loss=loss).build()
+    trace.steps["lr"] = rates
+    findings = [one for one in found(STALLED, trace) if one.evidence.get("of") == "schedule"]
+    assert len(findings) == count
+    if findings:
+        assert findings[0].severity == "error"
+        assert f"by step {findings[0].evidence['step']} of 30" in findings[0].message
+
+
+@pytest.mark.parametrize(("bottom", "root"), [(1e-6, "vanishing-gradient"), (1e-2, OVERSIZED)])
+def test_weights_shrink_under_a_gradient_that_does_not_come_through(bottom: float, root: str) -> None:
+    net = Net(loss=flat)
+    for number in range(6):
+        net.output(f"{number}", gradient=bottom ** ((5 - number) / 5))
+        net.parameter(f"{number}.weight", rms=lambda step: 0.1 * 0.5 ** (step / 29))
+    findings = [one for one in judge(net.build()) if one.severity == "error"]
+    assert findings[0].rule == root
+    every = [two for one in findings for two in (one, *one.consequences)]
+    assert any(one.evidence.get("of") == "shrink" for one in every)
+
+
 def test_a_structural_warning_and_a_flat_loss_are_an_error_together() -> None:
     structural = Finding("vanishing-gradient", "warning", "0", "", {"step": 0})
     still = Finding("loss-not-decreasing", "warning", "loss", "", {"step": 0})
@@ -135,7 +169,7 @@ def test_a_clip_that_leaves_next_to_nothing(norm: float, ratio: float, wobble: f
     ("rates", "said"),
     [
         ([0.1] * 30, "at a learning rate of 0.1, and"),
-        ([0.1] * 4 + [1e-9] * 26, "at a learning rate of 1e-09, which was 0.1 in step 3, and"),
+        ([0.1] * 4 + [1e-3] * 26, "at a learning rate of 0.001, which was 0.1 in step 3, and"),
         ([1e-8 * (step + 1) for step in range(30)], "at a learning rate of 3e-07 and rises, and"),
     ],
 )

@@ -1,0 +1,56 @@
+"""Batch normalizations that are trained in evaluation mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import diag
+
+
+def _run(depth: int, *, train: bool, steps: int = 20) -> diag.Diagnosis:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for index in range(depth):
+        layers += [nn.Linear(8 if index == 0 else 16, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    x = torch.randn(64, 8)
+    model.train(train)
+    with diag.watch(model) as watch:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), x[:, :3].argmax(1)).backward()
+            optimizer.step()
+    return watch.diagnose()
+
+
+def test_what_never_normalized_is_the_root_of_what_fades() -> None:
+    finding = _run(10, train=False).findings[0]
+    assert (finding.rule, finding.severity, finding.site) == ("loss-not-decreasing", "error", "1")
+    assert finding.evidence["of"] == "evaluation"
+    assert finding.evidence["count"] == 10
+    assert "still mean 0 and variance 1" in finding.message
+    assert {one.rule for one in finding.consequences} >= {"collapsed-signal"}
+
+
+def test_where_the_loss_falls_it_is_a_warning() -> None:
+    (finding,) = [one for one in _run(1, train=False, steps=40).findings if one.evidence.get("of") == "evaluation"]
+    assert finding.severity == "warning"
+    assert "1 batch normalization (1) normalizes nothing" in finding.message
+
+
+@pytest.mark.parametrize("depth", [1, 10])
+def test_what_has_seen_a_batch_is_not_told(depth: int) -> None:
+    assert not [one for one in _run(depth, train=True).findings if one.evidence.get("of") == "evaluation"]
+
+
+def test_statistics_that_were_loaded_are_meant() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    model[1].running_mean.fill_(0.5)
+    with diag.watch(model.eval()) as watch:
+        F.cross_entropy(model(torch.randn(64, 8)), torch.arange(64) % 3).backward()
+        watch.step()
+    assert watch.trace.coverage["norms_unused"] == []
