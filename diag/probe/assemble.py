@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from diag.probe.eager import is_compiled
 from diag.probe.environment import describe_environment
 from diag.probe.frames import INNER
 from diag.probe.parameters import owner_class
-from diag.probe.sites import Root, Site
+from diag.probe.settings import settings
+from diag.probe.sites import Root
 from diag.stats import fields
 from diag.trace import Trace, schema
 from diag.trace.schema import KINDS
@@ -196,8 +196,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
-        "time_first": [probe.sites.name(site) for site, module in _modules(probe) if _is_time_first(module)],
-        "norms_unused": [probe.sites.name(site) for site, module in _modules(probe) if _is_unused(module)],
+        **settings(probe),
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
@@ -217,31 +216,6 @@ def _inside_attention(model: Any, path: str) -> bool:
     """torch's attention uses its output projection's weight without calling the module."""
     parent = path.rpartition(".")[0]
     return path.endswith("out_proj") and owner_class(model, parent) == "MultiheadAttention"
-
-
-def _modules(probe: Probe) -> Iterator[tuple[Site, nn.Module]]:
-    """The sites at which modules put out their first tensor, with the module."""
-    for site in probe.sites.table:
-        if site.kind == "output" and not site.suffix:
-            try:
-                yield site, probe.sites.roots[site.root].model.get_submodule(site.owner)
-            except AttributeError:  # a scripted module's, or one that is gone
-                continue
-
-
-def _is_time_first(module: nn.Module) -> bool:
-    """Whether the first dimension of what it takes is time, the second one the samples."""
-    return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
-
-
-def _is_unused(module: nn.Module) -> bool:
-    """Whether it is a batch normalization that divides by running statistics which no batch has ever changed."""
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.training:
-        return False
-    counted, mean, var = module.num_batches_tracked, module.running_mean, module.running_var
-    if counted is None or mean is None or var is None or mean.is_meta:
-        return False
-    return not counted.any() and not mean.any() and bool((var == 1).all())
 
 
 def _without_gradient(probe: Probe) -> list[str]:

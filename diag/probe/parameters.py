@@ -33,7 +33,7 @@ class Parameters:
         self._handles: list[RemovableHandle] = []
         self._before: dict[int, torch.Tensor] = {}
         self._waiting: Optimizer | None = None
-        self._optimizers: list[Optimizer] = []
+        self.optimizers: list[Optimizer] = []
         self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
@@ -61,20 +61,20 @@ class Parameters:
 
     def optimized(self) -> set[int]:
         """The identities of all parameters that an optimizer seen so far holds."""
-        return {id(p) for one in self._optimizers for group in one.param_groups for p in group["params"]}
+        return {id(p) for one in self.optimizers for group in one.param_groups for p in group["params"]}
 
     @property
     def has_optimizer(self) -> bool:
         """Whether any optimizer has stepped or was announced."""
-        return bool(self._optimizers)
+        return bool(self.optimizers)
 
     def announce(self, optimizer: Optimizer) -> int:
         """Learn of an optimizer; returns its number."""
-        for index, known in enumerate(self._optimizers):
+        for index, known in enumerate(self.optimizers):
             if known is optimizer:
                 return index
-        self._optimizers.append(optimizer)
-        return len(self._optimizers) - 1
+        self.optimizers.append(optimizer)
+        return len(self.optimizers) - 1
 
     def _holds_watched(self, optimizer: Optimizer) -> bool:
         return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
@@ -124,7 +124,7 @@ class Parameters:
 
     def knows(self, optimizer: Optimizer) -> bool:
         """Whether this optimizer has stepped or was announced."""
-        return any(known is optimizer for known in self._optimizers)
+        return any(known is optimizer for known in self.optimizers)
 
     def _take_over(self, sites: set[int]) -> None:
         """Gradients that were measured before their optimizer was known may not have been complete."""
@@ -156,7 +156,7 @@ class Parameters:
             return
         with torch.no_grad():
             self._see_all(self._others())
-            for optimizer in self._optimizers:
+            for optimizer in self.optimizers:
                 self._see_all(self._parameters(optimizer))
 
     def _see_all(self, parameters: Iterator[tuple[int, torch.Tensor]]) -> None:

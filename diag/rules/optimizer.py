@@ -1,4 +1,4 @@
-"""What an optimizer is given: a schedule that ends at once, frozen parameters, a decay that outweighs the loss."""
+"""What an optimizer is given: a schedule that ends at once, a clip, a loss scale, frozen parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from diag.rules.scales import is_open
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
-_FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
+_FEWEST_SCALED = 3
+_UNTRAINED = 0.5
+"""The share of a model that, frozen as it was initialized, is more than a detail."""
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _NOTHING_LEFT, _IDLE = 1e-4, 0.5
@@ -115,7 +117,7 @@ def on_scaled_gradients(evidence: Evidence) -> Finding | None:
     """A GradScaler multiplied the loss, and did not divide the gradient before the optimizer took its steps."""
     steps = int((evidence.trace.steps["optimizer"] >= 0).sum())
     scaled = int(evidence.trace.coverage.get("scaled_steps", 0))
-    if scaled < _FEWEST_SHRUNK_STEPS or scaled < steps - evidence.optimizers or evidence.is_half_solved:
+    if scaled < _FEWEST_SCALED or scaled < steps - evidence.optimizers or evidence.is_half_solved:
         return None
     return Finding(
         "oversized-update",
@@ -153,33 +155,31 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def never_trained(evidence: Evidence) -> Iterator[Finding]:
+    """Much of a model is frozen with the weights that it was initialized with."""
+    of_models = evidence.trace.coverage.get("frozen_untrained") or {}
+    for model in evidence.sites["model"].drop_duplicates():
+        found = of_models.get(model)
+        if not found or found["share"] < _UNTRAINED or not evidence.trains:
+            continue
+        names = found["modules"]
+        yield Finding(
+            "stalled-update",
+            "error" if is_open(evidence) else "warning",
+            names[0],
+            f"{shown(found['share'])} of {model}'s elements are frozen as they were initialized, at random, in"
+            f" {len(names)} layers: {listed(names)}. What they compute is never learned.",
+            {
+                "step": evidence.clean[0],
+                "of": "frozen",
+                "share": found["share"],
+                "modules": names[:20],
+                "count": len(names),
+            },
+            "Train them (requires_grad_(True), in the optimizer), or load trained weights before freezing.",
+            "torch.nn.Module.requires_grad_ documentation",
+        )
+
+
 def _elements(shape: str) -> int:
     return math.prod(sizes(str(shape)))
-
-
-def shrunk(evidence: Evidence) -> Finding | None:
-    """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
-    rows = evidence.rows("weight", evidence.clean)
-    rows = rows[rows["shape"].str.contains("x", regex=False)].sort_values("step")
-    ends = rows.groupby("site")["rms"].agg(["first", "last"])
-    ends = ends[ends["first"] > 0]
-    if len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_SHRUNK_STEPS or evidence.is_half_solved:
-        return None
-    left, crawls = float((ends["last"] / ends["first"]).median()), evidence.stuck
-    if left > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
-        return None
-    steps = evidence.clean[-1] - evidence.clean[0]
-    trend = evidence.trend("gradient", evidence.early, "norm")
-    faint = trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
-    site = str((ends["last"] / ends["first"]).idxmin())
-    return Finding(
-        "oversized-update",
-        "error",
-        site,
-        f"The weights shrink: after {steps} steps the median matrix has {shown(left)} of its size left"
-        f"{', and the loss hardly falls' if crawls else ''}.",
-        {"step": evidence.clean[0], "of": "shrink", "left": left, "matrices": len(ends), "steps": steps}
-        | ({"faint": True} if faint else {}),
-        "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD).",
-        "Loshchilov & Hutter 2019, section 2",
-    )

@@ -107,6 +107,11 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "shrunk_error": Threshold(0.6, "rms of the median weight matrix over what it was in the first step", CORPUS),
     "shrunk_crawl_error": Threshold(0.8, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "outweighed_error": Threshold(
+        1.0,
+        "pull of the weight decay over that of the loss, while the loss is above half of its first value",
+        "above it the weights shrink whatever is learned; no null: the corpus' healthy set-ups stay far below",
+    ),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
     "oversized_single_error": Threshold(

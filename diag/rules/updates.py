@@ -8,9 +8,18 @@ from dataclasses import replace
 
 import pandas as pd
 
+from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.optimizer import clipped, decays_each_step, ends_early, frozen, on_scaled_gradients, rates, shrunk
+from diag.rules.optimizer import (
+    clipped,
+    decays_each_step,
+    ends_early,
+    frozen,
+    never_trained,
+    on_scaled_gradients,
+    rates,
+)
 from diag.rules.registry import rule
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
@@ -34,10 +43,11 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     left_out = [*_not_optimized(evidence), *_unregistered(evidence)]
     yield from left_out
     # Beside what was forgotten, what is frozen may well be so on purpose.
-    yield from (replace(one, severity="warning") if left_out else one for one in frozen(evidence))
-    decayed = decays_each_step(evidence) or ends_early(evidence)
-    if decayed is not None:
-        yield decayed
+    fixed = list(never_trained(evidence)) or list(frozen(evidence))
+    yield from (replace(one, severity="warning") if left_out else one for one in fixed)
+    schedule = decays_each_step(evidence) or ends_early(evidence)
+    if schedule is not None:
+        yield schedule
         return
     ratios = _ratios(evidence)
     recent = ratios[ratios["step"].isin(evidence.late)]
@@ -135,9 +145,9 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if uncleared is not None:
         yield uncleared
         return
-    decayed = shrunk(evidence)
-    if decayed is not None:
-        yield decayed
+    pulled = decayed(evidence)
+    if pulled is not None:
+        yield pulled
         return
     found = _wild(evidence) or _grown(evidence)
     if found is not None or evidence.diverged_at is not None or evidence.first_bad_step is not None:

@@ -1,0 +1,124 @@
+"""What the user has set of modules and optimizers, read when a trace is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from diag.probe.sites import Site
+
+if TYPE_CHECKING:
+    from diag.probe.probe import Probe
+
+_COUPLED = (
+    torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam, torch.optim.RAdam,
+    torch.optim.Adamax, torch.optim.Adadelta, torch.optim.ASGD,
+)  # fmt: skip
+"""Optimizers that add weight_decay * weight to the gradient, unless a group says that its decay is decoupled."""
+_WEIGHTS = (nn.Linear, nn.modules.conv._ConvNd)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+_FEWEST = 64
+"""Elements from which a weight can be told to be as it was initialized."""
+
+
+def settings(probe: Probe) -> dict[str, Any]:
+    """Entries of the coverage.
+
+    time_first: sites of torch's sequence modules whose first dimension is time. norms_unused: of batch normalizations
+    whose running statistics no batch has changed. weight_decay: by parameter, how much, and whether it is decoupled.
+    frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
+    """
+    modules = list(_modules(probe))
+    return {
+        "time_first": [probe.sites.name(site) for site, module in modules if _is_time_first(module)],
+        "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
+        "weight_decay": _decays(probe),
+        "frozen_untrained": _untrained(probe),
+    }
+
+
+def _modules(probe: Probe) -> Iterator[tuple[Site, nn.Module]]:
+    """The sites at which modules put out their first tensor, with the module."""
+    for site in probe.sites.table:
+        if site.kind == "output" and not site.suffix:
+            try:
+                yield site, probe.sites.roots[site.root].model.get_submodule(site.owner)
+            except AttributeError:  # a scripted module's, or one that is gone
+                continue
+
+
+def _is_time_first(module: nn.Module) -> bool:
+    """Whether the first dimension of what it takes is time, the second one the samples."""
+    return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
+
+
+def _is_unused(module: nn.Module) -> bool:
+    """Whether it is a batch normalization that divides by running statistics which no batch has ever changed."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.training:
+        return False
+    counted, mean, var = module.num_batches_tracked, module.running_mean, module.running_var
+    if counted is None or mean is None or var is None or mean.is_meta:
+        return False
+    return not counted.any() and not mean.any() and bool((var == 1).all())
+
+
+def _decays(probe: Probe) -> dict[str, tuple[float, bool]]:
+    found = {}
+    for optimizer in probe.parameters.optimizers:
+        for group in optimizer.param_groups:
+            decay, decoupled = group.get("weight_decay", 0.0), _is_decoupled(optimizer, group)
+            if decoupled is None or isinstance(decay, torch.Tensor) or not decay:
+                continue
+            for parameter in group["params"]:
+                site = probe.parameters.site_of(parameter, optimized=None)
+                if site is not None:
+                    found[probe.sites.name(probe.sites.table[site])] = (float(decay), decoupled)
+    return found
+
+
+def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool | None:
+    """Whether weights decay beside the gradient's step; None for optimizers of which that is not known."""
+    if type(optimizer) is torch.optim.AdamW:
+        return True
+    return bool(group.get("decoupled_weight_decay", False)) if type(optimizer) in _COUPLED else None
+
+
+def _untrained(probe: Probe) -> dict[str, dict[str, Any]]:
+    found = {}
+    for index, root in enumerate(probe.sites.roots):
+        ran = {path for number, path in probe.forward.ran if number == index}
+        frozen = [
+            (path, module)
+            for path, module in root.model.named_modules()
+            if path in ran and isinstance(module, (*_WEIGHTS, *_NORMS)) and _is_frozen(module)
+        ]
+        weights = [(path, module) for path, module in frozen if isinstance(module, _WEIGHTS)]
+        total = sum(one.numel() for one in root.model.parameters())
+        if weights and all(_is_new(module) for _, module in frozen):
+            own = sum(one.numel() for _, module in weights for one in module.parameters(recurse=False))
+            found[root.name] = {"modules": [path for path, _ in weights], "share": own / total}
+    return found
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return type(weight) is nn.Parameter and not weight.requires_grad and not weight.is_meta
+
+
+@torch.no_grad()
+def _is_new(module: nn.Module) -> bool:
+    """Whether weights are what torch's default gives: uniform up to 1 / sqrt(fan_in); those of a normalization 1."""
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    if isinstance(module, _NORMS):
+        return bool((weight == 1).all())
+    count, bound = weight.numel(), weight[0].numel() ** -0.5
+    if count < _FEWEST or weight.dtype not in (torch.float32, torch.float64):
+        return False
+    rms = float(torch.linalg.vector_norm(weight)) / math.sqrt(count)
+    even = abs(rms / bound * math.sqrt(3) - 1) < 2 / math.sqrt(count) + 1e-3
+    return even and float(weight.abs().max()) <= bound * (1 + 1e-5)

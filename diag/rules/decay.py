@@ -1,0 +1,101 @@
+"""Weight decay that outweighs the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding, shown
+
+_FEWEST_SHRUNK, _FEWEST_STEPS = 2, 3
+_FEWEST_OPEN, _SHRINKS = 5, 0.95
+"""Steps in which there was still much to learn; what is left of weights that shrink."""
+_LOSHCHILOV = "Loshchilov & Hutter 2019, section 2"
+_REMEDY = "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD)."
+
+
+def decayed(evidence: Evidence) -> Finding | None:
+    """A decay that is known to outweigh the loss, or one that is seen to."""
+    return _shrunk(evidence) or _outweighs(evidence)
+
+
+def _shrunk(evidence: Evidence) -> Finding | None:
+    """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
+    left = _left(evidence)
+    if left is None or evidence.is_half_solved:
+        return None
+    crawls, median = evidence.stuck, float(left.median())
+    if median > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
+        return None
+    steps = evidence.clean[-1] - evidence.clean[0]
+    trend = evidence.trend("gradient", evidence.early, "norm")
+    faint = trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
+    return Finding(
+        "oversized-update",
+        "error",
+        str(left.idxmin()),
+        f"The weights shrink: after {steps} steps the median matrix has {shown(median)} of its size left"
+        f"{', and the loss hardly falls' if crawls else ''}.",
+        {"step": evidence.clean[0], "of": "shrink", "left": median, "matrices": len(left), "steps": steps}
+        | ({"faint": True} if faint else {}),
+        _REMEDY,
+        _LOSHCHILOV,
+    )
+
+
+def _left(evidence: Evidence) -> pd.Series | None:
+    """By matrix, its last size over its first one; None for too few of them, or of steps."""
+    rows = evidence.rows("weight", evidence.clean)
+    rows = rows[rows["shape"].str.contains("x", regex=False)].sort_values("step")
+    ends = rows.groupby("site")["rms"].agg(["first", "last"])
+    ends = ends[ends["first"] > 0]
+    few = len(ends) < _FEWEST_SHRUNK or len(evidence.clean) < _FEWEST_STEPS
+    return None if few else ends["last"] / ends["first"]
+
+
+def _outweighs(evidence: Evidence) -> Finding | None:
+    """While there is much to learn, what the decay adds to the gradient is as large as the loss's own.
+
+    Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
+    part of the gradient, lr * decay * |w| over what else the step is made of.
+    """
+    decays = evidence.trace.coverage.get("weight_decay") or {}
+    left, steps = _left(evidence), _open(evidence)
+    table = evidence.parameters[evidence.parameters["step"].isin(steps)].dropna(subset=["norm", "gradient_norm"])
+    table = table[table["site"].isin(list(decays))]
+    if left is None or len(steps) < _FEWEST_OPEN or not len(table) or float(left.median()) > _SHRINKS:
+        return None
+    decay = np.array([decays[one][0] for one in table["site"]])
+    if all(decays[one][1] for one in table["site"].unique()):
+        lr = table["step"].map(evidence.trace.steps.set_index("step")["lr"]).to_numpy()
+        pull = lr * decay * table["norm"]
+        loss = (table["update_ratio"] * table["norm"] - pull).clip(lower=0.0)
+    elif not any(decays[one][1] for one in table["site"].unique()):
+        pull, loss = decay * table["norm"], table["gradient_norm"]
+    else:
+        return None
+    sums = (table.assign(pull=pull**2, loss=loss**2).groupby("step")[["pull", "loss"]].sum()) ** 0.5
+    ratio = float((sums["pull"] / sums["loss"]).median())
+    if not ratio >= evidence.thresholds["outweighed_error"]:
+        return None
+    most = max(decays[one][0] for one in table["site"].unique())
+    return Finding(
+        "oversized-update",
+        "error",
+        str(left.idxmin()),
+        f"The weight decay of {most:.2g} pulls {ratio:.2g} times as hard as the loss while the loss is still high: the"
+        f" weights shrink (the median matrix has {shown(float(left.median()))} of its size left) rather than learn.",
+        {"step": evidence.clean[0], "of": "decay", "ratio": ratio, "weight_decay": most, "left": float(left.median())},
+        _REMEDY,
+        _LOSHCHILOV,
+    )
+
+
+def _open(evidence: Evidence) -> list[int]:
+    """The clean steps before the loss has fallen to half of its first value."""
+    losses = evidence.clean_losses
+    if not len(losses):
+        return []
+    low = losses.index[losses < 0.5 * losses.iloc[0]] if (losses >= 0).all() else losses.index[:0]
+    return [step for step in evidence.clean if not len(low) or step < low[0]]

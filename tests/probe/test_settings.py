@@ -1,0 +1,90 @@
+"""What is read of modules and optimizers when a trace is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import diag
+
+X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+Y = X[:, :3].argmax(1)
+
+
+def _coverage(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, steps: int = 2) -> dict[str, Any]:
+    with diag.watch(model) as watch:
+        for _ in range(steps):
+            F.cross_entropy(model(X), Y).backward()
+            if optimizer is None:
+                watch.step()
+            else:
+                optimizer.step()
+                optimizer.zero_grad()
+    return watch.trace.coverage
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda p: torch.optim.SGD(p, 0.1, weight_decay=1e-4), (1e-4, False)),
+        (lambda p: torch.optim.Adam(p, 1e-3, weight_decay=0.5), (0.5, False)),
+        (lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1), (0.1, True)),
+        (lambda p: torch.optim.Adam(p, 1e-3), None),
+        (lambda p: torch.optim.Rprop(p, 1e-3), None),
+    ],
+)
+def test_the_decay_of_each_parameter(make: Any, found: tuple[float, bool] | None) -> None:
+    model = _network()
+    decays = _coverage(model, make(model.parameters()))["weight_decay"]
+    names = {name for name, _ in model.named_parameters()}
+    assert decays == ({} if found is None else dict.fromkeys(names, found))
+
+
+def test_groups_decay_by_themselves() -> None:
+    model = _network()
+    groups = [{"params": model[0].parameters(), "weight_decay": 0.2}, {"params": model[3].parameters()}]
+    assert _coverage(model, torch.optim.SGD(groups, 0.1))["weight_decay"] == {
+        "0.weight": (0.2, False),
+        "0.bias": (0.2, False),
+    }
+
+
+def test_what_is_frozen_as_it_was_initialized() -> None:
+    model = _network()
+    model[:2].requires_grad_(False)
+    share = (8 * 32 + 32) / sum(one.numel() for one in model.parameters())
+    found = _coverage(model)["frozen_untrained"]
+    assert found == {"Sequential": {"modules": ["0"], "share": pytest.approx(share)}}
+
+
+def _trained(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X), Y).backward()
+        optimizer.step()
+
+
+def _loaded(model: nn.Sequential) -> None:
+    nn.init.normal_(model[0].weight, std=0.3)
+
+
+def _normed(model: nn.Sequential) -> None:
+    model[1].weight.data[0] = 0.9
+
+
+@pytest.mark.parametrize("change", [_trained, _loaded, _normed])
+def test_what_was_trained_before_is_meant(change: Any) -> None:
+    model = _network()
+    change(model)
+    model[:2].requires_grad_(False)
+    assert _coverage(model)["frozen_untrained"] == {}
