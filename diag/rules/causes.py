@@ -14,7 +14,7 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
-_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target", "sorted", "optimizer")
+_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target", "sorted", "optimizer", "confined")
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
 _SET = ("schedule", "frozen", "clip")
@@ -89,6 +89,7 @@ def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None)
 def _unexplained(finding: Finding) -> Finding:
     """A loss that does not fall, alone: the text says that the cause was not seen."""
     alone = finding.rule == "loss-not-decreasing" and finding.severity == "warning" and not finding.consequences
+    alone = alone and finding.evidence.get("of") not in _PLAIN
     return replace(finding, message=f"{finding.message} {_NO_CAUSE}") if alone else finding
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.trace.schema import BINARY, INDEXED
@@ -43,6 +44,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         _unscaled,
         _sorted,
         _clipped,
+        confined,
     ):
         found = look(evidence)
         if found is not None:

@@ -124,6 +124,17 @@ THRESHOLDS: dict[str, Threshold] = {
     "guess_error": Threshold(
         1.25, "the last cross-entropies over log(classes), where they are no better than the first", CORPUS
     ),
+    "confined_error": Threshold(
+        0.5,
+        "the floor of a cross-entropy of bounded logits over that of a guess",
+        "log(1 + (C - 1) exp(-R)) for logits at most R apart; " + CORPUS,
+    ),
+    "confined_cosine_error": Threshold(
+        0.3, "the same of cosines, where the loss lies at the floor", "Wang et al. 2017, 'NormFace', proposition 2"
+    ),
+    "confined_way": Threshold(
+        0.75, "how much of the way from a guess to that floor a loss that stands there has come", CORPUS
+    ),
     "unrelated_error": Threshold(
         2.33,
         "standard errors by which predictions must fit their own targets better than others of the batch",

@@ -189,3 +189,17 @@ def test_a_pass_from_an_edge_of_the_graph_goes_on_as_unwatched() -> None:
         torch.autograd.backward([edge], [torch.ones(8, 4)])
     assert model.bias.grad is not None
     assert torch.equal(model.bias.grad, torch.full((4,), 8.0))
+
+
+@pytest.mark.parametrize("times", [lambda x: 0.1 * x.tanh(), lambda x: x.tanh() / 10])
+def test_logits_that_are_a_number_times_what_is_kept(times: Callable[[Tensor], Tensor]) -> None:
+    """Nobody holds them, but tanh keeps what it put out."""
+
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return times(10 * x)
+
+    rows = watched(F.cross_entropy, classes, Scaled(), hold=False)
+    given = rows[rows["site"] == "loss:cross_entropy"]
+    assert given["max"].between(0.05, 0.1).all()
+    assert given["min"].between(-0.1, -0.05).all()
