@@ -10,6 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
+from diag.rules.flattened import flattened
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, learned, unscaled_input
@@ -118,6 +119,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or _tiny_input(evidence)
         or _offset_input(evidence)
         or _dropped(evidence)
+        or flattened(evidence)
         or small_weights(evidence)
         or _faded(evidence)
         or lost_within(evidence)
