@@ -14,7 +14,18 @@ _STALLING = ("vanishing-gradient", "collapsed-signal", "dead-units", "saturated-
 _SHUT = ("dead-units", "saturated-activation")
 _GROWS = ("exploding-gradient", "exploding-activation", "oversized-update", "diverging-loss", "non-finite")
 
-_PLAIN = ("squash", "log-probabilities", "broadcast", "reach", "range", "target", "sorted", "optimizer", "confined")
+_PLAIN = (
+    "squash",
+    "log-probabilities",
+    "broadcast",
+    "reach",
+    "range",
+    "target",
+    "sorted",
+    "optimizer",
+    "confined",
+    "flat",
+)
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
 _SET = ("schedule", "frozen", "clip")
@@ -22,6 +33,9 @@ _SET = ("schedule", "frozen", "clip")
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
+
+_FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
+"""What a loss without a slope looks like from below, and its own clamp where that was seen."""
 
 _NO_CAUSE = (
     "Nothing else that was measured tells why: signal, gradients and steps are of usual size. So it is with labels that"
@@ -157,7 +171,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
-        return cause.severity == "error" and effect.rule in _VAIN and _onset(cause) <= _onset(effect)
+        blocks = _FLAT if cause.evidence["of"] == "flat" else ()
+        return cause.severity == "error" and effect.rule in (*_VAIN, *blocks) and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         return effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)

@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.flat import flat
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -36,6 +37,7 @@ _SUM = 0.05
 def misfit(evidence: Evidence) -> Finding | None:
     """What keeps the loss from being what its name says, if anything does."""
     for look in (
+        flat,
         _squashed_twice,
         _no_log_probabilities,
         _crossed,
