@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
@@ -13,6 +14,8 @@ _FEWEST_DECAYS = 12
 _FEWEST_SHRUNK, _FEWEST_SHRUNK_STEPS = 2, 3
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
+_RISEN, _NEARLY_ALL = 3.0, 0.9
+"""How far a learning rate rises, and in which share of the steps, that is still in its warm-up."""
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -54,6 +57,27 @@ def rates(evidence: Evidence) -> tuple[float | None, str]:
         return last, f" at a learning rate of {last:.2g}, which was {most:.2g} in step {when}"
     rising = " and rises" if last > float(lr.iloc[0]) * _FALLEN else ""
     return last, f" at a learning rate of {last:.2g}{rising}"
+
+
+def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
+    """Updates that are too small, told as what they are where the learning rate rises in every step to the last one."""
+    lr = evidence.trace.steps["lr"].dropna()
+    if len(lr) < _FEWEST_DECAYS or not (lr > 0).all() or lr.iloc[-1] < _RISEN * lr.iloc[0]:
+        return stall
+    rises = lr.diff().dropna() > 0
+    if rises.mean() < _NEARLY_ALL or not rises.iloc[-_FEWEST_SHRUNK:].all():
+        return stall
+    return replace(
+        stall,
+        site="optimizer",
+        message=f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one, from"
+        f" {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
+        " weights (about 1e-3 is usual). The loss has hardly fallen.",
+        evidence={**stall.evidence, "of": "schedule", "first_lr": float(lr.iloc[0])},
+        remedy="Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in"
+        " steps or in epochs: look which), or train for as long as the schedule is meant for.",
+        source="Goyal et al. 2017, section 2.2: gradual warmup",
+    )
 
 
 def clipped(evidence: Evidence, typical: float) -> Finding | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.optimizer import clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
+from diag.rules.optimizer import as_warm_up, clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
 from diag.rules.registry import rule
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
@@ -59,7 +59,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
     still = typical < limit["stalled_error"] and not evidence.may_fall()
-    yield Finding(
+    found = Finding(
         "stalled-update",
         "error" if still or (typical < _TINY and not evidence.loss_falls()) else "warning",
         str(first),
@@ -76,6 +76,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
+    yield as_warm_up(evidence, found)
 
 
 def _steps_are_tiny(recent: pd.DataFrame) -> bool:

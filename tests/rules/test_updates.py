@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
@@ -37,6 +39,27 @@ def test_stalling_and_its_numbers() -> None:
     assert finding.evidence["update_ratio"] == pytest.approx(1e-8)
     assert (finding.evidence["lr"], finding.evidence["matrices"]) == (0.1, 3)
     assert "1e-08 of the weights" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("rate", "loss", "of"),
+    [
+        (lambda step: 1e-7 * (step + 1), flat, "schedule"),
+        (lambda step: 1e-7 * min(step + 1, 20), flat, None),
+        (lambda step: 1e-7, flat, None),
+        (lambda step: 1e-7 * (step + 1), falling, ""),
+    ],
+    ids=["to the last step", "it ends", "none", "the loss falls"],
+)
+def test_a_warm_up_that_outlasts_the_run(rate: Callable[[int], float], loss: Value, of: str | None) -> None:
+    trace = Net(loss=loss).output("a").parameter("a.weight", ratio=1e-4).build()
+    trace.steps["lr"] = [rate(step) for step in range(30)]
+    findings = found("stalled-update", trace)
+    assert [one.evidence.get("of") for one in findings] == ([] if of == "" else [of])
+    if of == "schedule":
+        (finding,) = findings
+        assert (finding.severity, finding.site, finding.evidence["lr"]) == ("error", "optimizer", pytest.approx(3e-6))
+        assert "from 1e-07 to 3e-06" in finding.message
 
 
 def test_small_steps_that_lower_the_loss_are_fine() -> None:
