@@ -70,8 +70,8 @@ def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
     return replace(
         stall,
         site="optimizer",
-        message=f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one, from"
-        f" {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
+        message=f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one,"
+        f" from {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
         " weights (about 1e-3 is usual). The loss has hardly fallen.",
         evidence={**stall.evidence, "of": "schedule", "first_lr": float(lr.iloc[0])},
         remedy="Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in"
