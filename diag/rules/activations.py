@@ -12,6 +12,7 @@ from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.flattened import flattened
 from diag.rules.passes import by_layer
+from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, learned, unscaled_input
 from diag.rules.weak import lost_within, small_weights, spreads
@@ -120,6 +121,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or _offset_input(evidence)
         or _dropped(evidence)
         or flattened(evidence)
+        or collapsed_posterior(evidence)
         or small_weights(evidence)
         or _faded(evidence)
         or lost_within(evidence)

@@ -201,7 +201,7 @@ def _precedence(finding: Finding) -> float:
         return len(_PRECEDENCE)  # told where nothing more certain is
     if kind == "recurrent":
         return _PRECEDENCE["symmetric-units"] - 0.25
-    if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights", "flattened"):
+    if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights", "flattened", "posterior"):
         return _PRECEDENCE["symmetric-units"] - 0.5
     if finding.rule == "collapsed-signal" and kind == "scale":
         return _PRECEDENCE["saturated-activation"] + 0.5

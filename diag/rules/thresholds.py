@@ -49,6 +49,9 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "collapsed_spread_crawl_error": Threshold(1e-4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "collapsed_spread_warning": Threshold(1e-4, "the same, for a warning", CORPUS),
+    "posterior_error": Threshold(
+        3e-4, "nats by which a latent variable of a VAE differs from the prior, in the last third of the steps", CORPUS
+    ),
     "lost_error": Threshold(1e-10, "variance over samples over mean square of one layer, in every step", CORPUS),
     "lost_crawl_error": Threshold(5e-5, "the same, with a loss that falls by less than 5 %", CORPUS),
     "weights_error": Threshold(0.04, "rms times sqrt(fan_in) of the median weight matrix, at the start", CORPUS),
