@@ -199,6 +199,8 @@ def _precedence(finding: Finding) -> float:
         return -1.0
     if kind == "sigmoid":
         return len(_PRECEDENCE)  # told where nothing more certain is
+    if kind == "curvature":
+        return -1.0
     if kind == "recurrent":
         return _PRECEDENCE["symmetric-units"] - 0.25
     if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights", "flattened", "posterior"):
