@@ -87,6 +87,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "the first cross-entropy over log(classes), with one that ends above log(classes)",
         "Karpathy 2019, 'verify loss @ init'; " + CORPUS,
     ),
+    "tied_error": Threshold(
+        0.75,
+        "the last cross-entropy over log(classes), after such a first one of an output layer tied to the embedding",
+        CORPUS,
+    ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
     "saturated_crawl_error": Threshold(0.4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "saturated_warning": Threshold(0.25, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
