@@ -117,6 +117,9 @@ THRESHOLDS: dict[str, Threshold] = {
     "shrunk_crawl_error": Threshold(0.8, "the same, with a loss that falls by less than 5 %", CORPUS),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
+    "oversized_first_error": Threshold(
+        0.2, "the same, in each of the first three steps, with a loss that ends no better than it began", CORPUS
+    ),
     "oversized_single_error": Threshold(
         10.0, "the same, of any one weight matrix", "SageMaker Debugger, rule UpdateTooLarge"
     ),

@@ -22,6 +22,10 @@ _TINY, _WHOLE = 1e-5, 1e-3
 weight's: the step is too small, whatever becomes of gradients below."""
 _USUAL, _FEWEST_GROWN = 0.3, 12
 """Times 1 / sqrt(fan_in), the rms of a weight that was not initialized to little on purpose; steps it may grow in."""
+_FIRST = 3
+"""Steps in which a learning rate that is far too large remakes the weights: later they have grown to it."""
+_NO_BETTER = 0.9
+"""Of the first loss: what ends above it has learned nothing worth the name."""
 _SMALL = 1e-3
 """Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
 
@@ -137,7 +141,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if decayed is not None:
         yield decayed
         return
-    found = _wild(evidence) or _grown(evidence)
+    found = _wild(evidence) or _grown(evidence) or _first_strides(evidence)
     if found is not None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
         found = on_scaled_gradients(evidence) or found
     if found is not None:
@@ -216,6 +220,41 @@ def _wild(evidence: Evidence) -> Finding | None:
         "Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
         f"check that zero_grad() is called every step.{unscaled}",
         "SageMaker Debugger, rule UpdateTooLarge; Karpathy 2019",
+    )
+
+
+def _first_strides(evidence: Evidence) -> Finding | None:
+    """The first steps remake the weights, and nothing is learned after: later ones are small for weights that grew."""
+    ratios = _ratios(evidence)
+    losses = evidence.clean_losses
+    if not len(ratios) or len(losses) < _FEWEST_GROWN or not evidence.tells or evidence.alternates:
+        return None
+    # A loss that has leapt up falls again without anything learned: the first one counts.
+    if not float(losses.iloc[-(len(losses) // 3) :].median()) > _NO_BETTER * float(losses.iloc[0]) > 0:
+        return None
+    median = ratios.groupby("step")["update_ratio"].median()
+    first = median.iloc[:_FIRST]
+    if len(first) < _FIRST or first.min() < evidence.thresholds["oversized_first_error"]:
+        return None
+    lr = evidence.trace.steps.set_index("step")["lr"].get(first.index[0])
+    rate = f" at a learning rate of {lr:.2g}" if lr is not None and pd.notna(lr) else ""
+    site = str(ratios[ratios["step"] == first.index[0]].sort_values("update_ratio")["site"].iloc[-1])
+    return Finding(
+        "oversized-update",
+        "error",
+        site,
+        f"Each of the first {_FIRST} steps changes half of the weight matrices by {first.min():.2g} to"
+        f" {first.max():.2g} of their size (about 1e-3 is usual){rate}: what they were is lost, and the loss ends no"
+        " better than it began.",
+        {
+            "step": int(first.index[0]),
+            "of": "first",
+            "median_ratio": float(first.min()),
+            "lr": float(lr) if lr is not None and pd.notna(lr) else None,
+        },
+        "Lower the learning rate by factors of ten (Adam: 1e-3 for small networks, 1e-4 to 1e-5 to fine-tune"
+        " transformers), or warm it up.",
+        "Karpathy 2019, 'A recipe for training neural networks'; Devlin et al. 2019, appendix A.3",
     )
 
 
