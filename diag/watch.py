@@ -52,9 +52,13 @@ class Watch:
     ) -> None:
         if isinstance(error, Exception):
             self._probe.break_off(f"{type(error).__name__}: {error}")
-        self._probe.stop()
+        self._probe.stop(failed=error is not None)
         if self._ranks is not None:
             self._ranks.end(failed=error is not None)
+
+    def break_off(self) -> None:
+        """End the watch for a training that has raised: what the step that was open holds is kept."""
+        self._probe.stop(failed=True)
 
     def step(self, loss: Any = None) -> None:
         """End a step, or give the loss of the one that the optimizer has just ended. `loss`: a number or scalar tensor.

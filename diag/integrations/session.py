@@ -67,6 +67,8 @@ class Session:
     def abort(self, *, writes: bool) -> None:
         """The training has ended by an exception, which nothing that goes wrong here may hide."""
         try:
+            if self._watch is not None:
+                self._watch.break_off()
             self.end(writes=writes)
         except Exception as error:
             LOG.warning("diag: the training was stopped by an exception, and its report failed too: %s", error)

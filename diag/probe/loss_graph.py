@@ -156,10 +156,22 @@ def _logits(node: Any, logarithms: Tensor, outputs: Outputs) -> Tensor:
     source = _through_views(_below(node), outputs)
     if source is None:
         return logarithms
-    kept = outputs.made_by(source)
-    if kept is None:
-        kept = getattr(source, "_saved_result", None)  # as softmax, sigmoid and relu keep theirs
+    kept = _kept(source, outputs)
     return logarithms if kept is None or kept.numel() != logarithms.numel() else kept.reshape(logarithms.shape)
+
+
+def _kept(node: Any, outputs: Outputs) -> Tensor | None:
+    """What a node has put out, where anybody holds it, or what it was made of by a number: softmax, sigmoid, tanh and
+    relu keep theirs."""
+    kept = outputs.made_by(node)
+    if kept is None:
+        kept = getattr(node, "_saved_result", None)
+    if kept is None and node.name() in ("MulBackward0", "DivBackward0") and node.next_functions[1][0] is None:
+        by, source = node._saved_other, _below(node)
+        below = None if source is None or by is None or by.ndim else _kept(source, outputs)
+        if below is not None:
+            kept = below * by if node.name() == "MulBackward0" else below / by
+    return kept
 
 
 def _written_out(node: Any, difference: Tensor, outputs: Outputs) -> Judged | None:

@@ -88,15 +88,17 @@ class Probe:
         if self.budget is not None:
             self.budget.begin()
 
-    def stop(self) -> None:
-        """Stop watching and leave nothing behind. What was begun and not ended is kept as a last step."""
+    def stop(self, *, failed: bool = False) -> None:
+        """Stop watching and leave nothing behind. What was begun and not ended is kept as a last step, unless it ran to
+        its end without a backward pass, as an evaluation does. failed: the user's code raised."""
         if not self.active:
             return
         self.active = False
         self.forward.remove()
         self.parameters.remove()
         self._close_step()
-        if self.parameters.has_optimizer and self.recorder.step and not self.recorder.backward_passes:
+        evaluated = self.parameters.has_optimizer and self.recorder.step and not self.recorder.backward_passes
+        if evaluated and not failed:
             if self.recorder.drop():
                 self.notes.append("what ran after the last step was left out: no backward pass followed")
         elif not self.recorder.is_empty:

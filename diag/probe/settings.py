@@ -48,7 +48,7 @@ def _modules(probe: Probe) -> Iterator[tuple[Site, nn.Module]]:
         if site.kind == "output" and not site.suffix:
             try:
                 yield site, probe.sites.roots[site.root].model.get_submodule(site.owner)
-            except AttributeError:  # a scripted module's, or one that is gone
+            except (AttributeError, RuntimeError):  # one that is gone, or a scripted module's
                 continue
 
 

@@ -82,6 +82,8 @@ class Sites:
         for path, module in root.model.named_modules():
             self._modules[id(module)] = (index, path)
             root.paths[id(module)] = path
+            if isinstance(module, torch.jit.ScriptModule):  # what holds its parameters is no dict
+                continue
             for key in module._parameters:
                 root.places[f"{path}.{key}" if path else key] = module._parameters, key
         for name, parameter in root.model.named_parameters():

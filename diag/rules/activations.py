@@ -10,7 +10,9 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
+from diag.rules.flattened import flattened
 from diag.rules.passes import by_layer
+from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
 from diag.rules.scales import far_from_chance, learned, unscaled_input
 from diag.rules.weak import lost_within, small_weights, spreads
@@ -117,6 +119,8 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or _tiny_input(evidence)
         or _offset_input(evidence)
         or _dropped(evidence)
+        or flattened(evidence)
+        or collapsed_posterior(evidence)
         or small_weights(evidence)
         or _faded(evidence)
         or lost_within(evidence)

@@ -25,6 +25,8 @@ _PLAIN = (
     "target",
     "sorted",
     "optimizer",
+    "confined",
+    "flat",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
@@ -34,7 +36,10 @@ _SET = ("schedule", "frozen", "clip")
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
 
-_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS)}
+_FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
+"""What a loss without a slope looks like from below, and its own clamp where that was seen."""
+
+_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS), "flat": _FLAT}
 """What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 
 _NO_CAUSE = (
@@ -204,9 +209,11 @@ def _precedence(finding: Finding) -> float:
         return _PRECEDENCE["collapsed-signal"] + 0.5
     if kind == "sigmoid":
         return len(_PRECEDENCE)  # told where nothing more certain is
+    if kind == "curvature":
+        return -1.0
     if kind == "recurrent":
         return _PRECEDENCE["symmetric-units"] - 0.25
-    if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights"):
+    if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights", "flattened", "posterior"):
         return _PRECEDENCE["symmetric-units"] - 0.5
     if finding.rule == "collapsed-signal" and kind == "scale":
         return _PRECEDENCE["saturated-activation"] + 0.5

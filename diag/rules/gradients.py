@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from diag.rules.derivatives import no_curvature
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, Severity
 from diag.rules.passes import by_layer
@@ -22,6 +23,10 @@ _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 @rule("vanishing-gradient")
 def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
     """The gradient's norm falls over the depth of the signal-carrying layers, or is zero in most of them."""
+    straight = no_curvature(evidence)
+    if straight is not None:
+        yield straight
+        return
     evidence = by_layer(evidence)
     zero = _all_zero(evidence)
     if zero is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from diag.rules.detached import judged_without_gradient
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
@@ -172,10 +173,16 @@ def _both_zero(evidence: Evidence, names: list[str]) -> Finding:
 def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) -> Iterator[Finding]:
     """Parameters that no backward pass reached although their modules ran: whole modules first, then single ones.
 
-    A warning: a head whose loss was detached by mistake looks like a pooler that nobody asked for.
+    A warning, since a head that was detached by mistake looks like a pooler that nobody asked for; an error where a
+    loss is seen to be given what they put out.
     """
     parts = _whole(table, absent)
     inside = absent[absent["owner"].isin(parts)]
+    judged = judged_without_gradient(evidence, parts, list(inside.index))
+    if judged is not None:
+        yield judged
+        inside = inside.iloc[:0]
+        absent = absent[~absent["owner"].isin(parts)]
     if len(inside):
         names = list(inside.index)
         are, they, their = ("is", "it runs", "its") if len(parts) == 1 else ("are", "they run", "their")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
@@ -12,12 +13,14 @@ from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SCALED = 3
-_UNTRAINED = 0.5
-"""The share of a model that, frozen as it was initialized, is more than a detail."""
+_UNTRAINED = 0.75
+"""The share of a model that, frozen as it was initialized, is more than a layer of random features."""
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _NOTHING_LEFT, _IDLE = 1e-4, 0.5
 """Of its largest value, a learning rate that does nothing more; the share of the steps for which it may not be so."""
+_RISEN, _NEARLY_ALL = 3.0, 0.9
+"""How far a learning rate rises, and in which share of the steps, that is still in its warm-up."""
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -82,6 +85,27 @@ def rates(evidence: Evidence) -> tuple[float | None, str]:
         return last, f" at a learning rate of {last:.2g}, which was {most:.2g} in step {when}"
     rising = " and rises" if last > float(lr.iloc[0]) * _FALLEN else ""
     return last, f" at a learning rate of {last:.2g}{rising}"
+
+
+def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
+    """Updates that are too small, told as what they are where the learning rate rises in every step to the last one."""
+    lr = evidence.trace.steps["lr"].dropna()
+    if len(lr) < _FEWEST_DECAYS or not (lr > 0).all() or lr.iloc[-1] < _RISEN * lr.iloc[0]:
+        return stall
+    rises = lr.diff().dropna() > 0
+    if rises.mean() < _NEARLY_ALL or not rises.iloc[-2:].all():
+        return stall
+    return replace(
+        stall,
+        site="optimizer",
+        message=f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one,"
+        f" from {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
+        " weights (about 1e-3 is usual). The loss has hardly fallen.",
+        evidence={**stall.evidence, "of": "schedule", "first_lr": float(lr.iloc[0])},
+        remedy="Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in"
+        " steps or in epochs: look which), or train for as long as the schedule is meant for.",
+        source="Goyal et al. 2017, section 2.2: gradual warmup",
+    )
 
 
 def clipped(evidence: Evidence, typical: float) -> Finding | None:
@@ -160,9 +184,9 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
     of_models = evidence.trace.coverage.get("frozen_untrained") or {}
     for model in evidence.sites["model"].drop_duplicates():
         found = of_models.get(model)
-        if not found or found["share"] < _UNTRAINED or not evidence.trains:
+        names = found["modules"] if found else []
+        if len(names) < 2 or found["share"] < _UNTRAINED or not evidence.trains:
             continue
-        names = found["modules"]
         yield Finding(
             "stalled-update",
             "error" if is_open(evidence) else "warning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _LEARNED = 0.25
 """Times a guess's cross-entropy: below it the network has learned most of what there is."""
+_TIED = 2.0
+"""Times 1 / sqrt(features): an embedding's rms beyond which logits made with it are too large."""
 _PASSED = 0.1
 """Of an input's rms: a layer whose output is as large as this was given it."""
 _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "attention")
@@ -120,10 +123,44 @@ def far_from_chance(evidence: Evidence) -> list[Finding]:
         return _far_from_targets(evidence)
     values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-max(1, len(values) // 3) :].median())
-    if first < evidence.thresholds["first_loss_error"] * chance or last < chance:
+    limit, tied = evidence.thresholds, tied_embedding(evidence, round(math.exp(chance)))
+    if first < limit["first_loss_error"] * chance or last < (limit["tied_error"] if tied else 1) * chance:
         return []
     said = f"The first cross-entropy is {first:.3g}, where a guess has {chance:.3g}, and the last ones {last:.3g}: the"
+    if tied is not None:
+        name, rms, features = tied
+        said = (
+            f"{said} output layer's weight is the embedding's, {name}, whose rms of {rms:.2g} makes logits"
+            f" sqrt({features}) times as large"
+        )
+        found = _too_large(evidence, site, said, first, last, {"chance": chance, "rms": rms})
+        fix = (
+            f"Initialize {name} with a standard deviation of 0.02 (or 1 / sqrt({features}) = {features**-0.5:.2g}), and"
+        )
+        fix = f"{fix} multiply what the embedding gives by sqrt({features}) where the network needs it."
+        source = "Press & Wolf 2017, section 3; Vaswani et al. 2017, section 3.4"
+        return [replace(found, site=name, evidence={**found.evidence, "tied": name}, remedy=fix, source=source)]
     return [_too_large(evidence, site, f"{said} logits are far too large", first, last, {"chance": chance})]
+
+
+def tied_embedding(evidence: Evidence, classes: int) -> tuple[str, float, int] | None:
+    """The weight of an embedding that the last layer has too: its name, its first rms, and how many features it has.
+
+    The last layer owns no matrix, and the embedding has a row for every class, larger than what keeps a signal's size.
+    """
+    sites = evidence.sites
+    layers = sites[(sites["kind"] == "output") & (sites["role"] == "layer") & (sites["order"] >= 0)]
+    matrices = sites[(sites["kind"] == "parameter") & sites["shape"].str.contains("x", regex=False)]
+    embeddings = sites[(sites["kind"] == "output") & (sites["role"] == "embedding")].index
+    if not len(layers) or layers.sort_values("order").index[-1] in set(matrices["owner"]):
+        return None
+    first = evidence.rows("weight", evidence.clean[:1]).set_index("site")["rms"]
+    for name, one in matrices[matrices["owner"].isin(embeddings)].iterrows():
+        rows, features = sizes(str(one["shape"]))[:2]
+        rms = float(first.get(name, 0.0))
+        if rows == classes and rms > _TIED * features**-0.5:
+            return str(name), rms, features
+    return None
 
 
 def _far_from_targets(evidence: Evidence) -> list[Finding]:

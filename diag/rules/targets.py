@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.axes import across_samples
+from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.flat import flat
 from diag.rules.modes import never_trained
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
@@ -39,6 +41,7 @@ _SUM = 0.05
 def misfit(evidence: Evidence) -> Finding | None:
     """What keeps the loss from being what its name says, if anything does."""
     for look in (
+        flat,
         _squashed_twice,
         _no_log_probabilities,
         _crossed,
@@ -49,6 +52,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         _unscaled,
         _sorted,
         _clipped,
+        confined,
     ):
         found = look(evidence)
         if found is not None:

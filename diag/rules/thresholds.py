@@ -49,6 +49,9 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "collapsed_spread_crawl_error": Threshold(1e-4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "collapsed_spread_warning": Threshold(1e-4, "the same, for a warning", CORPUS),
+    "posterior_error": Threshold(
+        3e-4, "nats by which a latent variable of a VAE differs from the prior, in the last third of the steps", CORPUS
+    ),
     "lost_error": Threshold(1e-10, "variance over samples over mean square of one layer, in every step", CORPUS),
     "lost_crawl_error": Threshold(5e-5, "the same, with a loss that falls by less than 5 %", CORPUS),
     "weights_error": Threshold(0.04, "rms times sqrt(fan_in) of the median weight matrix, at the start", CORPUS),
@@ -84,6 +87,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "the first cross-entropy over log(classes), with one that ends above log(classes)",
         "Karpathy 2019, 'verify loss @ init'; " + CORPUS,
     ),
+    "tied_error": Threshold(
+        0.75,
+        "the last cross-entropy over log(classes), after such a first one of an output layer tied to the embedding",
+        CORPUS,
+    ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
     "saturated_crawl_error": Threshold(0.4, "the same, with a loss that falls by less than 5 %", CORPUS),
     "saturated_warning": Threshold(0.25, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
@@ -114,6 +122,9 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),
+    "oversized_first_error": Threshold(
+        0.2, "the same, in each of the first three steps, with a loss that ends no better than it began", CORPUS
+    ),
     "oversized_single_error": Threshold(
         10.0, "the same, of any one weight matrix", "SageMaker Debugger, rule UpdateTooLarge"
     ),
@@ -128,6 +139,17 @@ THRESHOLDS: dict[str, Threshold] = {
     "diverging_error": Threshold(30.0, "loss over the largest of the first three", CORPUS),
     "guess_error": Threshold(
         1.25, "the last cross-entropies over log(classes), where they are no better than the first", CORPUS
+    ),
+    "confined_error": Threshold(
+        0.5,
+        "the floor of a cross-entropy of bounded logits over that of a guess",
+        "log(1 + (C - 1) exp(-R)) for logits at most R apart; " + CORPUS,
+    ),
+    "confined_cosine_error": Threshold(
+        0.3, "the same of cosines, where the loss lies at the floor", "Wang et al. 2017, 'NormFace', proposition 2"
+    ),
+    "confined_way": Threshold(
+        0.75, "how much of the way from a guess to that floor a loss that stands there has come", CORPUS
     ),
     "unrelated_error": Threshold(
         2.33,

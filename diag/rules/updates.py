@@ -12,6 +12,7 @@ from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.optimizer import (
+    as_warm_up,
     clipped,
     decays_each_step,
     ends_early,
@@ -31,6 +32,10 @@ _TINY, _WHOLE = 1e-5, 1e-3
 weight's: the step is too small, whatever becomes of gradients below."""
 _USUAL, _FEWEST_GROWN = 0.3, 12
 """Times 1 / sqrt(fan_in), the rms of a weight that was not initialized to little on purpose; steps it may grow in."""
+_FIRST = 3
+"""Steps in which a learning rate that is far too large remakes the weights: later they have grown to it."""
+_NO_BETTER = 0.9
+"""Of the first loss: what ends above it has learned nothing worth the name."""
 _SMALL = 1e-3
 """Of the matrices' median rms: below it a weight was initialized to zero, and its ratio says nothing."""
 
@@ -69,7 +74,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
     still = typical < limit["stalled_error"] and not evidence.may_fall()
-    yield Finding(
+    found = Finding(
         "stalled-update",
         "error" if still or (typical < _TINY and not evidence.loss_falls()) else "warning",
         str(first),
@@ -86,6 +91,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
+    yield as_warm_up(evidence, found)
 
 
 def _steps_are_tiny(recent: pd.DataFrame) -> bool:
@@ -149,7 +155,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if pulled is not None:
         yield pulled
         return
-    found = _wild(evidence) or _grown(evidence)
+    found = _wild(evidence) or _grown(evidence) or _first_strides(evidence)
     if found is not None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
         found = on_scaled_gradients(evidence) or found
     if found is not None:
@@ -228,6 +234,41 @@ def _wild(evidence: Evidence) -> Finding | None:
         "Lower the learning rate (or weight decay) by factors of ten, warm it up, or clip the gradient's norm; "
         f"check that zero_grad() is called every step.{unscaled}",
         "SageMaker Debugger, rule UpdateTooLarge; Karpathy 2019",
+    )
+
+
+def _first_strides(evidence: Evidence) -> Finding | None:
+    """The first steps remake the weights, and nothing is learned after: later ones are small for weights that grew."""
+    ratios = _ratios(evidence)
+    losses = evidence.clean_losses
+    if not len(ratios) or len(losses) < _FEWEST_GROWN or not evidence.tells or evidence.alternates:
+        return None
+    # A loss that has leapt up falls again without anything learned: the first one counts.
+    if not float(losses.iloc[-(len(losses) // 3) :].median()) > _NO_BETTER * float(losses.iloc[0]) > 0:
+        return None
+    median = ratios.groupby("step")["update_ratio"].median()
+    first = median.iloc[:_FIRST]
+    if len(first) < _FIRST or first.min() < evidence.thresholds["oversized_first_error"]:
+        return None
+    lr = evidence.trace.steps.set_index("step")["lr"].get(first.index[0])
+    rate = f" at a learning rate of {lr:.2g}" if lr is not None and pd.notna(lr) else ""
+    site = str(ratios[ratios["step"] == first.index[0]].sort_values("update_ratio")["site"].iloc[-1])
+    return Finding(
+        "oversized-update",
+        "error",
+        site,
+        f"Each of the first {_FIRST} steps changes half of the weight matrices by {first.min():.2g} to"
+        f" {first.max():.2g} of their size (about 1e-3 is usual){rate}: what they were is lost, and the loss ends no"
+        " better than it began.",
+        {
+            "step": int(first.index[0]),
+            "of": "first",
+            "median_ratio": float(first.min()),
+            "lr": float(lr) if lr is not None and pd.notna(lr) else None,
+        },
+        "Lower the learning rate by factors of ten (Adam: 1e-3 for small networks, 1e-4 to 1e-5 to fine-tune"
+        " transformers), or warm it up.",
+        "Karpathy 2019, 'A recipe for training neural networks'; Devlin et al. 2019, appendix A.3",
     )
 
 

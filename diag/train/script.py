@@ -44,12 +44,14 @@ def watch_script(
         Keeper(probe, trace)
     with _as_main(script, argv) as module, _terminated_as_exit():
         probe.start()
+        failed = True
         try:
             exit_code, error, interrupted = _run(code, module)
+            failed = error is not None or interrupted
             if error is not None and not interrupted:
                 probe.break_off(error)
         finally:
-            probe.stop()
+            probe.stop(failed=failed)
     return ScriptOutcome(probe.trace(), exit_code, error, interrupted)
 
 

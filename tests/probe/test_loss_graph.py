@@ -212,3 +212,17 @@ def test_a_loss_that_a_number_multiplies_is_known_by_its_value(scaled: Callable[
     frame = watched(lambda out, target: scaled(F.cross_entropy(out, target)), classes, steps=1)
     value = [one.loc[one["site"] == "loss:cross_entropy[value]", "mean"].item() for one in (plain, frame)]
     assert value[1] == pytest.approx(value[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("times", [lambda x: 0.1 * x.tanh(), lambda x: x.tanh() / 10])
+def test_logits_that_are_a_number_times_what_is_kept(times: Callable[[Tensor], Tensor]) -> None:
+    """Nobody holds them, but tanh keeps what it put out."""
+
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return times(10 * x)
+
+    rows = watched(F.cross_entropy, classes, Scaled(), hold=False)
+    given = rows[rows["site"] == "loss:cross_entropy"]
+    assert given["max"].between(0.05, 0.1).all()
+    assert given["min"].between(-0.1, -0.05).all()

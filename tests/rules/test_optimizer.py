@@ -170,7 +170,10 @@ def test_a_clip_that_leaves_next_to_nothing(norm: float, ratio: float, wobble: f
     [
         ([0.1] * 30, "at a learning rate of 0.1, and"),
         ([0.1] * 4 + [1e-3] * 26, "at a learning rate of 0.001, which was 0.1 in step 3, and"),
-        ([1e-8 * (step + 1) for step in range(30)], "at a learning rate of 3e-07 and rises, and"),
+        (
+            [1e-8 * (step + 1) for step in range(30)],
+            "the 30 steps that were watched: the learning rate rises in every one, from 1e-08 to 3e-07",
+        ),
     ],
 )
 def test_a_stall_tells_the_learning_rate(rates: list[float], said: str) -> None:

@@ -147,3 +147,28 @@ def test_a_low_binary_cross_entropy_is_no_proof_of_learning() -> None:
     net.output(f"loss:{op}", "loss", op, rms=300.0, gradient=None, units=10)
     net.output(f"loss:{op}[value]", "loss", op, gradient=None, mean=losses)
     assert [one.severity for one in found("exploding-activation", net) if "reach rms" in one.message] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("last", "rms", "tied", "named"),
+    [(6.0, 1.0, True, True), (4.0, 1.0, True, True), (3.0, 1.0, True, False), (6.0, 0.02, True, None),
+     (6.0, 1.0, False, None), (4.0, 1.0, False, False)],
+)  # fmt: skip
+def test_an_output_layer_tied_to_a_large_embedding(last: float, rms: float, tied: bool, named: bool | None) -> None:
+    """Of 128 classes a guess has 4.85; the first loss is 60. named: None where only the logits' size is told."""
+    net = Net(loss=lambda step: max(last, 60 - 5.0 * step))
+    net.output("embed", "embedding", "embedding").parameter("embed.weight", "128x64", rms=rms)
+    net.output("body").parameter("body.weight")
+    net.output("head", units=128)
+    if not tied:
+        net.parameter("head.weight", "128x32")
+    net.output("loss:cross_entropy", "loss", "cross_entropy", units=128, rms=40.0)
+    net.output("loss:cross_entropy[value]", "loss", "cross_entropy", samples=1, units=1,
+               mean=lambda step: max(last, 60 - 5.0 * step))  # fmt: skip
+    findings = [one for one in found("exploding-activation", net) if one.evidence.get("of") == "output"]
+    assert [one.site for one in findings] == (
+        [] if named is False else ["embed.weight" if named else "loss:cross_entropy"]
+    )
+    for one in findings:
+        assert (one.severity, one.evidence["first"], one.evidence["last"]) == ("error", 60.0, last)
+        assert ("1 / sqrt(64) = 0.12" in one.remedy) == bool(named)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from diag.rules.judge import judge
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
 
 STALLED, OVERSIZED = "stalled-update", "oversized-update"
@@ -37,6 +40,59 @@ def test_stalling_and_its_numbers() -> None:
     assert finding.evidence["update_ratio"] == pytest.approx(1e-8)
     assert (finding.evidence["lr"], finding.evidence["matrices"]) == (0.1, 3)
     assert "1e-08 of the weights" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("rate", "loss", "of"),
+    [
+        (lambda step: 1e-7 * (step + 1), flat, "schedule"),
+        (lambda step: 1e-7 * min(step + 1, 20), flat, None),
+        (lambda step: 1e-7, flat, None),
+        (lambda step: 1e-7 * (step + 1), falling, ""),
+    ],
+    ids=["to the last step", "it ends", "none", "the loss falls"],
+)
+def test_a_warm_up_that_outlasts_the_run(rate: Callable[[int], float], loss: Value, of: str | None) -> None:
+    trace = Net(loss=loss).output("a").parameter("a.weight", ratio=1e-4).build()
+    trace.steps["lr"] = [rate(step) for step in range(30)]
+    findings = found("stalled-update", trace)
+    assert [one.evidence.get("of") for one in findings] == ([] if of == "" else [of])
+    if of == "schedule":
+        (finding,) = findings
+        assert (finding.severity, finding.site, finding.evidence["lr"]) == ("error", "optimizer", pytest.approx(3e-6))
+        assert "from 1e-07 to 3e-06" in finding.message
+
+
+def leaps(step: int) -> float:
+    """A loss that leaps up in the second step and comes back to where it was."""
+    return 1.2 + 3 * 0.7**step * (step > 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "loss", "of"),
+    [(0.21, leaps, ["first"]), (0.19, leaps, []), (0.21, falling, []), (0.21, flat, ["first"])],
+)
+def test_first_steps_that_remake_the_weights(first: float, loss: Value, of: list[str]) -> None:
+    """Later ones are small, for weights that have grown to the learning rate."""
+    net = Net(loss=loss)
+    for name in "abc":
+        net.output(name).parameter(f"{name}.weight", ratio=lambda step: first if step < 3 else 0.01)
+    findings = found("oversized-update", net)
+    assert [one.evidence["of"] for one in findings] == of
+    for one in findings:
+        assert (one.severity, one.evidence["step"]) == ("error", 0)
+        assert one.evidence["median_ratio"] == pytest.approx(first)
+
+
+def test_they_are_the_root_of_what_saturates_after_them() -> None:
+    net = Net(loss=leaps)
+    for name in "abc":
+        net.output(name).parameter(f"{name}.weight", ratio=lambda step: 0.3 if step < 3 else 0.01)
+        net.output(f"{name}:tanh", "nonlinearity", "tanh", saturated_fraction=lambda step: float(step > 0))
+    net.output("head")
+    first = judge(net.build(), {})[0]
+    assert (first.rule, first.evidence["of"]) == ("oversized-update", "first")
+    assert "saturated-activation" in [one.rule for one in first.consequences]
 
 
 def test_small_steps_that_lower_the_loss_are_fine() -> None:

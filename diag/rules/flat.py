@@ -1,0 +1,47 @@
+"""A loss that has no slope where the network stands: every term of it lies in the flat part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+
+_OF_LOSS = r"(?:^|\.)loss:"
+"""What the loss function computes outside of the network, where it was seen."""
+_FEWEST = 12
+_SAME = 1e-6
+"""Of a loss: what a sum of the same terms differs by in single precision."""
+
+
+def flat(evidence: Evidence) -> Finding | None:
+    """From the first step to the last the loss is one number, and its gradient is exactly zero at the network's end.
+
+    Units that are dead have a gradient above them; here there is none at the last layer's own output either.
+    """
+    losses = evidence.clean_losses
+    gradients = evidence.rows("gradient", evidence.clean)
+    gradients = gradients[~gradients["site"].str.contains(_OF_LOSS, regex=True)]
+    weights = evidence.rows("weight_gradient", evidence.clean)
+    if len(losses) < _FEWEST or evidence.alternates or not len(gradients) or not len(weights):
+        return None
+    if (gradients["rms"] != 0).any() or (weights["rms"] != 0).any() or evidence.first_bad_step is not None:
+        return None
+    value = float(losses.median())
+    if float(np.abs(losses - value).max()) > _SAME * abs(value):
+        return None
+    site = str(gradients.sort_values("order")["site"].iloc[-1])
+    what = (
+        "0: a margin that counts as kept by every sample" if value == 0 else f"{value:.4g}: a bound that it is cut at"
+    )
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        "loss",
+        f"The loss is flat: in all {len(losses)} steps it is {what}, and its gradient is exactly zero at {site}"
+        " already, the last place of the network. Nothing in the network is dead; no step can move it.",
+        {"step": evidence.clean[0], "of": "flat", "value": value, "steps": len(losses), "top": site},
+        "Look at what stands in relu() or clamp() in the loss: the sign of the margin, which of two scores or distances"
+        " is subtracted, and a bound that is below what the loss begins with.",
+        "Goodfellow et al. 2016, section 8.2.2: flat regions; Schroff et al. 2015, equation 2",
+    )
