@@ -195,12 +195,30 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
+        "slow_statistics": _slow_statistics(probe),
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
         "notes": notes,
     }
 
 
+def _slow_statistics(probe: Probe) -> dict[str, tuple[float, int]]:
+    """Batch norms whose running statistics take in a thousandth of a batch or less: momentum, and batches so far."""
+    several = len(probe.sites.roots) > 1
+    return {
+        ".".join(filter(None, [root.name if several else "", path])): (module.momentum, int(module.num_batches_tracked))
+        for root in probe.sites.roots
+        for path, module in root.model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and module.momentum is not None
+        and 0 < module.momentum <= _SLOW
+        and module.num_batches_tracked is not None
+        and not module.num_batches_tracked.is_meta
+    }
+
+
+_SLOW = 1e-3
+"""Of a batch norm's momentum; torch's own is 0.1."""
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 """They hold modules and parameters and are not called."""
 

@@ -55,7 +55,7 @@ def _worth_telling(key: str, item: Any, coverage: dict[str, Any]) -> bool:
     """Whether a key that has no words of its own says more than the others do."""
     if key in ("steps", "sites", "modules_seen", "modules_total", "evaluation_passes", "not_seen", "notes", "theory"):
         return False
-    if key in ("unregistered", "scaled_steps", "uncleared_steps", "ran_without_gradient"):
+    if key in ("unregistered", "scaled_steps", "uncleared_steps", "slow_statistics", "ran_without_gradient"):
         return bool(item)
     if key in ("measured_steps", "training_passes"):
         return bool(item != coverage.get("steps"))

@@ -12,6 +12,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.optimizer import as_warm_up, clipped, decays_each_step, frozen, on_scaled_gradients, rates, shrunk
 from diag.rules.registry import rule
+from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
@@ -37,6 +38,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         return
     left_out = [*_not_optimized(evidence), *_unregistered(evidence)]
     yield from left_out
+    yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
     yield from (replace(one, severity="warning") if left_out else one for one in frozen(evidence))
     decayed = decays_each_step(evidence)
