@@ -22,6 +22,8 @@ _COUPLED = (
 """Optimizers that add weight_decay * weight to the gradient, unless a group says that its decay is decoupled."""
 _WEIGHTS = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+_SLOW = 1e-3
+"""Of a batch normalization's momentum; torch's own is 0.1."""
 _FEWEST = 64
 """Elements from which a weight can be told to be as it was initialized."""
 
@@ -30,12 +32,15 @@ def settings(probe: Probe) -> dict[str, Any]:
     """Entries of the coverage.
 
     time_first: sites of torch's sequence modules whose first dimension is time. norms_unused: of batch normalizations
-    whose running statistics no batch has changed. weight_decay: by parameter, how much, and whether it is decoupled.
-    frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
+    whose running statistics no batch has changed. slow_statistics: of those that take in a thousandth of a batch or
+    less, the momentum, and how many batches there were. weight_decay: by parameter, how much, and whether it is
+    decoupled. frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all
+    elements.
     """
     modules = list(_modules(probe))
     return {
         "time_first": [probe.sites.name(site) for site, module in modules if _is_time_first(module)],
+        "slow_statistics": _slow(modules, probe),
         "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
         "weight_decay": _decays(probe),
         "frozen_untrained": _untrained(probe),
@@ -65,6 +70,16 @@ def _is_unused(module: nn.Module) -> bool:
     if counted is None or mean is None or var is None or mean.is_meta:
         return False
     return not counted.any() and not mean.any() and bool((var == 1).all())
+
+
+def _slow(modules: list[tuple[Site, nn.Module]], probe: Probe) -> dict[str, tuple[float, int]]:
+    found = {}
+    for site, module in modules:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum and module.momentum <= _SLOW:
+            counted = module.num_batches_tracked
+            if counted is not None and not counted.is_meta:
+                found[probe.sites.name(site)] = module.momentum, int(counted)
+    return found
 
 
 def _decays(probe: Probe) -> dict[str, tuple[float, bool]]:

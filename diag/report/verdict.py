@@ -51,11 +51,17 @@ def measured(coverage: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+_OF_RULES = ("slow_statistics", "time_first", "norms_unused", "weight_decay", "frozen_untrained")
+"""Settings that rules read: findings tell of those that matter."""
+
+
 def _worth_telling(key: str, item: Any, coverage: dict[str, Any]) -> bool:
     """Whether a key that has no words of its own says more than the others do."""
     if key in ("steps", "sites", "modules_seen", "modules_total", "evaluation_passes", "not_seen", "notes", "theory"):
         return False
-    if key in ("unregistered", "scaled_steps", "uncleared_steps", "ran_without_gradient"):
+    if key in _OF_RULES:
+        return False
+    if key in ("unregistered", "replaced", "scaled_steps", "uncleared_steps", "ran_without_gradient"):
         return bool(item)
     if key in ("measured_steps", "training_passes"):
         return bool(item != coverage.get("steps"))

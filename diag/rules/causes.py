@@ -173,6 +173,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return False
     if effect.evidence.get("faint") and cause.rule in ("vanishing-gradient", "collapsed-signal"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
+    if "momentum" in (cause.evidence.get("of"), effect.evidence.get("of")):  # it shows in eval() alone
+        return False
     if effect.evidence.get("of") == "step" and cause.rule in _STALLING:
         return False  # even what gets a whole gradient does not move
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom

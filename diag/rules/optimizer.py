@@ -183,8 +183,8 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
     """Much of a model is frozen with the weights that it was initialized with."""
     of_models = evidence.trace.coverage.get("frozen_untrained") or {}
     for model in evidence.sites["model"].drop_duplicates():
-        found = of_models.get(model)
-        names = found["modules"] if found else []
+        found = of_models.get(model) or {"modules": [], "share": 0.0}
+        names = found["modules"]
         if len(names) < 2 or found["share"] < _UNTRAINED or not evidence.trains:
             continue
         yield Finding(

@@ -103,6 +103,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "Karpathy 2019: about 1e-3 is usual; " + CORPUS,
     ),
     "stalled_warning": Threshold(8e-4, "the same, for a warning", "Karpathy 2019: about 1e-3 is usual"),
+    "stale_warning": Threshold(
+        0.9,
+        "share of a batch norm's running statistics that is still the initial one, at a momentum of 1e-3 or less",
+        "torch.nn.BatchNorm2d documentation: 0.1 is usual, after 30 batches of which 4 % are left",
+    ),
     "decay_error": Threshold(
         0.9, "factor by which a schedule multiplies the learning rate in every single step", CORPUS
     ),

@@ -22,6 +22,7 @@ from diag.rules.optimizer import (
     rates,
 )
 from diag.rules.registry import rule
+from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
@@ -47,6 +48,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         return
     left_out = [*_not_optimized(evidence), *_unregistered(evidence)]
     yield from left_out
+    yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
     fixed = list(never_trained(evidence)) or list(frozen(evidence))
     yield from (replace(one, severity="warning") if left_out else one for one in fixed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.rules.traces import Net, chain, found, only
 
 RULE = "missing-gradient"
@@ -136,18 +134,3 @@ def test_gradients_that_are_cleared_before_the_step() -> None:
     finding = only(RULE, made)
     assert (finding.site, finding.severity) == ("optimizer", "error")
     assert "cleared, or set to None, between backward() and step()" in finding.message
-
-
-@pytest.mark.parametrize(
-    ("given", "site"), [(0.7, "head"), (0.70001, None)], ids=["what the head puts out", "something else"]
-)
-def test_a_head_without_a_gradient_whose_output_a_loss_is_given(given: float, site: str | None) -> None:
-    """A pooler that nobody asked for is a warning; an error is what is judged all the same."""
-    net = chain((0.01, 0.01)).output("pooler", rms=0.7, units=5, gradient=None)
-    net.parameter("pooler.weight", gradient=None)
-    net.output("head", rms=0.7, units=1, gradient=None).parameter("head.weight", gradient=None)
-    net.output("loss:mse_loss", "loss", "mse_loss", rms=given, units=1, gradient=None)
-    (finding,) = found("missing-gradient", net)
-    assert finding.severity == ("error" if site else "warning")
-    if site:
-        assert (finding.site, finding.evidence["loss"], finding.evidence["count"]) == (site, "loss:mse_loss", 2)
