@@ -151,7 +151,8 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             if isinstance(module, _CONTAINERS):
                 continue
             leaves += 1
-            if (index, path) not in probe.forward.ran and not _inside_attention(root.model, path):
+            met = (index, path) in probe.forward.ran or _was_evaluated(probe, index, path)
+            if not met and not _inside_attention(root.model, path):
                 unseen.append(path or root.name)
     recorder = probe.recorder
     measured = {step for step, *_ in recorder._done}
@@ -166,6 +167,10 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         )
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")
+    if probe.forward.copies_left_out:
+        notes.append(
+            f"{probe.forward.copies_left_out} more models of a class of which eight were watched were left out"
+        )
     if probe.forward.unmeasurable:
         where = ", ".join(path or "the model itself" for path in list(probe.forward.unmeasurable)[:5])
         notes.append(f"outputs that could not be measured (nested, functorch, fake or meta tensors): {where}")
@@ -173,7 +178,8 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         shown = ", ".join(map(str, probe.skipped_steps[:10])) + (", ..." if len(probe.skipped_steps) > 10 else "")
         notes.append(f"the GradScaler left out the optimizer step, for non-finite gradients, in step {shown}")
     if probe.sites.roots and not probe.backward.gradients_seen:
-        notes.append("no gradient of an activation was seen: no backward pass ran while the model was watched")
+        ran = "reached the model" if probe.backward.begun else "ran"
+        notes.append(f"no gradient of an activation was seen: no backward pass {ran} while the model was watched")
     if not probe.parameters.measured:
         notes.append("weights, their gradients and updates were not measured (parameters=False): no rule spoke of them")
     if not probe.parameters.has_optimizer:
@@ -198,6 +204,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         },
         **settings(probe),
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
+        "scaled_losses": probe.backward.scaled_losses,
         "scaled_steps": probe.scaled_steps,
         "uncleared_steps": probe.parameters.clearing.uncleared,
         "notes": notes,
@@ -210,6 +217,13 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 def _compiled(root: Root) -> bool:
     return root.compiled or any(is_compiled(module) for module in root.model.modules())
+
+
+def _was_evaluated(probe: Probe, root: int, path: str) -> bool:
+    """Whether a module ran, alone or in what contains it, without a gradient."""
+    parts = path.split(".") if path else []
+    above = {".".join(parts[:count]) for count in range(len(parts) + 1)}
+    return any((root, one) in probe.forward.evaluated for one in above)
 
 
 def _inside_attention(model: Any, path: str) -> bool:

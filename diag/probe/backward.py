@@ -79,7 +79,7 @@ class Backward:
         self.scale: torch.Tensor | None = None
         self.active = False
         self.running = 0
-        self.gradients_seen = 0
+        self.gradients_seen = self.begun = self.scaled_losses = 0
         self.stepped = False
         self.is_scaled = False  # whether what has been accumulated is a gradient times a loss scale
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
@@ -185,6 +185,8 @@ class Backward:
         weights = [weights] if isinstance(weights, torch.Tensor) else list(weights)
         self.scale = self._scale_of(roots)
         self.is_scaled |= self.scale is not None
+        self.scaled_losses += self.scale is not None
+        self.begun += 1
         scalar = len(weights) == len(roots) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in roots)
         self._losses = list(zip(roots, weights, strict=True)) if scalar else []
         told = self._told_by

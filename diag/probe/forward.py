@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,9 @@ from diag.probe.tensors import find_tensors, is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 from diag.trace.shapes import shape_text
 
+_MOST_ALIKE = 8
+"""Models of one class that are discovered: a copy for every task makes hundreds, and each costs in all steps."""
+
 
 class Forward:
     """Follows the modules that are being called and measures what they and the functions in them return."""
@@ -71,6 +75,8 @@ class Forward:
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
         self.training_passes = 0
+        self.left_out: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.copies_left_out = 0
         self.ran: set[tuple[int, str]] = set()
         self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
@@ -150,7 +156,10 @@ class Forward:
             if isinstance(module, _Loss) and self._sites.roots:
                 self._enter_loss(module)
                 return
-            if not self._discover or not any(p.requires_grad for p in module.parameters()):
+            if not self._discover or not self._admits(module):
+                if module in self.left_out:
+                    self._thread = threading.get_ident()
+                    self._stack.append(None)  # what it calls is no model either
                 return
             self._sites.add_root(module)
             self._frames.clear()
@@ -188,6 +197,16 @@ class Forward:
         if not frame.quiet:
             self._enter_mode(1)
 
+    def _admits(self, module: nn.Module) -> bool:
+        """Whether a model that has been discovered is to be watched: one that trains, and not the umpteenth copy."""
+        if module in self.left_out or not any(p.requires_grad for p in module.parameters()):
+            return False
+        alike = sum(type(root.model) is type(module) for root in self._sites.roots)
+        if alike >= _MOST_ALIKE:
+            self.left_out.add(module)
+            self.copies_left_out += 1
+        return alike < _MOST_ALIKE
+
     def _enter_loss(self, module: nn.Module) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
         self._thread = threading.get_ident()
@@ -216,6 +235,7 @@ class Forward:
             # Once in a pass: modules made anew at every call would have the whole model searched each time.
             self._rescanned = True
             self._sites.rescan(root)
+            self._frames.clear()  # what was wrapped has another path now
             found = self._sites.find_module(module)
         if found is None:
             self._unknown.add(id(module))

@@ -51,7 +51,7 @@ def measured(coverage: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-_OF_RULES = ("slow_statistics", "time_first", "norms_unused", "weight_decay", "frozen_untrained")
+_OF_RULES = ("slow_statistics", "time_first", "norms_unused", "weight_decay", "frozen_untrained", "scaled_losses")
 """Settings that rules read: findings tell of those that matter."""
 
 

@@ -39,7 +39,7 @@ _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-s
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
 
-_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS), "flat": _FLAT}
+_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS), "flat": _FLAT, "log-probabilities": _GROWS}
 """What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 
 _NO_CAUSE = (

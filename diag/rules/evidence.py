@@ -283,6 +283,7 @@ class Evidence:
     def input_rms(self) -> float:
         """The largest rms of an input in the first steps; NaN if none was seen."""
         rows = self.rows("activation", self.early, ("input",))
+        rows = rows[rows["shape"] != "scalar"]  # which is a number given beside the batch
         return float(rows.groupby("site")["rms"].median().max()) if len(rows) else float("nan")
 
 

@@ -108,6 +108,9 @@ def _in_forward(rows: pd.DataFrame, step: int, *, left_out: bool = False) -> _Bi
     here = "this is where it was born"
     if left_out:
         here += ". The loss leaves them out and is finite, but their gradient is NaN"
+    if rows["role"].iloc[0] == "loss" and not site.endswith("]"):
+        fix = "Look at what computes what the loss is given: a mask of -inf, a division, log, or sqrt."
+        return _Birth(site, "forward", f"{site} is given {many}; every layer before it is finite.", fix, rows)
     if op in ("softmax", "log_softmax", "attention"):
         fix = (
             "Where all of a row is masked with -inf, its softmax is 0 / 0: leave each row something to attend to, or"

@@ -21,6 +21,10 @@ _NOTHING_LEFT, _IDLE = 1e-4, 0.5
 """Of its largest value, a learning rate that does nothing more; the share of the steps for which it may not be so."""
 _RISEN, _NEARLY_ALL = 3.0, 0.9
 """How far a learning rate rises, and in which share of the steps, that is still in its warm-up."""
+_UNSCALE = (
+    "Call scaler.unscale_(optimizer) before the gradient is clipped, or the clip cuts what the scale has multiplied;"
+    " else "
+)
 _EVEN = 1e-3
 """How equal the factors of an exponential schedule are."""
 
@@ -76,9 +80,10 @@ def ends_early(evidence: Evidence) -> Finding | None:
 
 def rates(evidence: Evidence) -> tuple[float | None, str]:
     """The last learning rate, and what is to be said of it: that it fell, if it has."""
-    lr = evidence.trace.steps["lr"].dropna()
-    if not len(lr):
+    steps = evidence.trace.steps.dropna(subset=["lr"])
+    if not len(steps):
         return None, ""
+    lr = steps.loc[steps["optimizer"] == steps["optimizer"].iloc[-1], "lr"]  # of several, that which stepped last
     last, most = float(lr.iloc[-1]), float(lr.max())
     if last < most / _FALLEN:
         when = int(lr.index[lr == most][-1])
@@ -125,6 +130,7 @@ def clipped(evidence: Evidence, typical: float) -> Finding | None:
     own = rows.groupby("site")["norm"].agg(["min", "max"])
     if (own["min"] >= (1 - _EVEN) * own["max"]).all():  # the gradient itself is the same in every step
         return None
+    remedy = "Clip at a norm that only the largest gradients reach (1 is usual), or not at all."
     return Finding(
         "stalled-update",
         "error",
@@ -132,7 +138,7 @@ def clipped(evidence: Evidence, typical: float) -> Finding | None:
         f"The gradient's norm is cut to {most:.2g} in every one of {len(norm)} steps, and what is left changes the"
         f" weights by {typical:.0e} of their size (about 1e-3 is usual).",
         {"step": int(norm.index[0]), "of": "clip", "norm": most, "update_ratio": typical, "steps": len(norm)},
-        "Clip at a norm that only the largest gradients reach (1 is usual), or not at all.",
+        _UNSCALE + remedy[0].lower() + remedy[1:] if evidence.trace.coverage.get("scaled_losses") else remedy,
         "Pascanu et al. 2013, section 3.2",
     )
 
