@@ -39,6 +39,7 @@ from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Site, Sites, unit_dim_of
 from diag.probe.strangers import Strangers
 from diag.probe.tensors import find_tensors, is_measurable
+from diag.probe.tokens import Tokens, beside_ids
 from diag.stats.saturation import Bounds, bounds_for
 from diag.trace.shapes import shape_text
 
@@ -59,6 +60,7 @@ class Forward:
         self.losses = Losses(self._see, recorder, pairs)
         self._stack: list[Frame | None] = []
         self.strangers = Strangers()
+        self._tokens = Tokens()
         self._mode = _FunctionMode(self)
         self._mode_at = 0
         self._thread = 0
@@ -142,6 +144,8 @@ class Forward:
             return
         frame = self._frame_of(module, top.root) or top
         self._stack.append(frame)
+        if frame.op == "embedding":
+            self._tokens.see_embedded(args)
         if frame.late and self._measures:
             self._late.expect(module, functools.partial(self._see_late, frame))
         if not self._mode_at:
@@ -272,6 +276,11 @@ class Forward:
                 self._see_inputs(frame, list(kwargs.items()))
             if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
+            if not self._stack:
+                self._tokens.clear()
+                if "input_ids" in kwargs and self.losses.looks_beside():
+                    for role, tensor in beside_ids(module, kwargs):
+                        self._see(frame, f"[{role}]", role, role, tensor, gradient=False)
             if not self._stack and not self._backward.running:
                 self.losses.add_output(output, frame.root)
 
@@ -292,6 +301,10 @@ class Forward:
 
     def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         source = source_of(args, kwargs)
+        if frame.op == "attention" and self.losses.looks_beside():
+            attended = self._tokens.attended(frame.module, args, kwargs)
+            if attended is not None:
+                self._see(frame, "[attended]", "attended", "attended", attended, gradient=False)
         if type(output) is torch.Tensor and output.is_floating_point():
             self._see(frame, "", frame.op, frame.role, output, bounds=frame.bounds, source=source)
             return

@@ -49,14 +49,14 @@ class Losses:
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
         for _, tensor in find_tensors(value):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
-        if op in LOOKED_BESIDE and self._looks_beside():
+        if op in LOOKED_BESIDE and self.looks_beside():
             for role, tensor in beside(op, args, kwargs):
                 self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
 
     def see_difference(self, frame: Frame, func: Any, args: tuple[Any, ...]) -> None:
         """Of a loss that is written out, a prediction and its target, where this function is how it begins."""
         differs = getattr(func, "__name__", "") in DIFFERENCES
-        pair = difference(args) if differs and self._looks_beside() else None
+        pair = difference(args) if differs and self.looks_beside() else None
         if pair is not None:
             with torch._C.DisableTorchFunction():
                 self._see_pair(frame, *pair)
@@ -71,12 +71,13 @@ class Losses:
             for loss in [one for root in tensors for one in losses_before(root, self._outputs)]:
                 if loss.op != "sub":
                     self.see(frame, loss.op, (loss.given, loss.target), {}, loss.value)
-                elif self._looks_beside():
+                elif self.looks_beside():
                     self._see_pair(frame, loss.given, loss.target)
 
     def _see_pair(self, frame: Frame, given: torch.Tensor, target: torch.Tensor) -> None:
         self._see(frame, ":sub", "sub", "loss", given, gradient=False)
         self._see(frame, ":sub[target]", "target", "target", target, gradient=False)
 
-    def _looks_beside(self) -> bool:
+    def looks_beside(self) -> bool:
+        """Whether what stands beside a loss, or beside ids, is looked at in the open step."""
         return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0

@@ -20,6 +20,8 @@ _PLAIN = (
     "broadcast",
     "batch axis",
     "evaluation",
+    "mask",
+    "shift",
     "reach",
     "range",
     "target",
@@ -39,7 +41,13 @@ _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-s
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
 
-_BRINGS = {"batch axis": _FADES, "evaluation": (*_FADES, *_GROWS), "flat": _FLAT, "log-probabilities": _GROWS}
+_BRINGS = {
+    "batch axis": _FADES,
+    "evaluation": (*_FADES, *_GROWS),
+    "mask": _FADES,
+    "flat": _FLAT,
+    "log-probabilities": _GROWS,
+}
 """What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 
 _NO_CAUSE = (
@@ -171,6 +179,12 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         or (cause.rule == effect.rule and cause.rule != "non-finite")
     ):
         return False
+    if cause.evidence.get("of") == "calls":
+        return (
+            cause.severity == "error"
+            and effect.rule in (*_SLOW, *_FADES, "oversized-update")
+            and _onset(cause) <= _onset(effect)
+        )
     if effect.evidence.get("faint") and cause.rule in ("vanishing-gradient", "collapsed-signal"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if "momentum" in (cause.evidence.get("of"), effect.evidence.get("of")):  # it shows in eval() alone
@@ -203,7 +217,7 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("step", "uncleared", "scaled", *_SET, *_PLAIN) or (
+    if kind in ("step", "calls", "uncleared", "scaled", *_SET, *_PLAIN) or (
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0

@@ -10,6 +10,7 @@ from diag.rules.detached import judged_without_gradient
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
+from diag.rules.truncated import truncated
 
 
 @rule("missing-gradient")
@@ -25,8 +26,9 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     unused = table[(table["order"] < 0) & ~table["reached"]]
     missing = table[(table["order"] >= 0) & ~table["reached"]]
     cut = _cut(evidence, table, missing)
-    if cut is not None:
-        yield cut
+    short = truncated(evidence) if cut is None else None
+    if cut is not None or short is not None:
+        yield from (one for one in (cut, short) if one is not None)
     else:
         yield from _untrained(evidence, table, missing[missing["none"]].sort_values("order"))
         yield from _cancelled(evidence, table, missing[~missing["none"]].sort_values("order"))

@@ -13,6 +13,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.modes import never_trained
+from diag.rules.tokens import masked, shifted_twice
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -46,6 +47,8 @@ def misfit(evidence: Evidence) -> Finding | None:
         _no_log_probabilities,
         _crossed,
         across_samples,
+        masked,
+        shifted_twice,
         never_trained,
         _beyond_one,
         _out_of_reach,

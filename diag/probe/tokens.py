@@ -1,0 +1,68 @@
+"""What token ids tell of the masks and labels that are given beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_LOW = -1e4
+"""What is added to attention scores that are to count for nothing."""
+
+
+class Tokens:
+    """Remembers the ids that were embedded last, for the masks that attention is given behind."""
+
+    def __init__(self) -> None:
+        self._ids: Tensor | None = None
+
+    def see_embedded(self, args: tuple[Any, ...]) -> None:
+        """An embedding is called: ids of samples and positions are remembered."""
+        ids = args[0] if args else None
+        if type(ids) is Tensor and ids.ndim == 2 and ids.shape[1] > 1 and not ids.is_floating_point():
+            self._ids = ids
+
+    def clear(self) -> None:
+        """Forget them, as the pass has ended."""
+        self._ids = None
+
+    def attended(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+        """How far apart the ids are that attention may look at; None for attention without a mask of padding."""
+        if not isinstance(module, nn.MultiheadAttention):
+            return None
+        mask = kwargs.get("key_padding_mask", args[3] if len(args) > 3 else None)
+        if self._ids is None or type(mask) is not Tensor or mask.shape != self._ids.shape:
+            return None
+        return _range(self._ids, ~mask if mask.dtype is torch.bool else mask > _LOW)
+
+
+def beside_ids(module: nn.Module, kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """By role, of a model of transformers: how far apart the ids are that are attended to; and by which share more of
+    its labels are the ids one further on than the ids themselves, which it shifts on its own."""
+    ids, mask, labels = (kwargs.get(name) for name in ("input_ids", "attention_mask", "labels"))
+    if type(ids) is not Tensor or ids.ndim != 2 or ids.shape[1] < 2:
+        return
+    if type(mask) is Tensor and mask.shape == ids.shape:
+        yield "attended", _range(ids, mask != 0)
+    if type(labels) is Tensor and labels.shape == ids.shape and _shifts_labels(module):
+        counts = labels >= 0
+        further, same = (labels[:, :-1] == ids[:, 1:]) & counts[:, :-1], (labels == ids) & counts
+        share = further.sum() / counts[:, :-1].sum() - same.sum() / counts.sum()
+        yield "shifted", share.reshape(1)
+
+
+def _range(ids: Tensor, attended: Tensor) -> Tensor:
+    """Largest minus smallest attended id, by which a mask that leaves nothing but padding has 0."""
+    numbers = ids.float()
+    most = numbers.masked_fill(~attended, -torch.inf).amax()
+    return (most - numbers.masked_fill(~attended, torch.inf).amin()).reshape(1)
+
+
+def _shifts_labels(module: nn.Module) -> bool:
+    """Whether a model predicts the next token, and so compares its outputs with the labels one further on."""
+    config = getattr(module, "config", None)
+    kind = type(module).__name__
+    causal = kind.endswith(("LMHeadModel", "ForCausalLM"))
+    return causal and config is not None and not getattr(config, "is_encoder_decoder", False)

@@ -1,0 +1,52 @@
+"""Masks and labels that do not fit the token ids beside them."""
+
+from __future__ import annotations
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+
+_FEWEST, _NEARLY_ALL = 3, 0.5
+
+
+def masked(evidence: Evidence) -> Finding | None:
+    """Attention may look at keys of one token alone, which is padding: the mask is inverted."""
+    rows = evidence.rows("activation", evidence.clean, ("attended",))
+    for site, own in rows.groupby("site", sort=False):
+        if len(own) < _FEWEST or not (own["max"] == 0).all():
+            continue
+        place = str(site).removesuffix("[attended]")
+        torchs = evidence.sites.loc[str(site), "module"] == "MultiheadAttention"
+        means = "attention_mask is 1 for tokens"
+        if torchs:
+            means = "key_padding_mask is True where a key is to be left out"
+        return Finding(
+            "loss-not-decreasing",
+            "warning" if evidence.is_half_solved else "error",
+            place,
+            f"All keys that {place} may attend to are one and the same token, in every one of {len(own)} steps looked"
+            f" at: the padding, it seems, while the mask leaves out all else. {means}.",
+            {"step": int(own["step"].iloc[0]), "of": "mask", "steps": len(own)},
+            "Invert the mask: key_padding_mask=(ids == padding)." if torchs else "Invert the mask: ids != padding.",
+            "torch.nn.MultiheadAttention documentation, 'key_padding_mask'" if torchs else "transformers documentation",
+        )
+    return None
+
+
+def shifted_twice(evidence: Evidence) -> Finding | None:
+    """A causal model of transformers is given labels that are shifted already: it learns to skip a token."""
+    rows = evidence.rows("activation", evidence.clean, ("shifted",))
+    for site, own in rows.groupby("site", sort=False):
+        if len(own) < _FEWEST or own["min"].min() < _NEARLY_ALL:
+            continue
+        model = str(evidence.sites.loc[str(site), "module"])
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            str(site).removesuffix("[shifted]"),
+            f"labels are input_ids moved by one, and {model} moves them by one itself: it is trained to predict the"
+            " token after the next.",
+            {"step": int(own["step"].iloc[0]), "of": "shift", "steps": len(own)},
+            "Pass labels=input_ids (with -100 where nothing is to be learned).",
+            "transformers documentation, 'labels' of causal language models: 'the labels are shifted inside the model'",
+        )
+    return None
