@@ -125,11 +125,12 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
 def _divergence(node: Any) -> Judged | None:
     """`kl_div`, which is t log t - t * input and has no node of its own: where t are probabilities, and the input has
     been through a softmax, or its logarithm."""
-    entropy, product = [child for child, _ in node.next_functions]
-    if entropy is not None or product is None or product.name() != "MulBackward0":
+    parts = [child for child, _ in node.next_functions]
+    if len(parts) != 2 or parts[0] is not None or parts[1] is None or parts[1].name() != "MulBackward0":
         return None
+    product = parts[1]
     factors = [child for child, _ in product.next_functions]
-    if factors[0] is not None or factors[1] is None or factors[1].name() not in _SQUASHED:
+    if len(factors) != 2 or factors[0] is not None or factors[1] is None or factors[1].name() not in _SQUASHED:
         return None
     target, given = product._saved_self, factors[1]._saved_result
     # To look at values would wait for a device.
@@ -166,7 +167,12 @@ def _kept(node: Any, outputs: Outputs) -> Tensor | None:
     kept = outputs.made_by(node)
     if kept is None:
         kept = getattr(node, "_saved_result", None)
-    if kept is None and node.name() in ("MulBackward0", "DivBackward0") and node.next_functions[1][0] is None:
+    if (
+        kept is None
+        and node.name() in _SCALINGS
+        and len(node.next_functions) == 2
+        and node.next_functions[1][0] is None
+    ):
         by, source = node._saved_other, _below(node)
         below = None if source is None or by is None or by.ndim else _kept(source, outputs)
         if below is not None:
