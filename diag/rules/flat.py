@@ -25,6 +25,9 @@ def flat(evidence: Evidence) -> Finding | None:
     weights = evidence.rows("weight_gradient", evidence.clean)
     if len(losses) < _FEWEST or evidence.alternates or not len(gradients) or not len(weights):
         return None
+    matrices = evidence.rows("weight", evidence.clean[:1])
+    if (matrices.loc[matrices["shape"].str.contains("x", regex=False), "rms"] == 0).any():
+        return None  # factors that are zero let nothing through, whatever the loss is
     if (gradients["rms"] != 0).any() or (weights["rms"] != 0).any() or evidence.first_bad_step is not None:
         return None
     value = float(losses.median())

@@ -123,7 +123,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "outweighed_error": Threshold(
         1.0,
         "pull of the weight decay over that of the loss, while the loss is above half of its first value",
-        "above it the weights shrink whatever is learned; no null: the corpus' healthy set-ups stay far below",
+        "251 healthy set-ups of tests/corpus that decay reach 0.14, decays that do harm begin at 1.9",
     ),
     "oversized_error": Threshold(1.0, "largest update rms over weight rms of the median weight matrix", CORPUS),
     "oversized_lasting_error": Threshold(0.2, "the same, in the median step", CORPUS),

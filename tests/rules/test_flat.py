@@ -56,3 +56,17 @@ def test_really_trained(sign: float, of: list[str]) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     checked = diag.check(diag.Workload(model, digits(), margin(sign), optimizer), steps=20)
     assert [one.evidence.get("of") for one in checked.findings if one.severity == "error"] == of
+
+
+def test_weights_of_zero_are_no_flat_loss() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64, bias=False), nn.ReLU(), nn.Linear(64, 64, bias=False))
+    for one in model.parameters():
+        nn.init.zeros_(one)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    checked = diag.check(
+        diag.Workload(model, digits(), lambda m, batch: (m(batch[0]) ** 2 - 1).square().mean(), optimizer), steps=20
+    )
+    every = [two for one in checked.findings for two in (one, *one.consequences)]
+    assert every
+    assert all(one.evidence.get("of") != "flat" for one in every)
