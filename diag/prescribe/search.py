@@ -16,6 +16,7 @@ from diag.train.loop import Progress
 # A family registers itself when its file is imported.
 for _family in (
     "losses",
+    "dimensions",
     "outputs",
     "inputs",
     "optimizers",

@@ -12,7 +12,6 @@ from diag.probe.eager import is_compiled
 from diag.probe.environment import describe_environment
 from diag.probe.frames import INNER
 from diag.probe.parameters import owner_class
-from diag.probe.settings import settings
 from diag.probe.sites import Root
 from diag.stats import fields
 from diag.trace import Trace, schema
@@ -202,7 +201,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
-        **settings(probe),
+        **probe.settings,
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
         "scaled_steps": probe.scaled_steps,

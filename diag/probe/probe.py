@@ -19,6 +19,7 @@ from diag.probe.eager import enter_eager, leave_eager
 from diag.probe.forward import Forward
 from diag.probe.parameters import Parameters
 from diag.probe.recorder import Recorder
+from diag.probe.settings import settings
 from diag.probe.sites import Sites
 from diag.trace import Trace
 
@@ -66,6 +67,7 @@ class Probe:
         self._loss: float | torch.Tensor | None = None
         self._batch = -1
         self._read = False
+        self._settings: dict[str, Any] | None = None
         self.skipped_steps: list[int] = []
         self.scaled_steps = 0
         self.on_closed: Callable[[], None] = lambda: None
@@ -94,6 +96,7 @@ class Probe:
         if not self.active:
             return
         self.active = False
+        self._settings = settings(self)
         self.forward.remove()
         self.parameters.remove()
         self._close_step()
@@ -197,6 +200,12 @@ class Probe:
         self.notes.append(f"training ended in step {step}, in which something was no longer finite: {error}")
         self.end_step(math.nan, batch=batch)
         return True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How modules and optimizers are set; once the watch has ended as they were then, since a model may be put back
+        to what it was before."""
+        return settings(self) if self._settings is None or self.active else self._settings
 
     def trace(self) -> Trace:
         """What has been seen so far, as tables."""

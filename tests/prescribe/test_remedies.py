@@ -181,6 +181,16 @@ class Recurrent(nn.Module):
         return self.head(self.cell(torch.stack([x] + [0 * x] * 15, 1))[0][:, -1])
 
 
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.head = nn.GRU(16, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(torch.stack([x] + [0 * x] * 5, 1))[0][:, -1])
+
+
 def embedded() -> Workload:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(8, 32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 8))
@@ -203,6 +213,7 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
     "inputs standardized by feature": (uneven_inputs, 0.5),
     "targets standardized": (regression, 0.3),
     "same shape": (crossed, 0.6),
+    "batch_first=True": (lambda: adam(TimeFirst(), lr=0.01), 0.8),
     "no last activation": (out_of_reach, 0.8),
     "zero_grad": (uncleared, 0.6),
     "parameters added": (of_the_head, 0.9),

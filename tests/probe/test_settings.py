@@ -88,3 +88,15 @@ def test_what_was_trained_before_is_meant(change: Any) -> None:
     change(model)
     model[:2].requires_grad_(False)
     assert _coverage(model)["frozen_untrained"] == {}
+
+
+def test_a_model_that_is_put_back_was_trained_all_the_same() -> None:
+    """`diag check` trains in training mode and restores the model that it was given, statistics and mode included."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32, momentum=1e-5), nn.ReLU(), nn.Linear(32, 3)).eval()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])  # noqa: E731
+    coverage = diag.check(diag.Workload(model, [(X, Y)], loss, optimizer), steps=3).trace.coverage
+    assert not model.training
+    assert coverage["norms_unused"] == []
+    assert coverage["slow_statistics"] == {"1": (1e-5, 3)}
