@@ -58,7 +58,7 @@ def _outweighs(evidence: Evidence) -> Finding | None:
     """While there is much to learn, what the decay adds to the gradient is as large as the loss's own.
 
     Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
-    part of the gradient, lr * decay * |w| over what else the step is made of.
+    part of the gradient, lr * decay * |w| over what else the step is made of, were it at right angles to it.
     """
     decays = evidence.trace.coverage.get("weight_decay") or {}
     left, steps = _left(evidence), _open(evidence)
@@ -70,7 +70,7 @@ def _outweighs(evidence: Evidence) -> Finding | None:
     if all(decays[one][1] for one in table["site"].unique()):
         lr = table["step"].map(evidence.trace.steps.set_index("step")["lr"]).to_numpy()
         pull = lr * decay * table["norm"]
-        loss = (table["update_ratio"] * table["norm"] - pull).clip(lower=0.0)
+        loss = ((table["update_ratio"] * table["norm"]) ** 2 - pull**2).clip(lower=0.0) ** 0.5
     elif not any(decays[one][1] for one in table["site"].unique()):
         pull, loss = decay * table["norm"], table["gradient_norm"]
     else:
