@@ -17,6 +17,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("nightly", max_examples=2000, deadline=None)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that take long come first: at the end of a run a process would wait for the other's last one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_notebook_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests run is noted in a folder of theirs, so that the user's own note of trusted suites stays as it is."""
