@@ -72,6 +72,12 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
         return None
     shape = sizes(str(given["shape"].iloc[0]))
     classes = max(2, shape[0] if len(shape) == 1 else shape[1]) if op != _BINARY else 2
+    if len(shape) == 2 and op != _BINARY and given["units"].nunique() > 1:  # the head was replaced: the last one counts
+        classes = int(given["units"].iloc[-1])
+        given = given[given["units"] == classes]
+        values = values[values.index.isin(given["step"])]
+        if not len(values):
+            return None
     chance = math.log(classes)
     # No mean of cross-entropies exceeds the logits' range, with 0 for a binary one, by more than that: a larger one is
     # a sum over the targets.

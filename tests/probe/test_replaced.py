@@ -51,3 +51,20 @@ def test_an_optimizer_that_was_made_anew_is_not(change: Callable[..., None]) -> 
     diagnosis = _run(change, anew=True)
     assert diagnosis.trace.coverage["replaced"] == []
     assert not [one for one in diagnosis.findings if one.rule == "stalled-update"]
+
+
+def test_of_a_head_with_more_classes_the_guess_is_its_own() -> None:
+    """Two classes first and ten then: a loss of 1.5 is worse than a guess of two, and better than one of ten."""
+    torch.manual_seed(0)
+    body, x = nn.Sequential(nn.Linear(10, 32), nn.ReLU()), torch.randn(64, 10)
+    model = nn.Sequential(body, nn.Linear(32, 2))
+    with diag.watch(model) as watch:
+        for classes in (2, 10):
+            model[1] = nn.Linear(32, classes)
+            optimizer = torch.optim.SGD(model.parameters(), 0.05)
+            for _ in range(20):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), x[:, :classes].argmax(1)).backward()
+                optimizer.step()
+        findings = watch.diagnose().findings
+    assert not [one for one in findings if one.evidence.get("of") == "guess"]
