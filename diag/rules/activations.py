@@ -11,6 +11,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.flattened import flattened
+from diag.rules.own_target import own_target
 from diag.rules.passes import by_layer
 from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
@@ -124,6 +125,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or small_weights(evidence)
         or _faded(evidence)
         or lost_within(evidence)
+        or own_target(evidence)
         or _same_for_all(evidence)
     )
     if found is None:

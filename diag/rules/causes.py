@@ -144,7 +144,8 @@ class _Below:
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     """A warning becomes an error where it brings about an error, weights that do not move, that no other explains.
 
-    So does one that brings about a loss that does not fall, where there is no error: together they are evidence. That
+    So does a step that remakes the weights, where units are shut after it. And one that brings about a loss that does
+    not fall, where there is no error: together they are evidence. That
     targets are to blame is only a warning where anything else is.
     """
     errors = [one for one in findings if one.severity == "error"]
@@ -161,9 +162,15 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
     if any(one.rule != "unrelated-targets" for one in blamed):
         findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
+    shut = [one for one in errors if one.rule in _SHUT]
+    wild = [one for one in findings if one.rule == "oversized-update" and "of" not in one.evidence]
     return [
         replace(one, severity="error")
-        if one.severity == "warning" and one.rule in able and any(_explains(one, stall) for stall in stalls)
+        if one.severity == "warning"
+        and (
+            (one.rule in able and any(_explains(one, stall) for stall in stalls))
+            or (one in wild and any(_explains(one, two) for two in shut))
+        )
         else one
         for one in findings
     ]

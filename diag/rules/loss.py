@@ -45,6 +45,9 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         return
     losses = evidence.losses.dropna()
     step = evidence.diverged_at
+    if (losses < 0).all() and losses.iloc[-1] < losses.loc[step] < losses.iloc[0]:
+        yield _without_bottom(losses)
+        return
     back = _comes_back(losses)
     yield Finding(
         "diverging-loss",
@@ -82,6 +85,22 @@ def _worse_than_a_guess(evidence: Evidence) -> Finding | None:
         {"step": int(values.index[-1]), "of": "guess", "first": first, "then": last, "chance": chance},
         "Lower the learning rate by a factor of ten, clip the gradient's norm, and check the loss's sign.",
         "Goodfellow et al. 2016, section 8.2.4; Karpathy 2019",
+    )
+
+
+def _without_bottom(losses: pd.Series) -> Finding:
+    """A loss that is negative from the start and falls to many times that: it can be made as low as one likes."""
+    first, last = float(losses.iloc[0]), float(losses.iloc[-1])
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        f"The loss is negative from the start and falls without end, from {first:.3g} to {last:.3g} in {len(losses)}"
+        " steps. It looks as if its sign were turned: what is to be made large, such as a likelihood or a reward, is"
+        " made small.",
+        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last, "worst": float(losses.min())},
+        "Minimize the negative log-likelihood, or minus the reward; if the sign is right, give the loss a bound.",
+        "torch.optim documentation: optimizers minimize",
     )
 
 

@@ -165,3 +165,10 @@ def test_a_loss_that_falls_beneath_its_noise_makes_no_error_of_a_warning(fall: f
     fades = finding("vanishing-gradient", 0, "warning")
     still = finding("loss-not-decreasing", 0, "warning", fall=fall)
     assert [one.severity for one in join([fades, still])] == [severity]
+
+
+@pytest.mark.parametrize(("of", "root"), [({}, "oversized-update"), ({"of": "growth"}, "dead-units")])
+def test_a_step_that_remakes_the_weights_is_the_cause_of_units_that_die_after_it(of: dict[str, str], root: str) -> None:
+    step = Finding("oversized-update", "warning", "0.weight", "", {"step": 0, **of})
+    dead = Finding("dead-units", "error", "1", "", {"step": 3})
+    assert join([dead, step])[0].rule == root
