@@ -10,14 +10,14 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
-from diag.rules.scales import guesses
+from diag.rules.scales import guesses, is_open
 from diag.rules.targets import misfit
 
 _FEWEST_STEPS = 12
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
-_CAME_DOWN = 1.5
-"""How many times its end a loss begins with that the first steps alone brought down."""
+_DONE, _CAME_DOWN = 10.0, 1.5
+"""How many times its end a loss begins with that is learned, and with that the first steps alone brought down."""
 _NEVER_NEGATIVE = (
     "cross_entropy",
     "binary_cross_entropy",
@@ -152,7 +152,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
     losses = evidence.clean_losses
     if evidence.alternates or not evidence.tells or len(losses) < _FEWEST_STEPS:
         return
-    if evidence.loss_falls() or (losses == 0).all():
+    if evidence.loss_falls() or (losses == 0).all() or _is_done(evidence):
         return
     yield Finding(
         "loss-not-decreasing",
@@ -170,6 +170,13 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         " labels and inputs do not belong together.",
         "Karpathy 2019, 'overfit a single batch'",
     )
+
+
+def _is_done(evidence: Evidence) -> bool:
+    """Whether the first steps have learned most of what there is: after them a loss may stand."""
+    losses = evidence.clean_losses
+    last = float(losses.iloc[-(len(losses) // 3) :].median())
+    return not is_open(evidence) and float(losses.iloc[:3].mean()) > _DONE * last > 0
 
 
 def _still(losses: pd.Series) -> str:

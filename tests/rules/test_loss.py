@@ -140,10 +140,17 @@ def test_a_loss_that_rises_for_a_while(losses: list[float], severity: str) -> No
 
 
 def test_a_loss_that_the_first_steps_brought_down_is_told_as_it_is() -> None:
-    finding = only(STANDS, chain(loss=lambda step: [40.0, 21.0, 3.0][step] if step < 3 else 0.66 - 0.01 * (step % 2)))
-    assert "The loss comes from 21.33 in the first three steps and then stands" in finding.message
+    finding = only(STANDS, chain(loss=lambda step: [4.0, 2.1, 0.9][step] if step < 3 else 0.66 - 0.01 * (step % 2)))
+    assert "The loss comes from 2.333 in the first three steps and then stands" in finding.message
     assert "its median is 0.66 in the first third, and it is 0.6533 in the last three of 30" in finding.message
 
 
 def test_a_loss_that_falls_at_once_and_goes_on_falling_falls() -> None:
     assert not found(STANDS, chain(loss=lambda step: 1.34 * 0.5**step if step < 3 else 1e-2 * 0.9**step))
+
+
+@pytest.mark.parametrize(("then", "count"), [(0.02, 0), (0.2, 1)])
+def test_a_loss_that_is_learned_in_the_first_steps_may_stand(then: float, count: int) -> None:
+    losses = [0.6, 0.4, 0.3]
+    net = chain(loss=lambda step: losses[step] if step < 3 else then * (1 + 0.01 * (step % 3)))
+    assert len(found(STANDS, net)) == count
