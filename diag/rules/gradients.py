@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from diag.rules.derivatives import no_curvature
 from diag.rules.evidence import Evidence, Trend
@@ -132,9 +133,10 @@ def _all_zero(evidence: Evidence) -> Finding | None:
 
     At initialization that is what a last layer or gate of zeros does until the first step, so it is a warning there.
     """
-    rms = evidence.profile("gradient", evidence.late, "rms")
-    losses = evidence.losses.reindex(evidence.late).dropna()
-    if len(rms) < 2 or (len(losses) and (losses == 0).all()):
+    done = set(evidence.losses.index[evidence.losses == 0])  # a margin that every sample keeps asks for nothing
+    steps = [step for step in evidence.late if step not in done]
+    rms = evidence.profile("gradient", steps, "rms") if steps else pd.Series(dtype=float)
+    if len(rms) < 2:
         return None
     zero = rms.to_numpy() == 0
     down = int(np.argmin(zero)) if not zero.all() else len(zero)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.rules.traces import DEFAULTS, Net, chain, even, flat, found, only, slowly
@@ -157,3 +159,15 @@ def test_calls_of_a_recurrent_cell_are_its_depth() -> None:
     finding = only(EXPLODES, net)
     assert (finding.severity, finding.site) == ("error", "cell")
     assert finding.evidence["growth"] == pytest.approx(1e9)
+
+
+def test_a_margin_that_is_kept_in_most_steps_is_no_vanished_gradient() -> None:
+    """A hinge that has been learned: of the last steps most have a loss of 0, and the others a gradient."""
+
+    def now(value: float) -> Callable[[int], float]:
+        return lambda step: 0.0 if step % 3 else value
+
+    net = Net(loss=now(0.01))
+    for number in range(4):
+        net.output(f"{number}", gradient=now(0.01))
+    assert not found(VANISHES, net)
