@@ -202,6 +202,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
         **probe.settings,
+        "without_graph": [probe.sites.name(probe.sites.table[site]) for site in sorted(probe.backward.without_graph)],
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
         "scaled_steps": probe.scaled_steps,

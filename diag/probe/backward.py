@@ -68,6 +68,7 @@ class Backward:
         self._order = 0
         self._finished = False
         self._waiting: dict[int, list[tuple[int, int]]] = {}
+        self.without_graph: set[int] = set()
         self._segment: _Recomputed | None = None
         self._leaf_handles: list[RemovableHandle] = []
         self._losses: list[tuple[torch.Tensor, torch.Tensor | None]] = []
@@ -142,6 +143,7 @@ class Backward:
             self._hook(tensor, _GradientHook(self, site, call, order))
         elif not torch.is_grad_enabled():
             self._waiting.setdefault(site, []).append((call, order))
+            self.without_graph.add(site)
 
     def attach_recomputed(self, site: int, tensor: torch.Tensor) -> None:
         """A checkpointed call is run again with a graph: its gradient belongs to the call of the first run."""

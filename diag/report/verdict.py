@@ -51,7 +51,15 @@ def measured(coverage: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-_OF_RULES = ("slow_statistics", "time_first", "norms_unused", "weight_decay", "frozen_untrained", "scaled_losses")
+_OF_RULES = (
+    "slow_statistics",
+    "time_first",
+    "norms_unused",
+    "weight_decay",
+    "frozen_untrained",
+    "scaled_losses",
+    "without_graph",
+)
 """Settings that rules read: findings tell of those that matter."""
 
 
