@@ -20,9 +20,9 @@ def truncated(evidence: Evidence) -> Finding | None:
     calls = ran.groupby(["site", "step"])["call"].max() + 1
     first = got.groupby(["site", "step"])["call"].min().reindex(calls.index)
     cut = ((first == calls - 1) & (calls >= _FEWEST_CALLS)).groupby("site").all()
-    names = sorted(
-        (one for one in cut.index[cut] if "[" not in one), key=lambda name: (evidence.sites.loc[name, "order"], name)
-    )
+    meant = set(evidence.trace.coverage.get("without_graph") or ())  # as the steps to a fixed point are
+    cut_off = [one for one in cut.index[cut] if "[" not in one and one not in meant]
+    names = sorted(cut_off, key=lambda name: (evidence.sites.loc[name, "order"], name))
     if not names:
         return None
     count = int(calls[names[0]].median())

@@ -85,3 +85,28 @@ def test_passes_of_which_one_counts_are_none() -> None:
             F.cross_entropy(outs[-1], x.argmax(1)).backward()
             optimizer.step()
     assert not [one for one in watch.diagnose().findings if one.evidence.get("of") == "calls"]
+
+
+def test_steps_to_a_fixed_point_without_a_graph_are_none() -> None:
+    """Of a deep equilibrium model only the last step is differentiated, on purpose."""
+
+    class Equilibrium(Recall):
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), HIDDEN)
+            with torch.no_grad():
+                for _ in range(6):
+                    h = self.cell(x[:, 0], h)
+            return self.head(self.cell(x[:, 0], h))
+
+    torch.manual_seed(0)
+    model = Equilibrium(nn.GRUCell(3, HIDDEN), lambda h: h)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with diag.watch(model) as watch:
+        for _ in range(20):
+            x = torch.randn(32, 1, 3)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), x[:, 0].argmax(1)).backward()
+            optimizer.step()
+    diagnosis = watch.diagnose()
+    assert "cell" in diagnosis.trace.coverage["without_graph"]
+    assert not [one for one in diagnosis.findings if one.evidence.get("of") == "calls"]
