@@ -166,10 +166,8 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         )
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")
-    if probe.forward.copies_left_out:
-        notes.append(
-            f"{probe.forward.copies_left_out} more models of a class of which eight were watched were left out"
-        )
+    if probe.forward.copies.count:
+        notes.append(f"{probe.forward.copies.count} more models of a class of which eight were watched were left out")
     if probe.forward.unmeasurable:
         where = ", ".join(path or "the model itself" for path in list(probe.forward.unmeasurable)[:5])
         notes.append(f"outputs that could not be measured (nested, functorch, fake or meta tensors): {where}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from diag.probe import ops
 from diag.probe.backward import Backward
+from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
 from diag.probe.frames import (
     Frame,
@@ -42,9 +42,6 @@ from diag.probe.tensors import find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
 from diag.stats.saturation import Bounds, bounds_for
 from diag.trace.shapes import shape_text
-
-_MOST_ALIKE = 8
-"""Models of one class that are discovered: a copy for every task makes hundreds, and each costs in all steps."""
 
 
 class Forward:
@@ -77,8 +74,7 @@ class Forward:
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
         self.training_passes = 0
-        self.left_out: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.copies_left_out = 0
+        self.copies = Copies()
         self.ran: set[tuple[int, str]] = set()
         self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
@@ -160,8 +156,8 @@ class Forward:
             if isinstance(module, _Loss) and self._sites.roots:
                 self._enter_loss(module)
                 return
-            if not self._discover or not self._admits(module):
-                if module in self.left_out:
+            if not self._discover or not self.copies.admits(module, self._sites.roots):
+                if self.copies.left_out(module):
                     self._thread = threading.get_ident()
                     self._stack.append(None)  # what it calls is no model either
                 return
@@ -200,16 +196,6 @@ class Forward:
                 self._see_inputs(frame, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
         if not frame.quiet:
             self._enter_mode(1)
-
-    def _admits(self, module: nn.Module) -> bool:
-        """Whether a model that has been discovered is to be watched: one that trains, and not the umpteenth copy."""
-        if module in self.left_out or not any(p.requires_grad for p in module.parameters()):
-            return False
-        alike = sum(type(root.model) is type(module) for root in self._sites.roots)
-        if alike >= _MOST_ALIKE:
-            self.left_out.add(module)
-            self.copies_left_out += 1
-        return alike < _MOST_ALIKE
 
     def _enter_loss(self, module: nn.Module) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""

@@ -96,7 +96,6 @@ class Probe:
         if not self.active:
             return
         self.active = False
-        self._settings = settings(self)
         self.forward.remove()
         self.parameters.remove()
         self._close_step()
@@ -110,6 +109,7 @@ class Probe:
             self._close_step()
         self.backward.remove()
         leave_eager()
+        self._settings = settings(self)
 
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
