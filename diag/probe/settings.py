@@ -121,14 +121,17 @@ def _untrained(probe: Probe) -> dict[str, dict[str, Any]]:
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
+    weight = module._parameters.get(
+        "weight"
+    )  # not the attribute: of a parametrized weight, to read it is to compute it
     return type(weight) is nn.Parameter and not weight.requires_grad and not weight.is_meta
 
 
 @torch.no_grad()
 def _is_new(module: nn.Module) -> bool:
     """Whether weights are what torch's default gives: uniform up to 1 / sqrt(fan_in); those of a normalization 1."""
-    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    weight = module._parameters["weight"]
+    assert weight is not None
     if isinstance(module, _NORMS):
         return bool((weight == 1).all())
     count, bound = weight.numel(), weight[0].numel() ** -0.5

@@ -100,3 +100,18 @@ def test_a_model_that_is_put_back_was_trained_all_the_same() -> None:
     assert not model.training
     assert coverage["norms_unused"] == []
     assert coverage["slow_statistics"] == {"1": (1e-5, 3)}
+
+
+def test_nothing_that_is_computed_is_asked_for() -> None:
+    """To read the weight of a spectral normalization turns its power iteration by one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Linear(8, 32)), nn.ReLU(), nn.Linear(32, 3))
+    before = model[0].parametrizations.weight[0]._u.clone()
+    with diag.watch(model):
+        pass
+    assert torch.equal(model[0].parametrizations.weight[0]._u, before)
+    with diag.watch(model) as watch:
+        F.cross_entropy(model(X), Y).backward()
+        watch.step()
+        during = model[0].parametrizations.weight[0]._u.clone()
+    assert torch.equal(model[0].parametrizations.weight[0]._u, during)

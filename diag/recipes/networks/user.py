@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from diag.errors import DiagError, nearest
@@ -60,6 +61,13 @@ def running(what: str) -> Iterator[None]:
         raise RecipeError(f"{what} failed: {type(error).__name__}{said and ': '}{said}") from error
 
 
+class _Source(SourceFileLoader):
+    """Compiles what the file holds now: Python keeps code by size and full second, within which a file may change."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         files = [one.name for one in path.parent.glob("*.py")]
@@ -69,7 +77,8 @@ def _load_file(path: Path) -> ModuleType:
     name = f"diag_network_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _Source(name, str(path)) if path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise RecipeError(f"'{path}' is no Python file: expected path/to/file.py:function")
     module = importlib.util.module_from_spec(spec)

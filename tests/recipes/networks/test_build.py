@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,13 @@ def test_a_function_of_a_module_and_an_attribute_of_one(folder: Path) -> None:
     assert made("torch.nn:Identity", width=9).__class__ is nn.Identity  # takes everything, by position or name
 
 
-def test_a_changed_file_is_loaded_anew(folder: Path) -> None:
+def test_a_changed_file_is_loaded_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the same second, too, in which Python would take the code that it has kept."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
     file = folder / "changing.py"
     for size in (2, 3):
         file.write_text(f"from torch import nn\ndef build(outputs):\n    return nn.Linear({size}, outputs)\n")
+        os.utime(file, (1e9, 1e9))
         assert made("changing.py:build").in_features == size
 
 
