@@ -18,6 +18,7 @@ from diag.trace import Trace
 
 FEW = 5
 """Up to so many parameters get a line each; more are shown by thirds of the depth."""
+_LONG_LABEL = 12
 GUIDE = 1e-3
 """Updates of about a thousandth of the weight: Karpathy, CS231n notes, `Ratio of weights:updates`."""
 
@@ -81,7 +82,9 @@ def updates(trace: Trace, name: str) -> Plot | None:
     ticks.log_scale(axes, [*np.concatenate(drawn), GUIDE])
     axes.set_ylabel("update norm / weight norm (log)")
     ticks.whole_steps(axes)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3 if len(groups) != 3 else 4, columnspacing=1.0)
+    # A legend that is wider than the picture would squeeze the axes.
+    columns = 2 if max(map(len, groups)) > _LONG_LABEL else 3 if len(groups) != 3 else 4
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, columnspacing=1.0)
     caption = _update_caption(table, len(names) > FEW)
     return Plot(name, "Update ratio over steps", caption, inline(figure, name, caption))
 
