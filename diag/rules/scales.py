@@ -35,6 +35,8 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     first = rows.iloc[0]
     behind = evidence.rows("activation", evidence.early, _BEHIND).sort_values("order")
     role = behind["role"].iloc[0] if len(behind) else ""
+    if len(behind) and behind["op"].iloc[0] == "batch_norm":  # each feature is standardized before a weight sees it
+        return None
     normalized = role in ("normalization", "embedding")
     # An embedding takes no numbers: it stands beside an input of numbers, or before a mask is added.
     layers = behind[behind["role"] == "layer"]

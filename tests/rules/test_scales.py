@@ -37,6 +37,12 @@ def test_an_input_that_is_not_standardized(
         assert (findings[0].site, findings[0].evidence["of"]) == ("data", "input")
 
 
+def test_behind_a_batch_normalization_an_input_may_have_any_scale() -> None:
+    net = Net(loss=flat).output("data", "input", "input", rms=1e3, gradient=None)
+    net.output("0", "normalization", "batch_norm").output("1").output("2")
+    assert not found(EXPLODES, net)
+
+
 def classified(
     loss: Value, classes: int = 10, largest: float = 1e4, op: str = "cross_entropy", most: float | None = None
 ) -> Net:
