@@ -142,7 +142,40 @@ def _typed(frame: pd.DataFrame, columns: tuple[schema.Column, ...]) -> pd.DataFr
 
 
 def _coverage(probe: Probe) -> dict[str, Any]:
-    leaves, unseen = 0, []
+    leaves, unseen = _leaves(probe)
+    recorder = probe.recorder
+    measured = {step for step, *_ in recorder._done}
+    return {
+        "steps": recorder.step,
+        "measured_steps": len(measured),
+        **({} if probe.budget is None else {"budget": probe.budget.to_dict()}),
+        "training_passes": probe.forward.training_passes,
+        "evaluation_passes": probe.forward.evaluation_passes,
+        "ran_without_gradient": _without_gradient(probe),
+        "models": [root.name for root in probe.sites.roots],
+        "sites": sum(site.kind == "output" for site in probe.sites.table),
+        "modules_total": leaves,
+        "modules_seen": leaves - len(unseen),
+        "not_seen": unseen,
+        "gradients": bool(probe.backward.gradients_seen),
+        "optimizer": probe.parameters.has_optimizer,
+        "skipped_steps": list(probe.skipped_steps),
+        "unregistered": {
+            probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
+        },
+        **probe.settings,
+        "without_graph": [probe.sites.name(probe.sites.table[site]) for site in sorted(probe.backward.without_graph)],
+        "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
+        "scaled_losses": probe.backward.scaled_losses,
+        "scaled_steps": probe.scaled_steps,
+        "uncleared_steps": probe.parameters.clearing.uncleared,
+        "notes": _notes(probe),
+    }
+
+
+def _leaves(probe: Probe) -> tuple[int, list[str]]:
+    """How many modules compute something, and which of them never ran."""
+    leaves, unseen = 0, list[str]()
     for index, root in enumerate(probe.sites.roots):
         for path, module in root.model.named_modules():
             if {name for name, _ in module.named_children()} - INNER or INNER & set(path.split(".")):
@@ -153,8 +186,12 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             met = (index, path) in probe.forward.ran or _was_evaluated(probe, index, path)
             if not met and not _inside_attention(root.model, path):
                 unseen.append(path or root.name)
+    return leaves, unseen
+
+
+def _notes(probe: Probe) -> list[str]:
+    """What was not seen, in sentences."""
     recorder = probe.recorder
-    measured = {step for step, *_ in recorder._done}
     notes = list(dict.fromkeys(probe.notes))
     if recorder.stride > recorder.every:
         notes.append(f"after step 30 only every {recorder.stride}th step was kept, to bound the trace")
@@ -181,32 +218,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         notes.append("weights, their gradients and updates were not measured (parameters=False): no rule spoke of them")
     if not probe.parameters.has_optimizer:
         notes.append("no optimizer was seen: updates, and what training would do, were not observed")
-    return {
-        "steps": recorder.step,
-        "measured_steps": len(measured),
-        **({} if probe.budget is None else {"budget": probe.budget.to_dict()}),
-        "training_passes": probe.forward.training_passes,
-        "evaluation_passes": probe.forward.evaluation_passes,
-        "ran_without_gradient": _without_gradient(probe),
-        "models": [root.name for root in probe.sites.roots],
-        "sites": sum(site.kind == "output" for site in probe.sites.table),
-        "modules_total": leaves,
-        "modules_seen": leaves - len(unseen),
-        "not_seen": unseen,
-        "gradients": bool(probe.backward.gradients_seen),
-        "optimizer": probe.parameters.has_optimizer,
-        "skipped_steps": list(probe.skipped_steps),
-        "unregistered": {
-            probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
-        },
-        **probe.settings,
-        "without_graph": [probe.sites.name(probe.sites.table[site]) for site in sorted(probe.backward.without_graph)],
-        "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
-        "scaled_losses": probe.backward.scaled_losses,
-        "scaled_steps": probe.scaled_steps,
-        "uncleared_steps": probe.parameters.clearing.uncleared,
-        "notes": notes,
-    }
+    return notes
 
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)

@@ -93,6 +93,7 @@ class Forward:
         """Forget the modules being called: a pass may have been left by an exception that hooks do not see."""
         self._stack.clear()
         self._late.clear()
+        self._tokens.clear()
         self.losses.clear()
         self._loss_frame = None
         if self._mode_at:
@@ -267,8 +268,8 @@ class Forward:
                 if "input_ids" in kwargs and self.losses.looks_beside():
                     for role, tensor in beside_ids(module, kwargs):
                         self._see(frame, f"[{role}]", role, role, tensor, gradient=False)
-            if not self._stack and not self._backward.running:
-                self.losses.add_output(output, frame.root)
+                if not self._backward.running:
+                    self.losses.add_output(output, frame.root)
 
     def see_backward(self, roots: list[Any]) -> None:
         """A backward pass is about to begin, perhaps of a loss that was neither a module nor within `loss_scope`."""

@@ -1,4 +1,4 @@
-"""What the user has set of modules and optimizers, read when a trace is made."""
+"""What the user has set of modules and optimizers, read when the watch ends."""
 
 from __future__ import annotations
 
@@ -121,9 +121,8 @@ def _untrained(probe: Probe) -> dict[str, dict[str, Any]]:
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    weight = module._parameters.get(
-        "weight"
-    )  # not the attribute: of a parametrized weight, to read it is to compute it
+    # Not the attribute: of a parametrized weight, to read it is to compute it.
+    weight = module._parameters.get("weight")
     return type(weight) is nn.Parameter and not weight.requires_grad and not weight.is_meta
 
 

@@ -18,15 +18,12 @@ def across_samples(evidence: Evidence) -> Finding | None:
     losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
     losses = losses[~losses["site"].str.endswith("]")]
     judged = [sizes(str(shape)) for shape in losses["shape"].dropna().unique()]
-    mixed: list[str] = []
-    for site, shape in evidence.sites["shape"].dropna().items():
-        outer = sizes(str(shape))
-        if site in time_first and len(outer) == 3 and outer[1] > 1:
-            mixed += [str(site)] * any(_are_samples(outer, one) for one in judged)
+    shapes = {str(site): sizes(str(shape)) for site, shape in evidence.sites["shape"].items() if site in time_first}
+    mixed = [site for site, outer in shapes.items() if any(_are_samples(outer, one) for one in judged)]
     if not mixed:
         return None
     first = min(mixed, key=lambda one: (evidence.sites.loc[one, "order"], one))
-    time, samples, _ = sizes(str(evidence.sites.loc[first, "shape"]))
+    time, samples, _ = shapes[first]
     module = str(evidence.sites.loc[first, "module"])
     one, attends = len(mixed) == 1, module == "MultiheadAttention"
     it = "it" if one else "they"
@@ -46,4 +43,6 @@ def across_samples(evidence: Evidence) -> Finding | None:
 
 def _are_samples(outer: tuple[int, ...], judged: tuple[int, ...]) -> bool:
     """Whether a loss has one row per entry of the first dimension, and none for the second."""
-    return bool(judged) and len(judged) <= 2 and judged[0] == outer[0] != outer[1] and judged[1:] != outer[1:2]
+    if len(outer) != 3 or outer[1] == 1 or not 1 <= len(judged) <= 2:
+        return False
+    return judged[0] == outer[0] != outer[1] and judged[1:] != outer[1:2]

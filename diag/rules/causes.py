@@ -214,7 +214,6 @@ def _onset(finding: Finding) -> int:
 
 
 def _precedence(finding: Finding) -> float:
-    """Faint: a decay of the weights that wins over a gradient which does not come through, however small it is."""
     kind = finding.evidence.get("of")
     # A gradient that is there but zero has a cause above it.
     if finding.rule in ("missing-gradient", "symmetric-units") and kind == "zero":
@@ -224,16 +223,14 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
-    if kind in ("step", "calls", "uncleared", "scaled", *_SET, *_PLAIN) or (
+    if kind in ("step", "calls", "curvature", "uncleared", "scaled", *_SET, *_PLAIN) or (
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0
-    if finding.evidence.get("faint"):
+    if finding.evidence.get("faint"):  # under a gradient that does not come through, a usual decay wins too
         return _PRECEDENCE["collapsed-signal"] + 0.5
     if kind == "sigmoid":
         return len(_PRECEDENCE)  # told where nothing more certain is
-    if kind == "curvature":
-        return -1.0
     if kind == "recurrent":
         return _PRECEDENCE["symmetric-units"] - 0.25
     if finding.rule == "collapsed-signal" and kind in ("input", "dropout", "weights", "flattened", "posterior"):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, Severity
 from diag.rules.scales import guesses
 
 _WIDTH = {"tanh": 2.0, "softsign": 2.0, "hardtanh": 2.0, "sigmoid": 1.0, "hardsigmoid": 1.0}
@@ -118,7 +118,7 @@ def _lies_at(evidence: Evidence, values: pd.Series, chance: float, floor: float,
 def _finding(
     evidence: Evidence,
     site: str,
-    severity: str,
+    severity: Severity,
     said: str,
     remedy: str,
     values: pd.Series,
@@ -129,7 +129,7 @@ def _finding(
     last = float(values.iloc[-(len(values) // 3) :].median())
     return Finding(
         "loss-not-decreasing",
-        "error" if severity == "error" else "warning",
+        severity,
         site,
         f"{said}: the cross-entropy cannot fall below about {floor:.3g}, where a guess has {chance:.3g}, and goes from"
         f" {values.iloc[0]:.3g} to {last:.3g}.",

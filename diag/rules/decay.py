@@ -17,13 +17,13 @@ _REMEDY = "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for Ad
 
 def decayed(evidence: Evidence) -> Finding | None:
     """A decay that is known to outweigh the loss, or one that is seen to."""
-    return _shrunk(evidence) or _outweighs(evidence)
-
-
-def _shrunk(evidence: Evidence) -> Finding | None:
-    """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
     left = _left(evidence)
-    if left is None or evidence.is_half_solved:
+    return None if left is None else _shrunk(evidence, left) or _outweighs(evidence, left)
+
+
+def _shrunk(evidence: Evidence, left: pd.Series) -> Finding | None:
+    """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
+    if evidence.is_half_solved:
         return None
     crawls, median = evidence.stuck, float(left.median())
     if median > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
@@ -54,24 +54,25 @@ def _left(evidence: Evidence) -> pd.Series | None:
     return None if few else ends["last"] / ends["first"]
 
 
-def _outweighs(evidence: Evidence) -> Finding | None:
+def _outweighs(evidence: Evidence, left: pd.Series) -> Finding | None:
     """While there is much to learn, what the decay adds to the gradient is as large as the loss's own.
 
     Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
     part of the gradient, lr * decay * |w| over what else the step is made of, were it at right angles to it.
     """
     decays = evidence.trace.coverage.get("weight_decay") or {}
-    left, steps = _left(evidence), _open(evidence)
+    steps = _open(evidence)
     table = evidence.parameters[evidence.parameters["step"].isin(steps)].dropna(subset=["norm", "gradient_norm"])
     table = table[table["site"].isin(list(decays))]
-    if left is None or len(steps) < _FEWEST_OPEN or not len(table) or float(left.median()) > _SHRINKS:
+    if len(steps) < _FEWEST_OPEN or not len(table) or float(left.median()) > _SHRINKS:
         return None
     decay = np.array([decays[one][0] for one in table["site"]])
-    if all(decays[one][1] for one in table["site"].unique()):
+    decoupled = {decays[one][1] for one in table["site"]}
+    if decoupled == {True}:
         lr = table["step"].map(evidence.trace.steps.set_index("step")["lr"]).to_numpy()
         pull = lr * decay * table["norm"]
         loss = ((table["update_ratio"] * table["norm"]) ** 2 - pull**2).clip(lower=0.0) ** 0.5
-    elif not any(decays[one][1] for one in table["site"].unique()):
+    elif decoupled == {False}:
         pull, loss = decay * table["norm"], table["gradient_norm"]
     else:
         return None
@@ -79,7 +80,7 @@ def _outweighs(evidence: Evidence) -> Finding | None:
     ratio = float((sums["pull"] / sums["loss"]).median())
     if not ratio >= evidence.thresholds["outweighed_error"]:
         return None
-    most = max(decays[one][0] for one in table["site"].unique())
+    most = float(decay.max())
     return Finding(
         "oversized-update",
         "error",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-
+from diag.rules.alike import pairs_alike
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
@@ -43,11 +41,8 @@ def _judged(evidence: Evidence, parts: list[str]) -> tuple[str, str] | None:
     rows = evidence.rows("activation", evidence.clean)
     losses = rows[(rows["role"] == "loss") & ~rows["site"].str.endswith("]")]
     own = rows[rows["site"].isin(parts) & (rows["rms"] > 0)]
-    pairs = own.merge(losses, on=["step", "count"], suffixes=("", "_given"))
-    same = pd.Series(True, index=pairs.index)
-    for column in ("mean", "rms", "min", "max"):
-        same &= np.isclose(pairs[column], pairs[f"{column}_given"], rtol=1e-6, atol=1e-12)
-    for (site, loss), alike in same.groupby([pairs["site"], pairs["site_given"]], sort=False):
+    pairs = pairs_alike(own, losses)
+    for (site, loss), alike in pairs.groupby(["site", "site_other"], sort=False)["alike"]:
         if len(alike) >= _FEWEST and alike.all():
             return str(site), str(loss)
     return None

@@ -20,6 +20,8 @@ _AGREES = 0.02
 """The log10 by which factors differ that are one in two digits, or nearly so."""
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
+OF_LOSS = r"(?:^|\.)loss:"
+"""In the name of a site: what the loss function computes outside of the network."""
 SIGNAL_ROLES = ("layer", "recurrent")
 """The sites that carry the signal from input to loss; what stands between them follows from them."""
 

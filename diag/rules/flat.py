@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from diag.rules.evidence import Evidence
+from diag.rules.evidence import OF_LOSS, Evidence
 from diag.rules.finding import Finding
 
-_OF_LOSS = r"(?:^|\.)loss:"
-"""What the loss function computes outside of the network, where it was seen."""
 _FEWEST = 12
 _SAME = 1e-6
 """Of a loss: what a sum of the same terms differs by in single precision."""
@@ -21,7 +19,7 @@ def flat(evidence: Evidence) -> Finding | None:
     """
     losses = evidence.clean_losses
     gradients = evidence.rows("gradient", evidence.clean)
-    gradients = gradients[~gradients["site"].str.contains(_OF_LOSS, regex=True)]
+    gradients = gradients[~gradients["site"].str.contains(OF_LOSS, regex=True)]
     weights = evidence.rows("weight_gradient", evidence.clean)
     if len(losses) < _FEWEST or evidence.alternates or not len(gradients) or not len(weights):
         return None

@@ -90,16 +90,25 @@ def _worse_than_a_guess(evidence: Evidence) -> Finding | None:
 
 def _without_bottom(losses: pd.Series) -> Finding:
     """A loss that is negative from the start and falls to many times that: it can be made as low as one likes."""
+    return _looks_turned(
+        losses,
+        f"falls without end, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g} in {len(losses)} steps. It looks as if"
+        " its sign were turned: what is to be made large, such as a likelihood or a reward, is made small.",
+        "Minimize the negative log-likelihood, or minus the reward; if the sign is right, give the loss a bound.",
+        worst=float(losses.min()),
+    )
+
+
+def _looks_turned(losses: pd.Series, falls: str, remedy: str, **more: float) -> Finding:
+    """falls: how, as the end of a sentence. more: for the evidence."""
     first, last = float(losses.iloc[0]), float(losses.iloc[-1])
     return Finding(
         "diverging-loss",
         "error",
         "loss",
-        f"The loss is negative from the start and falls without end, from {first:.3g} to {last:.3g} in {len(losses)}"
-        " steps. It looks as if its sign were turned: what is to be made large, such as a likelihood or a reward, is"
-        " made small.",
-        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last, "worst": float(losses.min())},
-        "Minimize the negative log-likelihood, or minus the reward; if the sign is right, give the loss a bound.",
+        f"The loss is negative from the start and {falls}",
+        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last, **more},
+        remedy,
         "torch.optim documentation: optimizers minimize",
     )
 
@@ -114,16 +123,11 @@ def _ever_faster(evidence: Evidence) -> Finding | None:
     before, after = (float(one.iloc[0] - one.iloc[-1]) for one in parts)
     if after < _FASTER * max(before, 0.0) or parts[1].median() > _FARTHER * parts[0].median():
         return None
-    first, last = float(losses.iloc[0]), float(losses.iloc[-1])
-    return Finding(
-        "diverging-loss",
-        "error",
-        "loss",
-        f"The loss is negative from the start and falls ever faster: {first:.3g} in the first step, {last:.3g} in"
-        f" the last of {len(losses)}. It looks as if its sign were turned.",
-        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
+    return _looks_turned(
+        losses,
+        f"falls ever faster: {losses.iloc[0]:.3g} in the first step, {losses.iloc[-1]:.3g} in the last of"
+        f" {len(losses)}. It looks as if its sign were turned.",
         "Minimize the loss itself: look for a minus sign; a loss that is a reward needs a bound.",
-        "torch.optim documentation: optimizers minimize",
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from diag.rules.alike import pairs_alike
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
 
@@ -21,11 +20,8 @@ def own_target(evidence: Evidence) -> Finding | None:
         return None
     site = str(layers.sort_values("order")["site"].iloc[-1])
     own = layers[layers["site"] == site]
-    pairs = targets.merge(own, on=["step", "count"], suffixes=("", "_own"))
-    same = np.ones(len(pairs), bool)
-    for column in ("mean", "rms", "min", "max"):
-        same &= np.isclose(pairs[column], pairs[f"{column}_own"], rtol=1e-6, atol=1e-12)
-    if set(pairs.loc[same, "step"]) != set(targets["step"]):
+    pairs = pairs_alike(targets, own)
+    if set(pairs.loc[pairs["alike"], "step"]) != set(targets["step"]):
         return None
     by_step = own.groupby("step")[["sample_var", "rms"]].median()
     early, late = by_step.loc[evidence.early].median(), by_step.loc[evidence.late].median()

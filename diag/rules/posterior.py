@@ -6,10 +6,9 @@ import math
 
 import pandas as pd
 
-from diag.rules.evidence import Evidence
+from diag.rules.evidence import OF_LOSS, Evidence
 from diag.rules.finding import Finding
 
-_OF_LOSS = r"(?:^|\.)loss:"
 _FEWEST, _SHRUNK = 30, 0.2
 """Steps from which it is judged; what is left of the divergence that the first step had: small it may also begin."""
 
@@ -22,7 +21,7 @@ def collapsed_posterior(evidence: Evidence) -> Finding | None:
     the deviation being the exponential behind the layer. An error where what comes of it fits other samples as well.
     """
     rows = evidence.rows("activation", evidence.clean)
-    sampled = rows[(rows["op"] == "exp") & ~rows["site"].str.contains(_OF_LOSS, regex=True)]
+    sampled = rows[(rows["op"] == "exp") & ~rows["site"].str.contains(OF_LOSS, regex=True)]
     if not evidence.trains or len(evidence.clean) < _FEWEST or not len(sampled):
         return None
     for site, own in sampled.groupby("site", sort=False):

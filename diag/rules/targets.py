@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
+from diag.rules.alike import are_alike
 from diag.rules.axes import across_samples
 from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
@@ -105,17 +105,9 @@ def _of_logits(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")]
 
 
-def _is_same(rows: pd.DataFrame, one: pd.Series) -> pd.Series:
-    """Which rows describe the same numbers as `one`, whatever their shape: equal in count, mean, rms and range."""
-    same = rows["count"] == one["count"]
-    for column in ("mean", "rms", "min", "max"):
-        same &= np.isclose(rows[column], one[column], rtol=1e-6, atol=1e-12)
-    return same
-
-
 def _before(rows: pd.DataFrame, loss: pd.Series, ops: tuple[str, ...]) -> pd.DataFrame:
     """Rows of these operations that put out just what the loss is given."""
-    return rows[rows["op"].isin(ops) & (rows["order"] < loss["order"]) & _is_same(rows, loss)]
+    return rows[rows["op"].isin(ops) & (rows["order"] < loss["order"]) & are_alike(rows, loss)]
 
 
 def _no_log_probabilities(evidence: Evidence) -> Finding | None:

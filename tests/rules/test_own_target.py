@@ -18,6 +18,18 @@ def _spread(z: Tensor) -> Tensor:
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 
+def _found(outputs: int, lr: float, loss: Callable[[nn.Module, Tensor], Tensor]) -> list[diag.Finding]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, outputs))
+    optimizer = torch.optim.Adam(model.parameters(), lr)
+    with diag.watch(model) as watch:
+        for _ in range(120):
+            optimizer.zero_grad()
+            loss(model, torch.randn(64, 16)).backward()
+            optimizer.step()
+    return [one for one in watch.diagnose().findings if one.evidence.get("of") == "own target"]
+
+
 @pytest.mark.parametrize(
     ("loss", "count"),
     [
@@ -27,28 +39,13 @@ def _spread(z: Tensor) -> Tensor:
     ],
 )
 def test_views_that_are_only_drawn_together(loss: Loss, count: int) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 8))
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    with diag.watch(model) as watch:
-        for _ in range(120):
-            x = torch.randn(64, 16)
-            optimizer.zero_grad()
-            loss(model(x + 0.3 * torch.randn_like(x)), model(x + 0.3 * torch.randn_like(x))).backward()
-            optimizer.step()
-    findings = [one for one in watch.diagnose().findings if one.evidence.get("of") == "own target"]
-    assert [(one.rule, one.severity, one.site) for one in findings] == [("collapsed-signal", "error", "2")] * count
+    def views(model: nn.Module, x: Tensor) -> Tensor:
+        return loss(model(x + 0.3 * torch.randn_like(x)), model(x + 0.3 * torch.randn_like(x)))
+
+    found = _found(8, 1e-2, views)
+    assert [(one.rule, one.severity, one.site) for one in found] == [("collapsed-signal", "error", "2")] * count
 
 
 def test_targets_that_are_far_from_zero_are_no_collapse() -> None:
     """Their variance is small beside their square, and is not the network's own."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 1))
-    optimizer = torch.optim.Adam(model.parameters(), 3e-2)
-    with diag.watch(model) as watch:
-        for _ in range(120):
-            x = torch.randn(64, 16)
-            optimizer.zero_grad()
-            F.mse_loss(model(x), 50 + 0.1 * x[:, :1]).backward()
-            optimizer.step()
-    assert not [one for one in watch.diagnose().findings if one.evidence.get("of") == "own target"]
+    assert not _found(1, 3e-2, lambda model, x: F.mse_loss(model(x), 50 + 0.1 * x[:, :1]))
