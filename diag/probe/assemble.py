@@ -168,7 +168,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
         "scaled_steps": probe.scaled_steps,
-        "uncleared_steps": probe.parameters.clearing.uncleared,
+        **dict(zip(("uncleared_steps", "uncleared_of"), probe.parameters.clearing.most_uncleared(), strict=True)),
         "notes": _notes(probe),
     }
 

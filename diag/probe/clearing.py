@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 class Clearing:
-    """Counts the steps an optimizer takes on gradients to which those of its last step still belong.
+    """Counts the steps an optimizer takes, and those of them on gradients to which those of its last step still belong.
 
     Gradients count as cleared when any `zero_grad` was called since, or when they are other tensors than those left
     behind.
@@ -18,8 +18,8 @@ class Clearing:
     def __init__(self) -> None:
         self._left: dict[int, weakref.ref[torch.Tensor]] = {}
         self._cleared: set[int] = set()
-        self.repeated = 0
-        self.uncleared = 0
+        self.steps: dict[int, int] = {}
+        self.uncleared: dict[int, int] = {}
 
     def see_zero_grad(self) -> None:
         """A `zero_grad` of an optimizer or a module was called."""
@@ -27,15 +27,21 @@ class Clearing:
 
     def before_step(self, index: int, optimizer: Optimizer, *, closure: bool) -> None:
         """Optimizer number `index` is about to step; with a closure it computes its gradients only then."""
+        self.steps[index] = self.steps.get(index, 0) + 1
         left = self._left.get(index)
         if left is None or closure:
             return
-        self.repeated += 1
         gradient = left()
         kept = gradient is not None and any(
             parameter.grad is gradient for group in optimizer.param_groups for parameter in group["params"]
         )
-        self.uncleared += kept and index not in self._cleared
+        if kept and index not in self._cleared:
+            self.uncleared[index] = self.uncleared.get(index, 0) + 1
+
+    def most_uncleared(self) -> tuple[int, int]:
+        """Of the optimizer that did it in the largest share of its steps: how many were uncleared, and how many all."""
+        shares = [(self.uncleared.get(index, 0), steps) for index, steps in self.steps.items()]
+        return max(shares, key=lambda one: one[0] / one[1], default=(0, 0))
 
     def after_step(self, index: int, optimizer: Optimizer) -> None:
         """Remember one gradient that it leaves behind."""

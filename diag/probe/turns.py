@@ -15,7 +15,7 @@ class Turns:
 
     Every 10th step of two optimizers that alternate is always the first one's, and the second would never be seen.
     When an optimizer steps next is told by the distance between its last two steps; where that is wrong the steps that
-    follow are measured until it comes, and those to come are fewer in return.
+    follow are measured until it comes, and those to come are fewer in return. One that does not come has ended.
     """
 
     def __init__(self, every: int) -> None:
@@ -31,6 +31,8 @@ class Turns:
         self._last: dict[int, int] = {}
         self._distance: dict[int, int] = {}
         self._look_of: dict[int, int] = {}
+        self._ended: set[int] = set()
+        self._given_up: set[int] = set()
 
     def measures(self, step: int) -> bool:
         """Whether this step is to be measured; the first answer stands."""
@@ -41,6 +43,7 @@ class Turns:
     def see(self, step: int, optimizers: Iterable[int], measured: bool) -> None:
         """A step, measured or not, has been ended by these optimizers."""
         mine = set(optimizers)
+        self._ended -= mine
         for one in mine:
             if one in self._last:
                 self._distance[one] = step - self._last[one]
@@ -53,11 +56,15 @@ class Turns:
             self._missed += 1
             self._due = self._wanted = step + 1
             return
+        if self._awaited is not None and self._awaited not in mine:
+            self._missed *= self._awaited in self._given_up  # the first time costs little enough
+            self._ended.add(self._awaited)
+            self._given_up.add(self._awaited)
         self._due = step - step % self.every + self.every * (1 + self._missed)
         self._wanted, self._awaited, self._missed = None, None, 0
 
     def _decide(self, step: int) -> bool:
-        if self.announced - set(self._look_of) and 0 < step < _FIRST:
+        if self.every == 1 or (self.announced - set(self._look_of) and 0 < step < _FIRST):
             return True
         if step < self._due:
             return False
@@ -67,7 +74,8 @@ class Turns:
 
     def _next_turn(self, step: int) -> int:
         """When the optimizer that was left out longest is expected to step; now, where none was."""
-        one = min(self._distance, key=lambda one: self._look_of.get(one, 0), default=None)
+        going = self._distance.keys() - self._ended
+        one = min(sorted(going), key=lambda one: self._look_of.get(one, 0), default=None)
         if one is None or (one in self._look_of and self._looks - self._look_of[one] < len(self._last)):
             return step
         wait = (self._last[one] - step) % self._distance[one]

@@ -59,6 +59,7 @@ _OF_RULES = (
     "frozen_untrained",
     "scaled_losses",
     "without_graph",
+    "uncleared_of",
 )
 """Settings that rules read: findings tell of those that matter."""
 

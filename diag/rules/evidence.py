@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.ranks import kendall, theil_sen
+from diag.rules.stages import stage_of
 from diag.trace import Trace
 
 EARLY, LATE = 3, 10
@@ -99,19 +100,24 @@ class Evidence:
         return sorted(int(step) for step in self.frame["step"].unique())
 
     @cached_property
+    def steps(self) -> pd.DataFrame:
+        """The trace's steps; of training in stages, only those that train this model."""
+        trained = self.frame.loc[self.frame["kind"].isin(["gradient", "weight_gradient"]), "step"]
+        return stage_of(self.trace.steps, trained.unique())
+
+    @cached_property
     def _known_losses(self) -> pd.Series:
-        steps = self.trace.steps
-        return steps[steps["loss_known"].astype(bool)].set_index("step")["loss"]
+        return self.steps[self.steps["loss_known"].astype(bool)].set_index("step")["loss"]
 
     @cached_property
     def optimizers(self) -> int:
-        """How many optimizers ended steps."""
-        return int(self.trace.steps.loc[self.trace.steps["optimizer"] >= 0, "optimizer"].nunique())
+        """How many optimizers ended its steps."""
+        return int(self.steps.loc[self.steps["optimizer"] >= 0, "optimizer"].nunique())
 
     @cached_property
     def losses(self) -> pd.Series:
         """The known losses by step, NaN where they were; where optimizers take turns, those of the busiest."""
-        steps = self.trace.steps
+        steps = self.steps
         if self.optimizers < 2:
             return self._known_losses
         busiest = steps.loc[steps["optimizer"] >= 0, "optimizer"].value_counts().sort_index().idxmax()
@@ -205,7 +211,7 @@ class Evidence:
     @cached_property
     def trains(self) -> bool:
         """Whether an optimizer took steps."""
-        return bool((self.trace.steps["optimizer"] >= 0).any()) if len(self.trace.steps) else False
+        return bool((self.steps["optimizer"] >= 0).any()) if len(self.steps) else False
 
     @cached_property
     def alternates(self) -> bool:

@@ -34,7 +34,7 @@ def decays_each_step(evidence: Evidence) -> Finding | None:
 
     That a rate ends small is no fault; that it halves within seven steps, and goes on so, is a schedule for epochs.
     """
-    lr = evidence.trace.steps.set_index("step")["lr"].dropna()
+    lr = evidence.steps.set_index("step")["lr"].dropna()
     lr = lr[lr > 0]
     if len(lr) < _FEWEST_DECAYS:
         return None
@@ -57,7 +57,7 @@ def decays_each_step(evidence: Evidence) -> Finding | None:
 
 def ends_early(evidence: Evidence) -> Finding | None:
     """A schedule that has come to next to nothing before half of the steps were taken, with the loss still high."""
-    lr = evidence.trace.steps.set_index("step")["lr"].dropna()
+    lr = evidence.steps.set_index("step")["lr"].dropna()
     if len(lr) < _FEWEST_DECAYS or evidence.optimizers > 1 or not is_open(evidence):
         return None
     most = float(lr.max())
@@ -80,7 +80,7 @@ def ends_early(evidence: Evidence) -> Finding | None:
 
 def rates(evidence: Evidence) -> tuple[float | None, str]:
     """The last learning rate, and what is to be said of it: that it fell, if it has."""
-    steps = evidence.trace.steps.dropna(subset=["lr"])
+    steps = evidence.steps.dropna(subset=["lr"])
     if not len(steps):
         return None, ""
     lr = steps.loc[steps["optimizer"] == steps["optimizer"].iloc[-1], "lr"]  # of several, that which stepped last
@@ -94,7 +94,7 @@ def rates(evidence: Evidence) -> tuple[float | None, str]:
 
 def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
     """Updates that are too small, told as what they are where the learning rate rises in every step to the last one."""
-    lr = evidence.trace.steps["lr"].dropna()
+    lr = evidence.steps["lr"].dropna()
     if len(lr) < _FEWEST_DECAYS or not (lr > 0).all() or lr.iloc[-1] < _RISEN * lr.iloc[0]:
         return stall
     rises = lr.diff().dropna() > 0

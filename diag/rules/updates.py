@@ -275,10 +275,10 @@ def _first_strides(evidence: Evidence) -> Finding | None:
 
 
 def _never_cleared(evidence: Evidence) -> Finding | None:
-    """Every step was taken on gradients to which the last step's still belonged."""
+    """An optimizer took every step on gradients to which the last step's still belonged."""
     uncleared = int(evidence.trace.coverage.get("uncleared_steps", 0))
-    steps = int((evidence.trace.steps["optimizer"] >= 0).sum())
-    if uncleared < _FEWEST_UNCLEARED or uncleared < steps - evidence.optimizers:
+    steps = int(evidence.trace.coverage.get("uncleared_of", (evidence.trace.steps["optimizer"] >= 0).sum()))
+    if uncleared < _FEWEST_UNCLEARED or uncleared < steps - 1:
         return None
     return Finding(
         "oversized-update",

@@ -50,6 +50,13 @@ def test_no_optimizer_is_left_out(order: tuple[int, ...], every: int, announced:
         assert {who for step, who in found if step < 8} == set(order)
 
 
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_an_optimizer_that_has_ended_is_waited_for_once(every: int) -> None:
+    measured = [step for step, _ in looks(every, [0] * 200 + [1] * 1000, False, 1200)]
+    late = [step for step in measured if step >= 500]
+    assert late == list(range(late[0], 1200, every)) and late[0] < 500 + every
+
+
 def test_optimizers_without_a_rhythm_are_all_seen() -> None:
     order = torch.randint(0, 3, (400,), generator=torch.Generator().manual_seed(0)).tolist()
     found = looks(10, order, announced=False)

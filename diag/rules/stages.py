@@ -1,0 +1,28 @@
+"""Training in stages: optimizers that follow one another, as in pretraining and fine-tuning, rather than take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pandas as pd
+
+_LONG = 30
+"""Steps of a stage that can be judged without those of the others."""
+
+
+def stage_of(steps: pd.DataFrame, trained: Collection[int]) -> pd.DataFrame:
+    """The steps in which a model is trained: of stages, those that hold any of the steps in which it was seen to be, or
+    the longest of these, if it is long enough to be judged alone.
+
+    All steps where one optimizer took them, or where several took turns. steps: as in a trace. trained: some of them.
+    """
+    ended = steps[steps["optimizer"] >= 0]
+    runs = (ended["optimizer"] != ended["optimizer"].shift()).cumsum()
+    if runs.nunique() < 2 or runs.nunique() != ended["optimizer"].nunique():
+        return steps
+    own = runs[ended["step"].isin(list(trained))]
+    own = runs[runs.isin(own.unique())] if len(own) else runs
+    sizes = own.value_counts().sort_index()
+    if len(sizes) > 1 and sizes.max() >= _LONG:
+        own = own[own == sizes.idxmax()]
+    return steps.loc[own.index]
