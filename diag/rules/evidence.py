@@ -19,6 +19,8 @@ CRAWL = 0.05
 _ENOUGH = 12
 _AGREES = 0.02
 """The log10 by which factors differ that are one in two digits, or nearly so."""
+_RECURS = 4
+"""Calls of a layer within one pass, on average, that are a recurrence."""
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
 OF_LOSS = r"(?:^|\.)loss:"
@@ -72,7 +74,14 @@ class Trend:
         ends = sign * float(self.values[-1] - self.values[0]) / (len(self.sites) - 1)
         factor = self.factor**sign
         fitted = "" if abs(ends - np.log10(factor)) < _AGREES else " by a fit to all of them,"
+        if self.recurs:
+            return f"x{factor:.2g} a call{fitted} over {len(self.sites)} calls of {len(set(self.sites))} layers"
         return f"x{factor:.2g} a layer{fitted} over {len(self.sites)} layers"
+
+    @property
+    def recurs(self) -> bool:
+        """Whether most of its layers are calls of the same ones, as the time steps of a recurrence are."""
+        return len(self.sites) >= _RECURS * len(set(self.sites))
 
 
 class Evidence:

@@ -18,6 +18,11 @@ _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
 _SLACK = 10.0**0.5
 """The ends of a trend may be so much closer together than what is fitted to it."""
+_THROUGH_TIME = (
+    "Initialize the recurrent weight to keep the signal (orthogonal, or the identity under ReLU), use an LSTM or a GRU"
+    " with a forget gate's bias of 1, or pass by fewer steps (attention, a sum or mean over them)."
+)
+_PASCANU = "Pascanu, Mikolov & Bengio 2013, section 2; Le, Jaitly & Hinton 2015"
 _BENGIO = "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2"
 
 
@@ -61,8 +66,8 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "norm_top": float(10 ** trend.values[-1]),
             "norm_bottom": float(10 ** trend.values[0]),
         },
-        _vanishing_remedy(evidence),
-        _BENGIO,
+        _THROUGH_TIME if trend.recurs else _vanishing_remedy(evidence),
+        _PASCANU if trend.recurs else _BENGIO,
     )
 
 

@@ -161,6 +161,16 @@ def test_calls_of_a_recurrent_cell_are_its_depth() -> None:
     assert finding.evidence["growth"] == pytest.approx(1e9)
 
 
+def test_a_recurrence_written_by_hand_is_told_by_its_calls_and_gets_a_remedy_of_its_own() -> None:
+    net = Net(loss=flat)
+    for call in range(40):
+        net.output("wx", gradient=10.0 ** (call - 39), call=call)
+        net.output("wh", gradient=10.0 ** (call - 39), call=call)
+    finding = only(VANISHES, net)
+    assert finding.severity == "error" and "a call" in finding.message and "calls of 2 layers" in finding.message
+    assert "orthogonal" in finding.remedy and "LSTM" in finding.remedy
+
+
 def test_a_margin_that_is_kept_in_most_steps_is_no_vanished_gradient() -> None:
     """A hinge that has been learned: of the last steps most have a loss of 0, and the others a gradient."""
 

@@ -18,6 +18,14 @@ def _spread(z: Tensor) -> Tensor:
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (1 - F.cosine_similarity(a, b)).mean()
+
+
+def _contrast(a: Tensor, b: Tensor) -> Tensor:
+    return _cosine(a, b) + F.cosine_similarity(a, b.roll(1, 0)).relu().mean()
+
+
 def _found(outputs: int, lr: float, loss: Callable[[nn.Module, Tensor], Tensor]) -> list[diag.Finding]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, outputs))
@@ -36,6 +44,11 @@ def _found(outputs: int, lr: float, loss: Callable[[nn.Module, Tensor], Tensor])
         (F.mse_loss, 1),
         (lambda a, b: 25 * F.mse_loss(a, b), 1),
         (lambda a, b: F.mse_loss(a, b) + _spread(a) + _spread(b), 0),
+        (_cosine, 1),
+        (lambda a, b: -F.cosine_similarity(a, b).mean(), 1),
+        (lambda a, b: F.cosine_embedding_loss(a, b, torch.ones(64)), 1),
+        (_contrast, 0),
+        (lambda a, b: F.triplet_margin_loss(a, b, b.roll(1, 0)), 0),
     ],
 )
 def test_views_that_are_only_drawn_together(loss: Loss, count: int) -> None:
@@ -44,6 +57,11 @@ def test_views_that_are_only_drawn_together(loss: Loss, count: int) -> None:
 
     found = _found(8, 1e-2, views)
     assert [(one.rule, one.severity, one.site) for one in found] == [("collapsed-signal", "error", "2")] * count
+
+
+def test_a_critic_whose_two_means_drift_is_no_collapse() -> None:
+    """It puts out one number, whose offset says nothing."""
+    assert not _found(1, 3e-2, lambda model, x: (model(x) - model(x + 0.01) - 0.1 * model(x).clamp(max=50)).mean())
 
 
 def test_targets_that_are_far_from_zero_are_no_collapse() -> None:
