@@ -151,6 +151,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         **({} if probe.budget is None else {"budget": probe.budget.to_dict()}),
         "training_passes": probe.forward.training_passes,
         "evaluation_passes": probe.forward.evaluation_passes,
+        "evaluations": probe.forward.evaluations.entries(),
         "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
         "sites": sum(site.kind == "output" for site in probe.sites.table),

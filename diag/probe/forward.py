@@ -20,6 +20,7 @@ from diag.probe import ops
 from diag.probe.backward import Backward
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
+from diag.probe.evaluation import Evaluations
 from diag.probe.frames import (
     Frame,
     Spot,
@@ -73,6 +74,7 @@ class Forward:
         self._input_order = -1
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
+        self.evaluations = Evaluations(sites, recorder)
         self.training_passes = 0
         self.copies = Copies()
         self.ran: set[tuple[int, str]] = set()
@@ -95,6 +97,7 @@ class Forward:
         self._late.clear()
         self._tokens.clear()
         self.losses.clear()
+        self.evaluations.abandon()
         self._loss_frame = None
         if self._mode_at:
             self._leave_mode()
@@ -173,6 +176,10 @@ class Forward:
             if frame is not None and not recomputing and not is_parametrization(frame.path):
                 self.evaluation_passes += 1
                 self.evaluated.add((frame.root, frame.path))
+                if isinstance(module, _Loss):
+                    self.evaluations.expect_loss(module)
+                elif not module.training and id(module) in self._trained:
+                    self.evaluations.begin(module, frame.root, frame.path, args)
             self._stack.append(None)
             return
         self._input_order = -1
@@ -204,6 +211,8 @@ class Forward:
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
         self._input_order = -1
         self._stack.append(loss_frame(module, self.losses.root) if measured else None)
+        if not measured and not torch.is_grad_enabled():
+            self.evaluations.expect_loss(module)
         if measured and not self._mode_at:
             self._measures = True
             self._enter_mode(1)
@@ -242,6 +251,11 @@ class Forward:
         frame = self._stack.pop()
         if len(self._stack) < self._mode_at and self._loss_frame is None:
             self._leave_mode()
+        if frame is None and self.evaluations.is_open:
+            if len(rest) == 1:
+                self.evaluations.abandon()
+            else:
+                self.evaluations.leave(module, *rest)
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:

@@ -60,6 +60,7 @@ _OF_RULES = (
     "scaled_losses",
     "without_graph",
     "uncleared_of",
+    "evaluations",
 )
 """Settings that rules read: findings tell of those that matter."""
 

@@ -18,6 +18,7 @@ from diag.trace import Trace
 for _family in (
     "activations",
     "dead",
+    "evaluated",
     "gradients",
     "loss",
     "missing",

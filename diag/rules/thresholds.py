@@ -120,6 +120,16 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "shrunk_error": Threshold(0.6, "rms of the median weight matrix over what it was in the first step", CORPUS),
     "shrunk_crawl_error": Threshold(0.8, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "evaluated_input_error": Threshold(
+        10.0,
+        "rms of an evaluation's inputs over that of the training's, or the other way",
+        "a factor that no split gives",
+    ),
+    "evaluated_output_error": Threshold(
+        10.0,
+        "variance over samples of the last layer in training over that in evaluation mode, or the other way",
+        "twice that where no loss of the evaluation is known",
+    ),
     "outweighed_error": Threshold(
         1.0,
         "pull of the weight decay over that of the loss, while the loss is above half of its first value",

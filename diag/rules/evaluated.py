@@ -1,0 +1,141 @@
+"""Evaluation beside training: other inputs, other outputs for the same inputs, a loss that is never better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.registry import rule
+from diag.rules.scales import guesses
+
+_BEFORE, _SETTLED = 5, 20
+"""Measured steps before an evaluation that it is held against; steps after which running statistics have settled."""
+_ALIKE = 2.0
+"""Factor within which inputs are of one size."""
+_WORSE = 3.0
+"""Times the training's cross-entropy: an evaluation's that has suffered."""
+_EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
+"""So many at least, none below this share of a guess's cross-entropy, where training has come below that one."""
+
+
+@rule("evaluation-mismatch")
+def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
+    """What is evaluated is not what was trained: by its inputs, by what normalizes it, or by its loss."""
+    entries = evidence.trace.coverage.get("evaluations") or []
+    own = set(evidence.sites.index)
+    entries = [one for one in entries if own & set(one["sites"])]
+    if not entries or not evidence.trains:
+        return
+    found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
+    found = found or _never_better(evidence, entries)
+    if found is not None:
+        yield found
+
+
+def _ratios(evidence: Evidence, entry: dict[str, Any], roles: tuple[str, ...]) -> pd.DataFrame:
+    """Per site that was seen in both: rms and variance over samples of the evaluation and of the training before it."""
+    rows = evidence.rows("activation", roles=roles)
+    rows = rows[rows["site"].isin(entry["sites"]) & rows["step"].le(entry["step"]) & rows["shape"].str.contains("x")]
+    steps = sorted(rows["step"].unique())[-_BEFORE:]
+    trained = rows[rows["step"].isin(steps)].groupby("site")[["rms", "sample_var", "order"]].median()
+    seen = pd.DataFrame(entry["sites"]).T.reindex(trained.index)
+    return trained.assign(**{f"{name}_evaluated": seen[name] for name in ("rms", "sample_var")}).sort_values("order")
+
+
+def _factor(table: pd.DataFrame, column: str) -> pd.Series:
+    """How many times the larger of both is the smaller one."""
+    one, other = table[column], table[f"{column}_evaluated"]
+    known = (one > 0) & (other > 0)
+    return pd.Series(np.maximum(one / other, other / one), table.index).where(known)
+
+
+def _other_inputs(evidence: Evidence, entry: dict[str, Any]) -> Finding | None:
+    """Inputs of another size by far: an error where classes are told apart, which are the same whoever looks."""
+    table = _ratios(evidence, entry, ("input",))
+    factor = _factor(table, "rms").dropna()
+    if not len(factor) or factor.max() < evidence.thresholds["evaluated_input_error"]:
+        return None
+    site = str(factor.idxmax())
+    trained, evaluated = (float(table[name][site]) for name in ("rms", "rms_evaluated"))
+    return Finding(
+        "evaluation-mismatch",
+        "error" if guesses(evidence) is not None else "warning",
+        site,
+        f"The model is evaluated on inputs of rms {evaluated:.3g} at {site}, and trained on such of {trained:.3g}:"
+        f" {factor.max():.0f} times {'smaller' if evaluated < trained else 'larger'}.",
+        {"step": int(entry["step"]), "of": "evaluated input", "trained": trained, "evaluated": evaluated},
+        "Do to the data that are evaluated what is done to those of training, with the same numbers: division by 255,"
+        " mean and standard deviation of the training set.",
+        "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
+    )
+
+
+def _other_outputs(evidence: Evidence, entry: dict[str, Any]) -> Finding | None:
+    """In evaluation mode, which takes running statistics, outputs for like inputs differ much more or much less."""
+    norms = evidence.rows("activation", evidence.clean, ("normalization",))
+    norms = norms[norms["op"] == "batch_norm"]
+    inputs = _factor(_ratios(evidence, entry, ("input",)), "rms").dropna()
+    if not len(norms) or len(evidence.losses) < _SETTLED or (len(inputs) and inputs.max() > _ALIKE):
+        return None
+    table = _ratios(evidence, entry, ("layer", "recurrent"))
+    factor = _factor(table, "sample_var").dropna()
+    limit = evidence.thresholds["evaluated_output_error"]
+    if not len(factor) or factor.max() < limit:
+        return None
+    site, norm = str(factor.idxmax()), str(norms.sort_values("order")["site"].iloc[0])
+    trained, evaluated = (float(table[name][site]) for name in ("sample_var", "sample_var_evaluated"))
+    suffers = _suffers(evidence, entry)
+    harm = suffers if suffers is not None else factor.max() >= 2 * limit
+    return Finding(
+        "evaluation-mismatch",
+        "error" if harm else "warning",
+        norm,
+        f"With the running statistics of its batch normalizations, {norm} the first, the model puts out something else"
+        f" than with those of a batch: the variance over samples at {site} is {evaluated:.2g} in evaluation mode, and"
+        f" {trained:.2g} in training, for inputs of one size.",
+        {"step": int(entry["step"]), "of": "statistics", "trained": trained, "evaluated": evaluated, "output": site},
+        "Let the statistics catch up (momentum=0.1, more batches before the first evaluation), make batches alike"
+        " (shuffle; no batches of one class, of one sample, or of padding), and keep one batch norm for each kind of"
+        " input; or use group or layer normalization, which have none.",
+        "Ioffe & Szegedy 2015, section 3.1; Ioffe 2017, 'Batch renormalization'",
+    )
+
+
+def _suffers(evidence: Evidence, entry: dict[str, Any]) -> bool | None:
+    """Whether the evaluation's cross-entropy is far above that of the training before it; None where it is unknown."""
+    known = guesses(evidence)
+    losses = list(entry["losses"].values())
+    if known is None or not losses:
+        return None
+    before = known[0][known[0].index <= entry["step"]]
+    return bool(len(before)) and losses[0] > _WORSE * float(before.iloc[-_BEFORE:].median())
+
+
+def _never_better(evidence: Evidence, entries: list[dict[str, Any]]) -> Finding | None:
+    """The evaluation's cross-entropy never came below a guess's, and the training's is far below it."""
+    known = guesses(evidence)
+    told = {int(one["step"]): next(iter(one["losses"].values())) for one in entries if one["losses"]}
+    losses = pd.Series(told, dtype=float)
+    if known is None or len(losses) < _EVALUATIONS:
+        return None
+    values, chance, site = known
+    last = float(values.iloc[-max(1, len(values) // 3) :].median())
+    if losses.min() < _GUESS * chance or last > _LEARNED * chance:
+        return None
+    return Finding(
+        "evaluation-mismatch",
+        "error",
+        site,
+        f"The cross-entropy of what is evaluated is {losses.min():.3g} at its best, in {len(losses)} evaluations, where"
+        f" a guess has {chance:.3g}; that of training has come down to {last:.3g}. What is learned holds for the"
+        " training samples alone.",
+        {"step": int(losses.index[0]), "of": "evaluated loss", "best": float(losses.min()), "chance": chance},
+        "Look at inputs beside their labels as the network gets them, of both sets: have they been shuffled or sorted"
+        " apart, or are classes numbered differently? If they belong together, there are too few samples.",
+        "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2",
+    )

@@ -1,0 +1,105 @@
+"""Evaluation that does not fit the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import diag
+
+GENERATOR = torch.Generator().manual_seed(3)
+CENTERS = torch.randn(5, 12, generator=GENERATOR)
+Y = torch.arange(400) % 5
+X = CENTERS[Y] + 0.5 * torch.randn(400, 12, generator=GENERATOR)
+TRAIN, TEST = slice(0, 200), slice(200, 400)
+
+
+def found(
+    evaluated: Tensor = X[TEST],
+    labels: Tensor = Y,
+    momentum: float = 0.1,
+    epochs: int = 15,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    every: int = 1,
+    knows_loss: bool = True,
+    width: int = 64,
+) -> list[tuple[str, str, str]]:
+    """Severity, what of, and site of what evaluations after each epoch show."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, width), nn.BatchNorm1d(width, momentum=momentum), nn.ReLU(), nn.Linear(width, 5))
+    optimizer, criterion = torch.optim.Adam(net.parameters(), 1e-2), nn.CrossEntropyLoss()
+    with diag.watch(net, every=every) as watch:
+        for _ in range(epochs):
+            net.train()
+            for rows in torch.randperm(200).split(50):
+                optimizer.zero_grad()
+                (loss or criterion)(net(X[TRAIN][rows]), labels[TRAIN][rows]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                out = net.eval()(evaluated)
+                if knows_loss:
+                    criterion(out, labels[TEST])
+    findings = watch.diagnose().findings
+    return [
+        (one.severity, one.evidence["of"], one.site)
+        for one in findings
+        if one.rule == "evaluation-mismatch" or one.evidence.get("of") == "momentum"
+    ]
+
+
+def squared(out: Tensor, labels: Tensor) -> Tensor:
+    return F.mse_loss(out, F.one_hot(labels, 5).float())
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_healthy_evaluation_says_nothing(every: int) -> None:
+    assert found(every=every) == []
+    assert found(every=every, epochs=2) == []
+
+
+@pytest.mark.parametrize("factor", [255.0, 15.0, 1 / 15])
+def test_inputs_of_another_size(factor: float) -> None:
+    assert found(factor * X[TEST]) == [("error", "evaluated input", "Sequential:input")]
+    assert found(factor * X[TEST], knows_loss=False) == [("error", "evaluated input", "Sequential:input")]
+
+
+@pytest.mark.parametrize("factor", [1.0, 5.0, 0.2])
+def test_inputs_of_about_the_same_size(factor: float) -> None:
+    assert found(factor * X[TEST], knows_loss=False) == []
+
+
+def test_where_no_classes_are_told_apart_they_may_be_meant() -> None:
+    assert found(20 * X[TEST], loss=squared) == [("warning", "evaluated input", "Sequential:input")]
+
+
+def test_running_statistics_that_lag_behind() -> None:
+    shifted = 30 * X + 100
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm1d(12, momentum=0.002), nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 5))
+    optimizer, criterion = torch.optim.Adam(net.parameters(), 1e-2), nn.CrossEntropyLoss()
+    with diag.watch(net) as watch:
+        for _ in range(40):
+            optimizer.zero_grad()
+            criterion(net.train()(shifted[TRAIN]), Y[TRAIN]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            criterion(net.eval()(shifted[TEST]), Y[TEST])
+    [error] = [one for one in watch.diagnose().findings if one.severity == "error"]
+    assert (error.rule, error.site, error.evidence["of"]) == ("evaluation-mismatch", "0", "statistics")
+    assert error.evidence["evaluated"] > 10 * error.evidence["trained"]
+
+
+def test_labels_that_belong_to_other_inputs_are_learned_by_heart() -> None:
+    shuffled = Y[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    [one] = found(labels=shuffled, epochs=60, width=256)
+    assert one == ("error", "evaluated loss", "loss:cross_entropy")
+    assert found(labels=shuffled, epochs=60, width=256, knows_loss=False) == []
+
+
+def test_two_evaluations_are_too_few_to_speak_of_never() -> None:
+    shuffled = Y[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    assert found(labels=shuffled, epochs=2) == []
