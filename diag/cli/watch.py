@@ -80,6 +80,13 @@ def _end_unjudged(script: Path, outcome: ScriptOutcome) -> NoReturn:
             "nothing to judge: are its arguments right?\n"
         )
         raise typer.Exit(outcome.exit_code)
+    elsewhere = int(outcome.trace.coverage.get("steps_elsewhere", 0))
+    if elsewhere:
+        raise DiagError(
+            f"{script} took {elsewhere} optimizer steps, but no module that holds what they change was seen to be"
+            " called: a class that overrides torch.nn.Module.__call__, as those of gpytorch do, and parameters outside"
+            " of any module cannot be watched"
+        )
     raise DiagError(
         f"no training was seen in {script}: expected a torch model that is called, a loss.backward() and an "
         "optimizer.step() in the script's own process"

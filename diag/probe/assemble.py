@@ -152,6 +152,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "training_passes": probe.forward.training_passes,
         "evaluation_passes": probe.forward.evaluation_passes,
         "evaluations": probe.forward.evaluations.entries(),
+        "acting_passes": probe.forward.acting.passes,
         "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
         "sites": sum(site.kind == "output" for site in probe.sites.table),
@@ -169,6 +170,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
         "scaled_steps": probe.scaled_steps,
+        "steps_elsewhere": probe.parameters.steps_elsewhere,
         **dict(zip(("uncleared_steps", "uncleared_of"), probe.parameters.clearing.most_uncleared(), strict=True)),
         "notes": _notes(probe),
     }

@@ -17,6 +17,7 @@ from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
 
 from diag.probe import ops
+from diag.probe.acting import Acting
 from diag.probe.backward import Backward
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
@@ -75,6 +76,7 @@ class Forward:
         self.on_pass: Callable[[], None] = lambda: None
         self.evaluation_passes = 0
         self.evaluations = Evaluations(sites, recorder)
+        self.acting = Acting()
         self.training_passes = 0
         self.copies = Copies()
         self.ran: set[tuple[int, str]] = set()
@@ -176,6 +178,7 @@ class Forward:
             if frame is not None and not recomputing and not is_parametrization(frame.path):
                 self.evaluation_passes += 1
                 self.evaluated.add((frame.root, frame.path))
+                self.acting.see(frame.root, args, evaluates=not module.training)
                 if isinstance(module, _Loss):
                     self.evaluations.expect_loss(module)
                 elif not module.training and id(module) in self._trained:
@@ -188,6 +191,7 @@ class Forward:
                 self._trained.add(id(module))
             self.training_passes += 1
             self.on_pass()
+            self.acting.see(frame.root, args, evaluates=False)
             if not self._hooks.installed:
                 return
             self._unknown.clear()

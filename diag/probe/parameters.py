@@ -33,6 +33,7 @@ class Parameters:
         self._handles: list[RemovableHandle] = []
         self._before: dict[int, torch.Tensor] = {}
         self._waiting: Optimizer | None = None
+        self.steps_elsewhere = 0
         self.optimizers: list[Optimizer] = []
         self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
@@ -83,6 +84,7 @@ class Parameters:
         self.on_any_step(optimizer)
         known = self.knows(optimizer)
         if not known and not self._holds_watched(optimizer):
+            self.steps_elsewhere += 1
             return
         index = self.announce(optimizer)
         closure = _has_closure(args, kwargs)

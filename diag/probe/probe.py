@@ -177,6 +177,7 @@ class Probe:
         self.recorder.turns.see(step, self._stepped, measured)
         self.backward.end_step()
         self.parameters.end_step()
+        self.forward.acting.end_step()
         self._ended_by, self._ended_lr, self._loss, self._batch = None, float("nan"), None, -1
         self._stepped.clear()
         if self.active and self.max_steps is not None and self.recorder.step >= self.max_steps:

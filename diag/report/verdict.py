@@ -61,6 +61,7 @@ _OF_RULES = (
     "without_graph",
     "uncleared_of",
     "evaluations",
+    "steps_elsewhere",
 )
 """Settings that rules read: findings tell of those that matter."""
 
@@ -71,7 +72,7 @@ def _worth_telling(key: str, item: Any, coverage: dict[str, Any]) -> bool:
         return False
     if key in _OF_RULES:
         return False
-    if key in ("unregistered", "replaced", "scaled_steps", "uncleared_steps", "ran_without_gradient"):
+    if key in ("unregistered", "replaced", "scaled_steps", "uncleared_steps", "ran_without_gradient", "acting_passes"):
         return bool(item)
     if key in ("measured_steps", "training_passes"):
         return bool(item != coverage.get("steps"))

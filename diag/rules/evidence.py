@@ -19,6 +19,8 @@ CRAWL = 0.05
 _ENOUGH = 12
 _AGREES = 0.02
 """The log10 by which factors differ that are one in two digits, or nearly so."""
+_ACTS = 0.5
+"""Passes of few samples a measured step that are a policy's actions."""
 _RECURS = 4
 """Calls of a layer within one pass, on average, that are a recurrence."""
 _ODD = 0.1
@@ -259,10 +261,18 @@ class Evidence:
     @cached_property
     def tells(self) -> bool:
         """Whether the loss's height says how much is learned: not where it is now above 0 and now below, as that of a
-        policy gradient is."""
+        policy gradient is, nor where the network makes its own data."""
+        if self.acts:
+            return False
         values = self.clean_losses
         share = float((values < 0).mean()) if len(values) else 0.0
         return not _ODD < share < 1 - _ODD
+
+    @cached_property
+    def acts(self) -> bool:
+        """Whether the network acts in an environment between its steps: what it is trained on changes with it."""
+        passes = int(self.trace.coverage.get("acting_passes", 0))
+        return passes >= _ACTS * max(1, len(self.trace.frame["step"].unique()))
 
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""

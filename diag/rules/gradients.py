@@ -168,7 +168,7 @@ def _bottom_learns(evidence: Evidence) -> bool:
         .groupby("site")
         .agg(ratio=("update_ratio", "median"), order=("order", "first"))
     )
-    moved = moved.dropna().sort_values("order")
+    moved = moved[(moved["order"] >= 0) & (moved["ratio"] > 0)].sort_values("order")  # an expert may have no turn
     if len(moved) < 3 or not evidence.loss_falls() or evidence.fall() < 0.05:
         return False
     third = max(1, len(moved) // 3)

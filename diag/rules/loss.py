@@ -49,9 +49,10 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         yield _without_bottom(losses)
         return
     back = _comes_back(losses)
+    meant = back or (evidence.acts and bool(np.isfinite(losses).all()))  # returns grow with what is learned
     yield Finding(
         "diverging-loss",
-        "warning" if back else "error",
+        "warning" if meant else "error",
         "loss",
         f"The loss goes from {losses.iloc[0]:.3g} to {losses.loc[step]:.3g} in step {step}, and to"
         f" {_farthest(losses.to_numpy()):.3g} at its worst{', but comes back' if back else ''}.",
@@ -132,11 +133,13 @@ def _ever_faster(evidence: Evidence) -> Finding | None:
 
 
 def _comes_back(losses: pd.Series) -> bool:
-    """Whether a loss that rose ends at most twice as high as it began, and rose less than ten-thousandfold."""
-    if not np.isfinite(losses.to_numpy()).all() or (losses < 0).any():
+    """Whether a loss that rose ends at most twice as high as it began, and rose less than ten-thousandfold; one that is
+    below 0 at times, as a likelihood, lower than it began."""
+    if not np.isfinite(losses.to_numpy()).all():
         return False
     start, end = float(losses.iloc[:3].max()), float(losses.iloc[-max(1, len(losses) // 3) :].median())
-    return end <= 2 * start and float(losses.max()) < 1e4 * float(losses.iloc[0])
+    farthest, near = _farthest(losses.to_numpy()), 1e4 * abs(float(losses.iloc[0]))
+    return (end < start if (losses < 0).any() else end <= 2 * start) and 0 < farthest < near
 
 
 def _farthest(values: np.ndarray) -> float:

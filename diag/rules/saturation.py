@@ -106,7 +106,7 @@ def _measured(evidence: Evidence) -> Finding | None:
     cause = f" The input's rms is {input_rms:.3g}: standardize it." if input_rms > 5 else ""
     return Finding(
         "saturated-activation",
-        "error" if len(grave) else "warning",
+        "error" if len(grave) and not evidence.acts else "warning",  # a critic's own scale is no policy's harm
         str(site),
         f"{first['share']:.0%} of the outputs of {site} ({first['op']}) are saturated, in {len(worst)} of {len(late)}"
         f" activations.{cause}",

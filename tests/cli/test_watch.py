@@ -86,6 +86,13 @@ def test_json_follows_the_scripts_output(run: Any, fake_watch: SimpleNamespace, 
     assert json.loads((tmp_path / "r.json").read_text()) == json.loads(rest)
 
 
+def test_steps_on_what_no_module_call_was_seen_of_are_told(run: Any, fake_watch: SimpleNamespace) -> None:
+    fake_watch.outcome = Script(Trace(coverage={"steps_elsewhere": 80}))
+    result = run("watch", "train.py")
+    assert result.code == 2
+    assert "train.py took 80 optimizer steps" in result.err and "__call__" in result.err
+
+
 @pytest.mark.parametrize(
     ("script", "code", "last"),
     [

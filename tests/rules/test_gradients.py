@@ -72,6 +72,14 @@ def test_a_decay_that_has_gone_is_forgiven_where_the_loss_has_fallen(loss: objec
     assert len(found(VANISHES, net)) == count
 
 
+def test_experts_that_have_no_turn_do_not_count_as_ones_that_do_not_learn() -> None:
+    """In the last steps only the last one is asked: what is not moved, or never ran, is no bottom."""
+    net = chain([1e-4, 1e-3, 1.0], adaptive=True)
+    for number in range(6):
+        net.parameter(f"expert{number}.weight", gradient=None, ratio=0.0, order=-1 if number < 3 else 0)
+    assert only(VANISHES, net).severity == "warning"
+
+
 def test_gradients_that_are_exactly_zero() -> None:
     finding = only(VANISHES, chain([0.0, 0.0, 0.0, 0.1], loss=flat))
     assert finding.severity == "error"

@@ -75,6 +75,31 @@ def test_where_nothing_can_be_said_of_the_loss(options: dict[str, object]) -> No
     assert not found(STANDS, chain(**options))  # type: ignore[arg-type]
 
 
+def spike(step: int) -> float:
+    """A likelihood that leaps up once, and ends lower than it began."""
+    return 119.0 if step == 20 else 1.9 - 0.1 * step
+
+
+def test_a_likelihood_that_leaps_up_and_ends_lower_comes_back() -> None:
+    finding = only(DIVERGES, chain(loss=spike))
+    assert finding.severity == "warning" and "comes back" in finding.message
+    assert only(DIVERGES, chain(loss=lambda step: spike(step) if step <= 20 else 5.0 + step)).severity == "error"
+    assert only(DIVERGES, chain(loss=lambda step: 1.9 - 0.1 * step if step < 20 else -1e9)).severity == "error"
+
+
+def acting(net: Net, passes: int = 300) -> Net:
+    net.coverage["acting_passes"] = passes
+    return net
+
+
+def test_the_loss_of_a_policy_that_makes_its_own_data_says_little() -> None:
+    grown = {"loss": lambda step: 2.0 if step < 15 else 3000.0}
+    assert only(DIVERGES, chain(**grown)).severity == "error"  # type: ignore[arg-type]
+    assert only(DIVERGES, acting(chain(**grown))).severity == "warning"  # type: ignore[arg-type]
+    assert only(DIVERGES, acting(chain(**grown), passes=10)).severity == "error"  # type: ignore[arg-type]
+    assert found(STANDS, chain(loss=flat)) and not found(STANDS, acting(chain(loss=flat)))
+
+
 def test_without_steps_nothing_diverges() -> None:
     assert not found(DIVERGES, chain(loss=lambda step: 10.0**step, optimizer=None))
 

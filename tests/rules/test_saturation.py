@@ -39,6 +39,12 @@ def test_the_numbers_and_the_step() -> None:
     assert "standardize" not in finding.message
 
 
+def test_a_critic_s_is_a_warning_where_the_network_acts() -> None:
+    acting = net(0.9)
+    acting.coverage["acting_passes"] = 300
+    assert only(RULE, acting).severity == "warning"
+
+
 def test_a_large_input_is_named() -> None:
     finding = only(RULE, net(0.9, rms=150.0))
     assert "input's rms is 150: standardize it" in finding.message
