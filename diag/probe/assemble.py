@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from diag.probe.calls import Place
 from diag.probe.eager import is_compiled
 from diag.probe.environment import describe_environment
 from diag.probe.frames import INNER
@@ -153,6 +154,11 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluation_passes": probe.forward.evaluation_passes,
         "evaluations": probe.forward.evaluations.entries(),
         "acting_passes": probe.forward.acting.passes,
+        "dropped_in_evaluation": {
+            probe.sites.roots[root].name: share for root, share in probe.forward.evaluations.dropped.items()
+        },
+        "looks_ahead": _names(probe, [place for place, ahead in probe.forward.calls.ahead.items() if ahead]),
+        "looks_back": _names(probe, [place for place, ahead in probe.forward.calls.ahead.items() if not ahead]),
         "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
         "sites": sum(site.kind == "output" for site in probe.sites.table),
@@ -166,6 +172,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
         **probe.settings,
+        "over_first": probe.settings["over_first"] + _names(probe, sorted(probe.forward.calls.over_first)),
         "without_graph": [probe.sites.name(probe.sites.table[site]) for site in sorted(probe.backward.without_graph)],
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
@@ -174,6 +181,12 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         **dict(zip(("uncleared_steps", "uncleared_of"), probe.parameters.clearing.most_uncleared(), strict=True)),
         "notes": _notes(probe),
     }
+
+
+def _names(probe: Probe, places: list[Place]) -> list[str]:
+    """What the sites at these places are called."""
+    known = [probe.sites.get(*place) for place in places]
+    return [probe.sites.name(probe.sites.table[site]) for site in known if site is not None]
 
 
 def _leaves(probe: Probe) -> tuple[int, list[str]]:

@@ -16,20 +16,27 @@ NUMBERS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Losses whose targets are numbers of the prediction's own kind."""
 LOGARITHMS = frozenset({"nll_loss", "kl_div", "ctc_loss"})
 """Losses that take logarithms of probabilities."""
+SIGNED = {"soft_margin_loss": 1, "hinge_embedding_loss": 1, "cosine_embedding_loss": 2, "margin_ranking_loss": 2}
+"""Losses whose targets are 1 and -1, and at which place they are given."""
 DIFFERENCES = frozenset({"sub", "__sub__", "rsub", "__rsub__"})
 """What a loss that is written out begins with."""
 _SAMPLES = 256
 
-LOOKED_BESIDE = PAIRED | LOGARITHMS
+LOOKED_BESIDE = PAIRED | LOGARITHMS | SIGNED.keys()
 
 __all__ = ["DIFFERENCES", "EVERY", "LOOKED_BESIDE", "beside", "difference"]
 
 
 def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """By role: the score of the pairing; targets, be they numbers or classes; what "log-probabilities" add up to.
+    """By role: the score of the pairing; targets: numbers, classes or signs; what "log-probabilities" add up to.
 
     The last is log sum_c exp(x_c) over the classes, 0 for log-probabilities; of at most 256 samples, as are classes.
     """
+    if op in SIGNED:
+        signs = argument(args, kwargs, SIGNED[op], "target")
+        if type(signs) is Tensor:
+            yield "signs", thinned(signs.reshape(-1), _SAMPLES).float()
+        return
     score = pairing(op, args, kwargs)
     if score is not None:
         yield "pairing", score

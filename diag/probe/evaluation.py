@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
 import math
+import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -71,11 +74,26 @@ class Evaluations:
     def __init__(self, sites: Sites, recorder: Recorder) -> None:
         self._sites = sites
         self._recorder = recorder
+        self.dropped: dict[int, float] = {}
         self._kept: list[_Evaluation] = []
         self._last: dict[int, tuple[int, nn.Module | None, int]] = {}
         self._module: nn.Module | None = None
         self._root, self._path = 0, ""
         self._loss: tuple[nn.Module, str] | None = None
+
+    def see_call(self, func: Any, kwargs: dict[str, Any]) -> None:
+        """A function is called in an evaluation pass: one that drops there is remembered, unless it was told to.
+
+        `F.dropout(x)` drops in any mode. Where `training` is written in the call, as modules do, it is meant.
+        """
+        name = getattr(func, "__name__", "")
+        share = 0.0
+        if name == "dropout" and kwargs.get("training") and not _is_told():
+            share = float(kwargs.get("p", 0.5))
+        elif name == "scaled_dot_product_attention":
+            share = float(kwargs.get("dropout_p", 0.0))
+        if share > 0:
+            self.dropped[self._root] = max(self.dropped.get(self._root, 0.0), share)
 
     @property
     def is_open(self) -> bool:
@@ -178,3 +196,12 @@ class Evaluations:
                 module = None
         self._last[root] = len(self._sites.table), module, index
         return module, index
+
+
+def _is_told() -> bool:
+    """Whether the call of `dropout` that is under way names `training`, in the line that makes it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not torch.nn.functional.dropout.__code__:
+        frame = frame.f_back
+    caller = None if frame is None else frame.f_back
+    return caller is None or "training" in linecache.getline(caller.f_code.co_filename, caller.f_lineno)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.loss import _Loss
-from torch.overrides import TorchFunctionMode
 
 from diag.probe import ops
 from diag.probe.acting import Acting
 from diag.probe.backward import Backward
+from diag.probe.calls import Calls
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
 from diag.probe.evaluation import Evaluations
@@ -34,6 +34,7 @@ from diag.probe.frames import (
     source_of,
     without_view,
 )
+from diag.probe.function_mode import FunctionMode
 from diag.probe.late import Late
 from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
@@ -56,11 +57,12 @@ class Forward:
         self._recorder = recorder
         self._backward = backward
         self._discover = discover
-        self.losses = Losses(self._see, recorder, pairs)
+        self._tokens = Tokens()
+        self.calls = Calls()
+        self.losses = Losses(self._see, recorder, pairs, self._tokens)
         self._stack: list[Frame | None] = []
         self.strangers = Strangers()
-        self._tokens = Tokens()
-        self._mode = _FunctionMode(self)
+        self._mode = FunctionMode(self.see_call)
         self._mode_at = 0
         self._thread = 0
         self._hooks = ModuleHooks(self._enter, self._leave)
@@ -184,6 +186,8 @@ class Forward:
                 elif not module.training and id(module) in self._trained:
                     self.evaluations.begin(module, frame.root, frame.path, args)
             self._stack.append(None)
+            if self.evaluations.is_open and not self._mode_at:
+                self._enter_mode(1)  # for dropout that is left on
             return
         self._input_order = -1
         if not recomputing:
@@ -306,6 +310,7 @@ class Forward:
 
     def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         source = source_of(args, kwargs)
+        self.calls.see_module((frame.root, frame.path, ""), frame.module, args, kwargs)
         if frame.op == "attention" and self.losses.looks_beside():
             attended = self._tokens.attended(frame.module, args, kwargs)
             if attended is not None:
@@ -321,6 +326,8 @@ class Forward:
         """A torch function was called while a watched module was running."""
         op = ops.function_op(func)
         frame = self._stack[-1] if self._stack else self._loss_frame
+        if frame is None and self.evaluations.is_open:
+            self.evaluations.see_call(func, kwargs)
         if op is None or frame is None or frame.opaque or not self._measures:
             if self._measures and frame is not None and frame is self._loss_frame:
                 self.losses.see_difference(frame, func, args)
@@ -333,6 +340,7 @@ class Forward:
         slope = ops.call_slope_parameters(op, args, kwargs) if role == "nonlinearity" else {}
         bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
         source = source_of(args, kwargs)
+        self.calls.see((frame.root, frame.path, f":{op}"), op, args, kwargs)
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self.losses.has_seen = True
@@ -399,17 +407,3 @@ class Forward:
         return self._sites.add(
             Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor.shape))
         )
-
-
-class _FunctionMode(TorchFunctionMode):
-    """Lets every torch function pass and shows it to the forward pass afterwards."""
-
-    def __init__(self, forward: Forward) -> None:
-        super().__init__()
-        self._forward = forward
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        self._forward.see_call(func, args, kwargs, output)
-        return output

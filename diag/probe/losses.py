@@ -11,8 +11,11 @@ from torch import nn
 from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, difference
 from diag.probe.frames import Frame, loss_frame, source_of
 from diag.probe.loss_graph import Outputs, losses_before
+from diag.probe.pairing import argument
 from diag.probe.recorder import Recorder
 from diag.probe.tensors import find_tensors
+from diag.probe.tokens import Tokens
+from diag.trace.schema import INDEXED
 
 
 class Losses:
@@ -23,12 +26,13 @@ class Losses:
     as they are computed, so that no graph need be asked.
     """
 
-    def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool) -> None:
+    def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool, tokens: Tokens) -> None:
         self.pairs = pairs
         self.has_seen = False
         self.root = 0
         self._see = see
         self._recorder = recorder
+        self._tokens = tokens
         self._outputs = Outputs()
 
     def clear(self) -> None:
@@ -52,6 +56,9 @@ class Losses:
         if op in LOOKED_BESIDE and self.looks_beside():
             for role, tensor in beside(op, args, kwargs):
                 self._see(frame, f":{op}[{role}]", role, role, tensor, gradient=False)
+            share = self._tokens.next_share(argument(args, kwargs, 1, "target")) if op in INDEXED else None
+            if share is not None:
+                self._see(frame, f":{op}[next]", "next", "next", share, gradient=False)
 
     def see_difference(self, frame: Frame, func: Any, args: tuple[Any, ...]) -> None:
         """Of a loss that is written out, a prediction and its target, where this function is how it begins."""

@@ -32,7 +32,7 @@ POOLINGS = frozenset(
 LOSSES = frozenset(
     "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss "
     "huber_loss kl_div poisson_nll_loss gaussian_nll_loss hinge_embedding_loss margin_ranking_loss "
-    "triplet_margin_loss cosine_embedding_loss ctc_loss".split()
+    "triplet_margin_loss cosine_embedding_loss soft_margin_loss ctc_loss".split()
 )
 DROPOUTS = frozenset("dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout".split())
 

@@ -31,14 +31,17 @@ _FEWEST = 64
 def settings(probe: Probe) -> dict[str, Any]:
     """Entries of the coverage.
 
-    time_first: sites of torch's sequence modules whose first dimension is time. norms_unused: of batch normalizations
-    whose running statistics no batch has changed. slow_statistics: of those that take in a thousandth of a batch or
-    less, the momentum, and how many batches there were. weight_decay: by parameter, how much, and whether it is
-    decoupled. frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all
-    elements.
+    over_first: softmax modules that run over the first dimension of several. both_ways: recurrent ones of two
+    directions. time_first: sites of torch's sequence modules whose first dimension is time. norms_unused: of batch
+    normalizations whose running statistics no batch has changed. slow_statistics: of those that take in a thousandth
+    of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter, how much, and
+    whether it is decoupled. frozen_untrained: by model, frozen weights that are as torch initializes them, and their
+    share of all elements.
     """
     modules = list(_modules(probe))
     return {
+        "over_first": [probe.sites.name(site) for site, module in modules if _is_over_first(site, module)],
+        "both_ways": [probe.sites.name(site) for site, module in modules if _runs_both_ways(module)],
         "time_first": [probe.sites.name(site) for site, module in modules if _is_time_first(module)],
         "slow_statistics": _slow(modules, probe),
         "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
@@ -60,6 +63,16 @@ def _modules(probe: Probe) -> Iterator[tuple[Site, nn.Module]]:
 def _is_time_first(module: nn.Module) -> bool:
     """Whether the first dimension of what it takes is time, the second one the samples."""
     return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
+
+
+def _runs_both_ways(module: nn.Module) -> bool:
+    return isinstance(module, nn.RNNBase) and module.bidirectional
+
+
+def _is_over_first(site: Site, module: nn.Module) -> bool:
+    """Whether it is a softmax over the first of several dimensions."""
+    several = "x" in site.shape
+    return several and isinstance(module, (nn.Softmax, nn.LogSoftmax)) and module.dim in (0, -1 - site.shape.count("x"))
 
 
 def _is_unused(module: nn.Module) -> bool:

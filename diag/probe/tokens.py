@@ -8,25 +8,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_SAME = 0.9
+"""Of targets that are the ids they stand beside."""
 _LOW = -1e4
 """What is added to attention scores that are to count for nothing."""
 
 
 class Tokens:
-    """Remembers the ids that were embedded last, for the masks that attention is given behind."""
+    """Remembers the ids that were embedded last, for the masks that attention is given behind, and for the loss."""
 
     def __init__(self) -> None:
         self._ids: Tensor | None = None
+        self._last: Tensor | None = None
 
     def see_embedded(self, args: tuple[Any, ...]) -> None:
         """An embedding is called: ids of samples and positions are remembered."""
         ids = args[0] if args else None
         if type(ids) is Tensor and ids.ndim == 2 and ids.shape[1] > 1 and not ids.is_floating_point():
-            self._ids = ids
+            self._ids = self._last = ids
 
     def clear(self) -> None:
         """Forget them, as the pass has ended."""
         self._ids = None
+
+    def next_share(self, target: Any) -> Tensor | None:
+        """Which share of the targets are the ids one further on, 0 where they are the ids themselves; None for targets
+        that are no ids of these positions."""
+        ids = self._last
+        if ids is None or type(target) is not Tensor or target.is_floating_point() or target.numel() != ids.numel():
+            return None
+        targets = target.reshape(ids.shape)
+        counts = targets >= 0
+        further, same = (targets[:, :-1] == ids[:, 1:]) & counts[:, :-1], (targets == ids) & counts
+        share = further.sum() / counts[:, :-1].sum()
+        return torch.where(same.sum() < _SAME * counts.sum(), share, 0.0).reshape(1)
 
     def attended(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
         """How far apart the ids are that attention may look at; None for attention without a mask of padding."""

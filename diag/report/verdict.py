@@ -61,6 +61,11 @@ _OF_RULES = (
     "without_graph",
     "uncleared_of",
     "evaluations",
+    "dropped_in_evaluation",
+    "over_first",
+    "both_ways",
+    "looks_ahead",
+    "looks_back",
     "steps_elsewhere",
 )
 """Settings that rules read: findings tell of those that matter."""

@@ -1,4 +1,4 @@
-"""Sequence modules that take the samples of a batch for the steps of one sequence."""
+"""Samples of a batch that mix: taken for the steps of one sequence, or for the classes of a softmax."""
 
 from __future__ import annotations
 
@@ -46,3 +46,28 @@ def _are_samples(outer: tuple[int, ...], judged: tuple[int, ...]) -> bool:
     if len(outer) != 3 or outer[1] == 1 or not 1 <= len(judged) <= 2:
         return False
     return judged[0] == outer[0] != outer[1] and judged[1:] != outer[1:2]
+
+
+def softmax_over_samples(evidence: Evidence) -> Finding | None:
+    """A softmax runs over as many entries as the loss has samples: what a sample gets depends on the others."""
+    own = [site for site in evidence.trace.coverage.get("over_first") or [] if site in evidence.sites.index]
+    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
+    losses = losses[~losses["site"].str.endswith("]")]
+    samples = {sizes(str(shape))[0] for shape in losses["shape"].dropna().unique() if "x" in str(shape)}
+    shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in own}
+    shapes = {site: shape for site, shape in shapes.items() if shape[0] in samples - {1}}
+    mixed = [site for site, shape in shapes.items() if shape[0] not in shape[1:]]
+    if not mixed or not evidence.trains:
+        return None
+    site = min(mixed, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    shape = "x".join(map(str, shapes[site]))
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        site,
+        f"{site} runs over the first dimension of {shape}, the {shapes[site][0]} samples of a batch: they compete with"
+        " one another, and a sample that comes alone gets 1 everywhere.",
+        {"step": evidence.clean[0], "of": "batch axis", "sites": mixed[:20], "shape": list(shapes[site])},
+        "Let it run over classes or positions: dim=-1 as a rule.",
+        "torch.nn.Softmax documentation: 'dim, a dimension along which Softmax will be computed'",
+    )

@@ -22,6 +22,8 @@ _PLAIN = (
     "evaluation",
     "mask",
     "shift",
+    "signs",
+    "ahead",
     "reach",
     "range",
     "target",

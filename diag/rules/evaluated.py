@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, shown
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
 
@@ -26,6 +26,9 @@ _EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
 @rule("evaluation-mismatch")
 def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     """What is evaluated is not what was trained: by its inputs, by what normalizes it, or by its loss."""
+    dropped = _dropped(evidence)
+    if dropped is not None:
+        yield dropped
     entries = evidence.trace.coverage.get("evaluations") or []
     own = set(evidence.sites.index)
     entries = [one for one in entries if own & set(one["sites"])]
@@ -35,6 +38,27 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     found = found or _never_better(evidence, entries)
     if found is not None:
         yield found
+
+
+def _dropped(evidence: Evidence) -> Finding | None:
+    """A function drops in evaluation mode too, as it is not told of the mode."""
+    known = evidence.trace.coverage.get("dropped_in_evaluation") or {}
+    models = [str(model) for model in evidence.sites["model"].drop_duplicates() if model in known]
+    if not models or not evidence.trains:
+        return None
+    share = float(known[models[0]])
+    own = evidence.sites[(evidence.sites["model"] == models[0]) & evidence.sites["role"].isin(["dropout", "attention"])]
+    own = own[own.index.str.contains(":")].sort_values("order")
+    site = str(own.index[0]) if len(own) else models[0]
+    return Finding(
+        "evaluation-mismatch",
+        "error",
+        site,
+        f"{shown(share)} of the signal is dropped in evaluation mode too: the function at {site} is not told of it.",
+        {"step": evidence.clean[0], "of": "dropout in evaluation", "share": share},
+        "Write F.dropout(x, p, training=self.training), dropout_p=p if self.training else 0.0, or take nn.Dropout.",
+        "torch.nn.functional.dropout documentation: 'training, default: True'",
+    )
 
 
 def _ratios(evidence: Evidence, entry: dict[str, Any], roles: tuple[str, ...]) -> pd.DataFrame:

@@ -7,13 +7,14 @@ import math
 import pandas as pd
 
 from diag.rules.alike import are_alike
-from diag.rules.axes import across_samples
+from diag.rules.axes import across_samples, softmax_over_samples
 from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.modes import never_trained
-from diag.rules.tokens import masked, shifted_twice
+from diag.rules.signs import unsigned
+from diag.rules.tokens import masked, sees_the_next, shifted_twice
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -47,6 +48,9 @@ def misfit(evidence: Evidence) -> Finding | None:
         _no_log_probabilities,
         _crossed,
         across_samples,
+        softmax_over_samples,
+        unsigned,
+        sees_the_next,
         masked,
         shifted_twice,
         never_trained,

@@ -1,11 +1,13 @@
-"""Masks and labels that do not fit the token ids beside them."""
+"""Masks and labels that do not fit the token ids beside them, and networks that are given what they are to predict."""
 
 from __future__ import annotations
 
 from diag.rules.evidence import Evidence
-from diag.rules.finding import Finding
+from diag.rules.finding import Finding, listed
 
 _FEWEST, _NEARLY_ALL = 3, 0.5
+_NEXT = 0.95
+"""The share of the targets that are the ids one further on, where the next token is to be told."""
 
 
 def masked(evidence: Evidence) -> Finding | None:
@@ -50,3 +52,31 @@ def shifted_twice(evidence: Evidence) -> Finding | None:
             "transformers documentation, 'labels' of causal language models: 'the labels are shifted inside the model'",
         )
     return None
+
+
+def sees_the_next(evidence: Evidence) -> Finding | None:
+    """Each position's target is the token that follows it, and nothing keeps the position from looking at that."""
+    rows = evidence.rows("activation", evidence.clean, ("next",))
+    known = evidence.trace.coverage
+    both_ways = [site for site in known.get("both_ways") or [] if site in evidence.sites.index]
+    looks = [site for site in known.get("looks_ahead") or [] if site in evidence.sites.index]
+    if any(site in evidence.sites.index for site in known.get("looks_back") or []):
+        looks = []  # an encoder's may look ahead, its decoder's does not
+    ahead = sorted(both_ways + looks, key=lambda site: (evidence.sites.loc[site, "order"], site))
+    if len(rows) < _FEWEST or rows["min"].min() < _NEXT or not ahead:
+        return None
+    recurs = ahead[0] in both_ways
+    does = "runs over the sequence both ways" if recurs else "looks at all positions: nothing masks those that follow"
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        ahead[0],
+        f"{listed(ahead)} {does}, and the target of each position is the token that follows it, which the network is"
+        " given too: it learns to copy it, and has nothing to copy when it is to write.",
+        {"step": int(rows["step"].iloc[0]), "of": "ahead", "sites": ahead[:20]},
+        "Take a recurrence of one direction."
+        if recurs
+        else "Give attention a causal mask: attn_mask=nn.Transformer.generate_square_subsequent_mask(length), or"
+        " is_causal=True in scaled_dot_product_attention.",
+        "Vaswani et al. 2017, section 3.2.3: masking out illegal connections",
+    )

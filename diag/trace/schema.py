@@ -87,9 +87,10 @@ INDEXED = ("cross_entropy", "nll_loss")
 """Losses whose target may be a class."""
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 """Losses whose targets are numbers between 0 and 1."""
-BESIDE = ("pairing", "target", "log_sum", "attended", "shifted")
-"""Roles of what stands beside a loss: how predictions fit their targets, these, and what log-probabilities add up to;
-or beside token ids: how far apart those are that are attended to, and whether labels are shifted."""
+BESIDE = ("pairing", "target", "log_sum", "signs", "next", "attended", "shifted")
+"""Roles of what stands beside a loss: how predictions fit their targets, these, what log-probabilities add up to, what
+says whether a pair is alike, and whether targets are the token ids one further on; or beside token ids: how far apart
+those are that are attended to, and whether labels are shifted."""
 
 SITES = (
     Column("site", "string", "-", "as in the frame"),
@@ -100,7 +101,7 @@ SITES = (
         "role",
         "string",
         "-",
-        "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | loss | pairing | target | log_sum | attended | shifted | elementwise | parameter | other",
+        "layer | nonlinearity | normalization | attention | embedding | recurrent | dropout | pooling | input | loss | pairing | target | log_sum | signs | next | attended | shifted | elementwise | parameter | other",
     ),
     Column("order", "int64", "-", "position of its first call in the forward pass; -1 if it never ran"),
     Column("shape", "string", "-", "shape of the first tensor seen there, e.g. `64x128`"),

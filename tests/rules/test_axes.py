@@ -83,3 +83,47 @@ def test_a_loss_over_all_steps_is_silent() -> None:
     torch.manual_seed(0)
     model = Tagger(nn.LSTM(FEATURES, FEATURES), lambda x: x.transpose(0, 1), lambda h: h.flatten(0, 1))
     assert not _found(model, X, LABELS.repeat(TIME))
+
+
+class Mixer(nn.Module):
+    """Attention over positions that is written out, or a softmax over something else."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.take, self.head = how, nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES)
+        self.softmax = nn.Softmax(0 if how == "module" else -1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "positions first":
+            x = x.transpose(0, 1)
+            return self.head((F.softmax(self.take(x), dim=0) * x).sum(0))
+        scores = self.take(x) @ x.transpose(1, 2)
+        if self.how == "pairs":
+            samples = (x.mean(1) @ x.mean(1).t()).softmax(0)
+            return self.head((samples @ x.mean(1)) + x[:, -1])
+        weights = {
+            "function": lambda: F.softmax(scores, dim=0),
+            "negative": lambda: scores.softmax(-3),
+            "logarithm": lambda: torch.log_softmax(scores, 0).exp(),
+        }.get(self.how, lambda: self.softmax(scores))()
+        return self.head((weights @ x)[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("how", "site"),
+    [
+        ("function", "Mixer:softmax"),
+        ("negative", "Mixer:softmax"),
+        ("logarithm", "Mixer:log_softmax"),
+        ("module", "softmax"),
+        ("right", None),
+        ("positions first", None),
+        ("pairs", None),
+    ],
+)
+def test_a_softmax_over_the_samples(how: str, site: str | None) -> None:
+    torch.manual_seed(0)
+    found = _found(Mixer(how), X, LABELS)
+    assert [(one.severity, one.site) for one in found] == ([("error", site)] if site else [])
+    if found:
+        assert found[0].evidence["shape"] == [N, TIME, TIME] and "16 samples" in found[0].message

@@ -103,3 +103,49 @@ def test_labels_that_belong_to_other_inputs_are_learned_by_heart() -> None:
 def test_two_evaluations_are_too_few_to_speak_of_never() -> None:
     shuffled = Y[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
     assert found(labels=shuffled, epochs=2) == []
+
+
+class Dropping(nn.Module):
+    """Drops by a function, which is told of the mode or is not."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.first, self.last = how, nn.Linear(12, 64), nn.Linear(64, 5)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        if self.how == "forgotten":
+            x = F.dropout(x, 0.3)
+        elif self.how == "told":
+            x = F.dropout(x, 0.3, training=self.training)
+        elif self.how == "meant":
+            x = F.dropout(x, 0.3, training=True)
+        elif self.how == "attention":
+            x = F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], dropout_p=0.2)[:, 0]
+        else:
+            x = self.dropout(x)
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("how", "share"),
+    [("forgotten", 0.3), ("attention", 0.2), ("told", None), ("meant", None), ("module", None), ("left on", None)],
+)
+def test_dropout_that_is_not_told_of_the_mode(how: str, share: float | None) -> None:
+    torch.manual_seed(0)
+    net = Dropping(how)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    with diag.watch(net) as watch:
+        for _ in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(net.train()(X[TRAIN]), Y[TRAIN]).backward()
+            optimizer.step()
+        net.eval()
+        if how == "left on":  # as for an ensemble of passes
+            net.dropout.train()
+        with torch.no_grad():
+            net(X[TEST])
+    findings = [one for one in watch.diagnose().findings if one.rule == "evaluation-mismatch"]
+    assert [one.evidence["share"] for one in findings] == ([share] if share else [])
+    assert [one.severity for one in findings] == ["error"] * len(findings)

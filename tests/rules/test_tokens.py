@@ -87,3 +87,71 @@ def test_the_mask_of_a_transformers_model(inverted: bool, count: int) -> None:
         return model(input_ids=ids, attention_mask=mask.long(), labels=ids.masked_fill(ids == PAD, -100)).loss
 
     assert len(_found(_gpt2(), loss, "mask")) == count
+
+
+class Writer(nn.Module):
+    """Predicts the next token; by `how`, with or without what keeps it from being given that."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.embed, self.head = how, nn.Embedding(WORDS, 16), nn.Linear(16, WORDS)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.decoder = nn.TransformerDecoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.recurrence = nn.LSTM(
+            16, 8 if how == "both ways" else 16, batch_first=True, bidirectional=how == "both ways"
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        causal = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        if self.how in ("both ways", "one way"):
+            return self.head(self.recurrence(x)[0])
+        if self.how.startswith("function"):
+            mask = torch.ones(len(ids), 1, 1, ids.shape[1], dtype=torch.bool) if "padding" in self.how else None
+            heads = x[:, None]
+            out = F.scaled_dot_product_attention(heads, heads, heads, mask, is_causal=self.how == "function, causal")
+            return self.head(out[:, 0])
+        if self.how == "decoder, masked":
+            return self.head(self.decoder(x, self.encoder(x), tgt_mask=causal))
+        if self.how == "masked":
+            return self.head(self.encoder(x, mask=causal, is_causal=True))
+        return self.head(self.encoder(x, src_key_padding_mask=ids == WORDS if self.how == "padding" else None))
+
+
+WAYS = {
+    "none": "encoder.layers.0.self_attn",
+    "padding": "encoder.layers.0.self_attn",
+    "function": "Writer:attention",
+    "function, padding": "Writer:attention",
+    "both ways": "recurrence",
+    "masked": None,
+    "decoder, masked": None,
+    "function, causal": None,
+    "one way": None,
+}
+
+
+def _next(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_network_that_is_given_what_it_is_to_predict(how: str) -> None:
+    torch.manual_seed(0)
+    found = _found(Writer(how), _next, "ahead")
+    assert [(one.rule, one.severity, one.site) for one in found] == (
+        [("loss-not-decreasing", "error", WAYS[how])] if WAYS[how] else []
+    )
+
+
+def test_what_is_masked_or_classified_may_be_seen_whole() -> None:
+    """Of tokens that are to be filled in, and of tags, the target is no token that follows."""
+
+    def filled(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids).flatten(0, 1), ids.flatten())
+
+    def tagged(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids).flatten(0, 1), (ids % 3).flatten())
+
+    assert not _found(Writer("none"), filled, "ahead") + _found(Writer("both ways"), tagged, "ahead")

@@ -1,0 +1,54 @@
+"""How functions and attention are called, where that says more than what they return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from diag.probe.pairing import argument
+
+_OVER_CLASSES = ("softmax", "log_softmax")
+_SELF, _OTHER = ("query", "key"), ("attn_mask", "is_causal")
+
+Place = tuple[int, str, str]
+"""A model, the path of a module in it, and a suffix: what makes a site."""
+
+
+class Calls:
+    """over_first: softmaxes that run over the first dimension of several. ahead: attention, and whether in all of its
+    calls a position may look at those that follow it."""
+
+    def __init__(self) -> None:
+        self.over_first: set[Place] = set()
+        self.ahead: dict[Place, bool] = {}
+
+    def see(self, place: Place, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A torch function is called within a watched module."""
+        if op in _OVER_CLASSES:
+            given, dim = args[0] if args else None, argument(args, kwargs, 1, "dim")
+            if isinstance(given, Tensor) and given.ndim > 1 and dim in (0, -given.ndim):
+                self.over_first.add(place)
+        elif op == "attention":
+            query, key = (argument(args, kwargs, index, name) for index, name in enumerate(_SELF))
+            if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1 and key.ndim > 1:
+                mask, causal = argument(args, kwargs, 3, "attn_mask"), argument(args, kwargs, 5, "is_causal")
+                self._see_attention(place, query.shape[-2], key.shape[-2], mask, causal)
+
+    def see_module(self, place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A watched module with what it was given: attention as torch has it."""
+        if not isinstance(module, nn.MultiheadAttention):
+            return
+        query, key = (argument(args, kwargs, index, name) for index, name in enumerate(_SELF))
+        if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1:
+            time = 1 if query.ndim == 3 and module.batch_first else 0
+            mask, causal = (argument(args, kwargs, index, name) for index, name in zip((5, 7), _OTHER, strict=True))
+            self._see_attention(place, query.shape[time], key.shape[time], mask, causal)
+
+    def _see_attention(self, place: Place, queries: int, keys: int, mask: Any, causal: Any) -> None:
+        """Of one sequence to itself, as far as its length tells."""
+        if queries != keys or queries < 2:
+            return
+        of_keys = isinstance(mask, Tensor) and mask.ndim > 1 and mask.shape[-2] == 1  # the same for every position
+        looks = not causal and (mask is None or of_keys)
+        self.ahead[place] = looks and self.ahead.get(place, True)
