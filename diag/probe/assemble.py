@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,11 +155,10 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluation_passes": probe.forward.evaluation_passes,
         "evaluations": probe.forward.evaluations.entries(),
         "acting_passes": probe.forward.acting.passes,
+        **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {
             probe.sites.roots[root].name: share for root, share in probe.forward.evaluations.dropped.items()
         },
-        "looks_ahead": _names(probe, [place for place, ahead in probe.forward.calls.ahead.items() if ahead]),
-        "looks_back": _names(probe, [place for place, ahead in probe.forward.calls.ahead.items() if not ahead]),
         "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
         "sites": sum(site.kind == "output" for site in probe.sites.table),
@@ -172,7 +172,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
         },
         **probe.settings,
-        "over_first": probe.settings["over_first"] + _names(probe, sorted(probe.forward.calls.over_first)),
+        **_of_calls(probe),
         "without_graph": [probe.sites.name(probe.sites.table[site]) for site in sorted(probe.backward.without_graph)],
         "replaced": [probe.sites.name(probe.sites.table[site]) for site in probe.parameters.replaced],
         "scaled_losses": probe.backward.scaled_losses,
@@ -183,10 +183,31 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     }
 
 
+def _of_calls(probe: Probe) -> dict[str, Any]:
+    """What the ways tell in which functions, attention and losses were called."""
+    calls, feeding = probe.forward.calls, probe.forward.losses.feeding
+    single = [place for place, alone in calls.over_one.items() if alone]
+    return {
+        "over_one": probe.settings["over_one"] + _names(probe, single),
+        "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
+        "squashed": dict(_named(probe, feeding.squashed)),
+        "likelihood_minimized": feeding.minimized,
+        "scrambled": dict(_named(probe, feeding.scrambled)),
+        "looks_ahead": _names(probe, [place for place, ahead in calls.ahead.items() if ahead]),
+        "looks_back": _names(probe, [place for place, ahead in calls.ahead.items() if not ahead]),
+    }
+
+
+def _named(probe: Probe, by_place: Mapping[Place, Any]) -> Iterator[tuple[str, Any]]:
+    """What the sites at these places are called, and what is known of each."""
+    for place, value in by_place.items():
+        site = probe.sites.get(*place)
+        if site is not None:
+            yield probe.sites.name(probe.sites.table[site]), value
+
+
 def _names(probe: Probe, places: list[Place]) -> list[str]:
-    """What the sites at these places are called."""
-    known = [probe.sites.get(*place) for place in places]
-    return [probe.sites.name(probe.sites.table[site]) for site in known if site is not None]
+    return [name for name, _ in _named(probe, dict.fromkeys(places))]
 
 
 def _leaves(probe: Probe) -> tuple[int, list[str]]:

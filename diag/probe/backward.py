@@ -84,7 +84,8 @@ class Backward:
         self.stepped = False
         self.is_scaled = False  # whether what has been accumulated is a gradient times a loss scale
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
-        self.on_zero_grad: Callable[[], None] = lambda: None
+        self.on_zero_grad: Callable[[Any], None] = lambda owner: None
+        self.on_clip: Callable[[list[torch.Tensor]], None] = lambda parameters: None
         self.on_backward: Callable[[list[Any]], None] = lambda roots: None
 
     def install(self) -> None:
@@ -241,9 +242,13 @@ class Backward:
             ahead += new
         return False
 
-    def see_zero_grad(self) -> None:
+    def see_zero_grad(self, owner: Any) -> None:
         """Gradients were cleared."""
-        self.on_zero_grad()
+        self.on_zero_grad(owner)
+
+    def see_clip(self, parameters: list[torch.Tensor]) -> None:
+        """Gradients are about to be clipped."""
+        self.on_clip(parameters)
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """Remember which losses are scaled; what is computed from them before the next backward pass is too."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from diag.probe.pairing import argument
 
 _OVER_CLASSES = ("softmax", "log_softmax")
+TELLING = (*_OVER_CLASSES, "attention")
+"""Operations whose calls say more than what they return."""
 _SELF, _OTHER = ("query", "key"), ("attn_mask", "is_causal")
 
 Place = tuple[int, str, str]
@@ -16,19 +18,23 @@ Place = tuple[int, str, str]
 
 
 class Calls:
-    """over_first: softmaxes that run over the first dimension of several. ahead: attention, and whether in all of its
-    calls a position may look at those that follow it."""
+    """over_first: softmaxes that run over the first dimension of several; over_one: softmaxes, and whether
+    each call runs over a single entry. ahead: attention, and whether in each call a position may look at those that
+    follow it."""
 
     def __init__(self) -> None:
         self.over_first: set[Place] = set()
+        self.over_one: dict[Place, bool] = {}
         self.ahead: dict[Place, bool] = {}
 
     def see(self, place: Place, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A torch function is called within a watched module."""
         if op in _OVER_CLASSES:
             given, dim = args[0] if args else None, argument(args, kwargs, 1, "dim")
-            if isinstance(given, Tensor) and given.ndim > 1 and dim in (0, -given.ndim):
-                self.over_first.add(place)
+            if isinstance(given, Tensor) and given.ndim > 1 and isinstance(dim, int):
+                if dim in (0, -given.ndim):
+                    self.over_first.add(place)
+                self.over_one[place] = given.shape[dim] == 1 and self.over_one.get(place, True)
         elif op == "attention":
             query, key = (argument(args, kwargs, index, name) for index, name in enumerate(_SELF))
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1 and key.ndim > 1:

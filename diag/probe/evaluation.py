@@ -69,7 +69,10 @@ class _Evaluation:
 
 class Evaluations:
     """Follows passes in evaluation mode of models that have been trained: their inputs, what their last layer puts out,
-    and the losses that are computed of it by modules. Nothing of it is waited for within a step."""
+    and the losses that are computed of it by modules. Nothing of it is waited for within a step.
+
+    follows: whether no pass of training has begun since.
+    """
 
     def __init__(self, sites: Sites, recorder: Recorder) -> None:
         self._sites = sites
@@ -79,6 +82,7 @@ class Evaluations:
         self._last: dict[int, tuple[int, nn.Module | None, int]] = {}
         self._module: nn.Module | None = None
         self._root, self._path = 0, ""
+        self.follows = False
         self._loss: tuple[nn.Module, str] | None = None
 
     def see_call(self, func: Any, kwargs: dict[str, Any]) -> None:
@@ -103,6 +107,7 @@ class Evaluations:
     def begin(self, module: nn.Module, root: int, path: str, args: tuple[Any, ...]) -> None:
         """An outermost module of a watched model is called for evaluation."""
         now = self._now()
+        self.follows = True
         if now.passes >= _BATCHES:
             return
         now.passes += 1
@@ -111,7 +116,7 @@ class Evaluations:
 
     def expect_loss(self, module: nn.Module) -> None:
         """A loss module is called; it counts where it is a mean and judges what was just evaluated."""
-        op = next((op for kind, op in _LOSSES.items() if isinstance(module, kind)), None)
+        op = next((op for kind, op in _LOSSES.items() if isinstance(module, kind)), None) if self.follows else None
         if op is None or getattr(module, "reduction", "") != "mean":
             return
         if self._kept and self._kept[-1].step == self._recorder.step:
@@ -137,6 +142,11 @@ class Evaluations:
     def abandon(self) -> None:
         """A pass has been left by an exception."""
         self._module = self._loss = None
+
+    def drop(self) -> None:
+        """What was seen since the last step was no evaluation."""
+        if self._kept and self._kept[-1].step == self._recorder.step:
+            del self._kept[-1]
 
     def entries(self) -> list[dict[str, Any]]:
         """For the coverage: by evaluation, after which step, what was seen of each site, and the mean of each loss."""

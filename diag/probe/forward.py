@@ -18,18 +18,16 @@ from torch.nn.modules.loss import _Loss
 from diag.probe import ops
 from diag.probe.acting import Acting
 from diag.probe.backward import Backward
-from diag.probe.calls import Calls
+from diag.probe.calls import TELLING, Calls
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
 from diag.probe.evaluation import Evaluations
 from diag.probe.frames import (
     Frame,
-    Spot,
     describe,
     in_reentrant_checkpoint,
     is_parametrization,
     loss_frame,
-    sample_dim_of,
     saturation_of,
     source_of,
     without_view,
@@ -39,12 +37,12 @@ from diag.probe.late import Late
 from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
 from diag.probe.recorder import ACTIVATION, Recorder
-from diag.probe.sites import Site, Sites, unit_dim_of
+from diag.probe.sites import Sites
+from diag.probe.spots import Spots
 from diag.probe.strangers import Strangers
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
 from diag.stats.saturation import Bounds, bounds_for
-from diag.trace.shapes import shape_text
 
 
 class Forward:
@@ -69,13 +67,16 @@ class Forward:
         self._late = Late()
         self._loss_frame: Frame | None = None
         self._trained: set[int] = set()
+        self._in_eval: set[int] = set()
+        self._graded: int | None = None
         self._measures = False
-        self._layouts: dict[tuple[int, ...], int | None] = {}
+        self._spots = Spots(sites)
         self._frames: dict[int, Frame] = {}
         self._unknown: set[int] = set()
         self._rescanned = False
         self._input_order = -1
         self.on_pass: Callable[[], None] = lambda: None
+        self.on_untold: Callable[[int, tuple[Any, ...]], None] = lambda root, args: None
         self.evaluation_passes = 0
         self.evaluations = Evaluations(sites, recorder)
         self.acting = Acting()
@@ -162,8 +163,10 @@ class Forward:
         if self._sites.find_module(module) is None:
             self.ran_compiled |= is_compiled(module)
             if isinstance(module, _Loss) and self._sites.roots:
-                self._enter_loss(module)
+                self._enter_loss(module, args)
                 return
+            if self._sites.wraps_known(module):
+                return  # as what a solver puts around a network at each call: the network itself comes next
             if not self._discover or not self.copies.admits(module, self._sites.roots):
                 if self.copies.left_out(module):
                     self._thread = threading.get_ident()
@@ -178,13 +181,7 @@ class Forward:
         frame = self._frame_of(module, 0)
         if frame is None or is_parametrization(frame.path) or self._is_evaluation(module):
             if frame is not None and not recomputing and not is_parametrization(frame.path):
-                self.evaluation_passes += 1
-                self.evaluated.add((frame.root, frame.path))
-                self.acting.see(frame.root, args, evaluates=not module.training)
-                if isinstance(module, _Loss):
-                    self.evaluations.expect_loss(module)
-                elif not module.training and id(module) in self._trained:
-                    self.evaluations.begin(module, frame.root, frame.path, args)
+                self._begin_evaluation(module, frame, args)
             self._stack.append(None)
             if self.evaluations.is_open and not self._mode_at:
                 self._enter_mode(1)  # for dropout that is left on
@@ -193,7 +190,10 @@ class Forward:
         if not recomputing:
             if module.training:
                 self._trained.add(id(module))
+                self._in_eval.discard(id(module))
             self.training_passes += 1
+            self._graded = None
+            self.evaluations.follows = False
             self.on_pass()
             self.acting.see(frame.root, args, evaluates=False)
             if not self._hooks.installed:
@@ -213,13 +213,28 @@ class Forward:
         if not frame.quiet:
             self._enter_mode(1)
 
-    def _enter_loss(self, module: nn.Module) -> None:
+    def _begin_evaluation(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
+        """A watched model is called for what is no training: an evaluation, a test that is not told so, an action."""
+        self.evaluation_passes += 1
+        self._graded = id(module) if torch.is_grad_enabled() else None
+        self.evaluated.add((frame.root, frame.path))
+        self.acting.see(frame.root, args, evaluates=not module.training)
+        if isinstance(module, _Loss):
+            self.evaluations.expect_loss(module)
+        elif id(module) in self._trained and module.training:
+            self.on_untold(frame.root, args)
+        elif id(module) in self._trained:
+            self.evaluations.begin(module, frame.root, frame.path, args)
+
+    def _enter_loss(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
         self._thread = threading.get_ident()
+        evaluates = self.evaluations.follows and not any(one.requires_grad for _, one in find_tensors(args))
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
+        measured = measured and not evaluates
         self._input_order = -1
         self._stack.append(loss_frame(module, self.losses.root) if measured else None)
-        if not measured and not torch.is_grad_enabled():
+        if evaluates:
             self.evaluations.expect_loss(module)
         if measured and not self._mode_at:
             self._measures = True
@@ -228,7 +243,7 @@ class Forward:
     def _is_evaluation(self, module: nn.Module) -> bool:
         """No graph is built, or a module that has trained is called in evaluation mode."""
         if torch.is_grad_enabled():
-            return id(module) in self._trained and not module.training
+            return id(module) in self._trained - self._in_eval and not module.training
         return not in_reentrant_checkpoint()
 
     def _frame_of(self, module: nn.Module, root: int) -> Frame | None:
@@ -293,6 +308,15 @@ class Forward:
                 if not self._backward.running:
                     self.losses.add_output(output, frame.root)
 
+    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Any optimizer steps. Where only a pass in evaluation mode came before, with a graph, that is now how the
+        model is trained, as a head on what stays as it is."""
+        self.strangers.see_step(optimizer)
+        if self._graded is not None:
+            self._in_eval.add(self._graded)
+            self._graded = None
+            self.evaluations.drop()
+
     def see_backward(self, roots: list[Any]) -> None:
         """A backward pass is about to begin, perhaps of a loss that was neither a module nor within `loss_scope`."""
         if self._hooks.installed and not self._stack:
@@ -310,7 +334,8 @@ class Forward:
 
     def _see_output(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         source = source_of(args, kwargs)
-        self.calls.see_module((frame.root, frame.path, ""), frame.module, args, kwargs)
+        if frame.op == "attention":
+            self.calls.see_module((frame.root, frame.path, ""), frame.module, args, kwargs)
         if frame.op == "attention" and self.losses.looks_beside():
             attended = self._tokens.attended(frame.module, args, kwargs)
             if attended is not None:
@@ -340,7 +365,8 @@ class Forward:
         slope = ops.call_slope_parameters(op, args, kwargs) if role == "nonlinearity" else {}
         bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
         source = source_of(args, kwargs)
-        self.calls.see((frame.root, frame.path, f":{op}"), op, args, kwargs)
+        if op in TELLING:
+            self.calls.see((frame.root, frame.path, f":{op}"), op, args, kwargs)
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self.losses.has_seen = True
@@ -368,7 +394,7 @@ class Forward:
             return
         spot = frame.spots.get(suffix)
         if spot is None or spot.shape != tensor.shape or spot.device != tensor.device:
-            spot = self._spot(frame, suffix, op, role, tensor)
+            spot = self._spots.find(frame, suffix, op, role, tensor)
         site = spot.site
         if self._backward.running and self._backward.was_seen(site):
             if gradient and torch.is_grad_enabled():
@@ -383,27 +409,3 @@ class Forward:
         self._recorder.measure(site, call, position, ACTIVATION, tensor, saturation, spot.unit_dim, spot.sample_dim)
         if gradient:
             self._backward.attach(site, call, position, without_view(op, tensor))
-
-    def _spot(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> Spot:
-        """Where an output is recorded, and which of its dimensions are units and samples."""
-        site = self._sites.get(frame.root, frame.path, suffix)
-        if site is None:
-            site = self._new_site(frame, suffix, op, role, tensor)
-        shape = tuple(tensor.shape)
-        layer = role in ("layer", "normalization", "recurrent", "embedding")
-        known = layer or shape in self._layouts
-        unit_dim = unit_dim_of(op, tensor, self._layouts)
-        if layer:
-            self._layouts[shape] = unit_dim
-        spot = Spot(site, tensor.shape, tensor.device, unit_dim, sample_dim_of(frame.module, suffix, tensor, unit_dim))
-        # A layer that is yet to come may tell the dimension of the units.
-        if known:
-            frame.spots[suffix] = spot
-        return spot
-
-    def _new_site(self, frame: Frame, suffix: str, op: str, role: str, tensor: torch.Tensor) -> int:
-        trainable = any(p.requires_grad for p in frame.module.parameters(recurse=frame.leaf and frame.opaque))
-        module = type(frame.module).__name__
-        return self._sites.add(
-            Site(frame.root, frame.path, suffix, "output", module, op, role, trainable, shape=shape_text(tensor.shape))
-        )

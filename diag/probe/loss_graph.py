@@ -35,34 +35,43 @@ _VIEWS = frozenset(
     "ToCopyBackward0".split()
 )
 """What only arranges the same numbers anew."""
+_SMALL = 4096
+"""Elements of an output that may be kept until its loss is known."""
 _MOST = 300
 """Nodes between a loss and the models' outputs that are looked at."""
 
 
 class Judged(NamedTuple):
-    """One loss: its op, the prediction as near to what the loss was given as is known, the target, and its value."""
+    """One loss: its op, the prediction as near to what the loss was given as is known, the target, its value, and the
+    node that made what it was given."""
 
     op: str
     given: Tensor
     target: Tensor
     value: Tensor | None
+    source: Any = None
 
 
 class Outputs:
-    """What models have returned since they were last cleared, held by nothing but its place in the graph."""
+    """What models have returned since they were last cleared, held by nothing but its place in the graph; if it is
+    small, as are numbers that a loss which is written out takes a difference of and leaves, until then."""
 
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[Tensor]] = {}
+        self._small: list[Tensor] = []
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Remember these outputs; those without a graph are no part of a loss."""
         for one in tensors:
             if type(one) is Tensor and one.grad_fn is not None:
                 self._known[one.grad_fn._sequence_nr()] = weakref.ref(one)
+                if one.numel() <= _SMALL:
+                    self._small.append(one)
 
     def clear(self) -> None:
         """Forget them."""
         self._known.clear()
+        self._small.clear()
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -109,10 +118,12 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         return Judged("ctc_loss", node._saved_log_probs, node._saved_targets, _value(node, root))
     if name in _OPS:
         op, given, target = _OPS[name], node._saved_self, node._saved_target
-        below = _below(node) if op == "nll_loss" else None
-        if below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
-            op, given = "cross_entropy", _logits(below, given, outputs)
-        return Judged(op, _as_given(given), _as_given(target), _value(node, root))
+        below = source = _below(node)
+        if name == "NllLoss2DBackward0":  # of a sequence, it is called with a dimension more
+            below = _through_views(below, outputs)
+        if op == "nll_loss" and below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
+            op, given, source = "cross_entropy", _logits(below, given, outputs), _below(below)
+        return Judged(op, _as_given(given), _as_given(target), _value(node, root), source)
     if name == _DIFFERENCE:
         return _divergence(node)
     if name in _OF_DIFFERENCE:

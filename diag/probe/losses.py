@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, difference
+from diag.probe.feeding import Feeding
 from diag.probe.frames import Frame, loss_frame, source_of
 from diag.probe.loss_graph import Outputs, losses_before
 from diag.probe.pairing import argument
@@ -33,6 +34,7 @@ class Losses:
         self._see = see
         self._recorder = recorder
         self._tokens = tokens
+        self.feeding = Feeding()
         self._outputs = Outputs()
 
     def clear(self) -> None:
@@ -47,10 +49,20 @@ class Losses:
             self.root = root
         self._outputs.add(trained)
 
-    def see(self, frame: Frame, op: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
-        """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`."""
+    def see(
+        self,
+        frame: Frame,
+        op: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        value: Any,
+        source: Any = None,
+    ) -> None:
+        """Of a loss, what it judges tells more than its value, which stands beside it as `...[value]`. source: the node
+        that made it, where its tensor does not tell."""
         for _, tensor in find_tensors(source_of(args, kwargs)):
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
+            self.feeding.see((frame.root, frame.path, f":{op}"), op, source or tensor.grad_fn, tuple(tensor.shape))
         for _, tensor in find_tensors(value):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
         if op in LOOKED_BESIDE and self.looks_beside():
@@ -74,10 +86,12 @@ class Losses:
             return
         frame = loss_frame(nn.Module(), self.root)
         tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
+        for root in tensors:
+            self.feeding.see_root(root.grad_fn)
         with torch._C.DisableTorchFunction():
             for loss in [one for root in tensors for one in losses_before(root, self._outputs)]:
                 if loss.op != "sub":
-                    self.see(frame, loss.op, (loss.given, loss.target), {}, loss.value)
+                    self.see(frame, loss.op, (loss.given, loss.target), {}, loss.value, loss.source)
                 elif self.looks_beside():
                     self._see_pair(frame, loss.given, loss.target)
 

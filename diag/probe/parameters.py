@@ -12,6 +12,7 @@ from torch.optim import optimizer as global_hooks
 from torch.utils.hooks import RemovableHandle
 
 from diag.probe.clearing import Clearing
+from diag.probe.omissions import Omissions
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
 from diag.probe.shards import as_dtensor, local, part_of
 from diag.probe.sites import Site, Sites
@@ -34,6 +35,7 @@ class Parameters:
         self._before: dict[int, torch.Tensor] = {}
         self._waiting: Optimizer | None = None
         self.steps_elsewhere = 0
+        self.omissions = Omissions(sites)
         self.optimizers: list[Optimizer] = []
         self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
@@ -83,7 +85,9 @@ class Parameters:
     def _pre(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.on_any_step(optimizer)
         known = self.knows(optimizer)
-        if not known and not self._holds_watched(optimizer):
+        watched = known or self._holds_watched(optimizer)
+        self.omissions.see_step(optimizer, known=watched)
+        if not watched:
             self.steps_elsewhere += 1
             return
         index = self.announce(optimizer)

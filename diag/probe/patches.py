@@ -1,4 +1,4 @@
-"""The functions of torch that are replaced while any probe watches, to tell of backward, loss scale and zero_grad."""
+"""The functions of torch that are replaced while any probe watches, to tell of backward, scales, zero_grad, clips."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ class Listener(Protocol):
     def see_unscaled(self) -> None:
         """A `GradScaler` divided gradients by its scale."""
 
-    def see_zero_grad(self) -> None:
-        """Gradients were cleared."""
+    def see_zero_grad(self, owner: Any) -> None:
+        """Gradients were cleared, by an optimizer or a module."""
+
+    def see_clip(self, parameters: list[torch.Tensor]) -> None:
+        """Gradients are about to be clipped."""
 
 
 _listeners: list[Listener] = []
@@ -47,6 +50,8 @@ def listen(listener: Listener) -> None:
         _replace(torch.amp.GradScaler, "unscale_", _watched_unscale)
         _replace(torch.optim.Optimizer, "zero_grad", _watched_zero_grad)
         _replace(torch.nn.Module, "zero_grad", _watched_zero_grad)
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            _replace(torch.nn.utils, name, _watched_clip)
     _listeners.append(listener)
 
 
@@ -85,10 +90,20 @@ def _watched_zero_grad(original: Any) -> Any:
     def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(owner, *args, **kwargs)
         for one in _listeners:
-            one.see_zero_grad()
+            one.see_zero_grad(owner)
         return result
 
     return zero_grad
+
+
+def _watched_clip(original: Any) -> Any:
+    def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+        parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        for one in _listeners:
+            one.see_clip(parameters)
+        return original(parameters, *args, **kwargs)
+
+    return clip
 
 
 def _watched_scale(original: Any) -> Any:

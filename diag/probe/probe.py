@@ -72,12 +72,14 @@ class Probe:
         self.scaled_steps = 0
         self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
+        self.forward.on_untold = self.parameters.omissions.see_untold
         self.backward.on_backward = self.forward.see_backward
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
-        self.parameters.on_any_step = self.forward.strangers.see_step
+        self.parameters.on_any_step = self.forward.see_step
         self.backward.on_skipped = self._on_skipped
-        self.backward.on_zero_grad = self.parameters.clearing.see_zero_grad
+        self.backward.on_zero_grad = self._on_zero_grad
+        self.backward.on_clip = self.parameters.omissions.see_clip
         self.active = False
 
     def start(self) -> None:
@@ -147,6 +149,10 @@ class Probe:
             self._ended_lr = float(optimizer.param_groups[0].get("lr", float("nan")))
         # In a step that is not measured the hooks are away; they must be back to see the next pass begin.
         self.forward.install()
+
+    def _on_zero_grad(self, owner: Any) -> None:
+        self.parameters.clearing.see_zero_grad()
+        self.parameters.omissions.see_zero_grad(owner)
 
     def _on_skipped(self, optimizer: Optimizer) -> None:
         """A GradScaler left the optimizer's step out: the step is over, its gradients are not the next one's."""

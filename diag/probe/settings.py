@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from diag.probe.sites import Site
+from diag.trace.shapes import sizes
 
 if TYPE_CHECKING:
     from diag.probe.probe import Probe
@@ -24,6 +25,8 @@ _WEIGHTS = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
+_LAST = 10
+"""Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
 _FEWEST = 64
 """Elements from which a weight can be told to be as it was initialized."""
 
@@ -31,16 +34,22 @@ _FEWEST = 64
 def settings(probe: Probe) -> dict[str, Any]:
     """Entries of the coverage.
 
-    over_first: softmax modules that run over the first dimension of several. both_ways: recurrent ones of two
-    directions. time_first: sites of torch's sequence modules whose first dimension is time. norms_unused: of batch
-    normalizations whose running statistics no batch has changed. slow_statistics: of those that take in a thousandth
-    of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter, how much, and
-    whether it is decoupled. frozen_untrained: by model, frozen weights that are as torch initializes them, and their
-    share of all elements.
+    over_first: softmax modules that run over the first dimension of several; over_one: over a single entry.
+    plain_tensors: by model, tensors with a gradient that are attributes, no parameters, and in no optimizer. held_last:
+    where there are several optimizers, the parameters of those that stepped last. forget_bias: of LSTMs. both_ways:
+    recurrent modules of two directions. time_first: sites of torch's sequence modules whose first dimension is time.
+    norms_unused: of batch normalizations whose running statistics no batch has changed. slow_statistics: of those that
+    take in a thousandth of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter,
+    how much, and whether it is decoupled. frozen_untrained: by model, frozen weights that are as torch initializes
+    them, and their share of all elements.
     """
     modules = list(_modules(probe))
     return {
         "over_first": [probe.sites.name(site) for site, module in modules if _is_over_first(site, module)],
+        "over_one": [probe.sites.name(site) for site, module in modules if _is_over_one(site, module)],
+        "plain_tensors": _plain_tensors(probe),
+        "held_last": _held_last(probe),
+        "forget_bias": _forget_biases(modules, probe),
         "both_ways": [probe.sites.name(site) for site, module in modules if _runs_both_ways(module)],
         "time_first": [probe.sites.name(site) for site, module in modules if _is_time_first(module)],
         "slow_statistics": _slow(modules, probe),
@@ -73,6 +82,53 @@ def _is_over_first(site: Site, module: nn.Module) -> bool:
     """Whether it is a softmax over the first of several dimensions."""
     several = "x" in site.shape
     return several and isinstance(module, (nn.Softmax, nn.LogSoftmax)) and module.dim in (0, -1 - site.shape.count("x"))
+
+
+def _is_over_one(site: Site, module: nn.Module) -> bool:
+    """Whether it is a softmax over a single entry."""
+    if not isinstance(module, (nn.Softmax, nn.LogSoftmax)) or not isinstance(module.dim, int):
+        return False
+    shape = sizes(site.shape)
+    return len(shape) > 1 and -len(shape) <= module.dim < len(shape) and shape[module.dim] == 1
+
+
+def _plain_tensors(probe: Probe) -> dict[str, list[str]]:
+    held = probe.parameters.optimized()
+    found: dict[str, list[str]] = {}
+    for root in probe.sites.roots:
+        for path, module in root.model.named_modules():
+            for name, value in vars(module).items():
+                plain = type(value) is torch.Tensor and value.requires_grad and value.is_leaf
+                if plain and value.grad is not None and id(value) not in held:
+                    found.setdefault(root.name, []).append(f"{path}.{name}" if path else name)
+    return found
+
+
+def _held_last(probe: Probe) -> list[str]:
+    steps = probe.recorder.steps.columns()["optimizer"]
+    if len(probe.parameters.optimizers) < 2 or not len(steps):
+        return []
+    names = []
+    for index in sorted(set(steps[-max(_LAST, len(steps) // 10) :]) - {-1}):
+        for group in probe.parameters.optimizers[index].param_groups:
+            sites = (probe.parameters.site_of(one, optimized=None) for one in group["params"])
+            names += [probe.sites.name(probe.sites.table[site]) for site in sites if site is not None]
+    return names
+
+
+def _forget_biases(modules: list[tuple[Site, nn.Module]], probe: Probe) -> dict[str, float]:
+    """Of the gates that let an LSTM's state pass: what is added before their sigmoid, on average over units, and the
+    least over layers."""
+    found = {}
+    for site, module in modules:
+        if isinstance(module, nn.LSTM) and module.bias:
+            units = slice(module.hidden_size, 2 * module.hidden_size)
+            pairs = [(f"bias_ih_l{layer}", f"bias_hh_l{layer}") for layer in range(module.num_layers)]
+            own = [[module._parameters.get(name) for name in pair] for pair in pairs]
+            if all(one is not None and not one.is_meta for pair in own for one in pair):
+                means = [sum(float(one.detach()[units].mean()) for one in pair if one is not None) for pair in own]
+                found[probe.sites.name(site)] = min(means)
+    return found
 
 
 def _is_unused(module: nn.Module) -> bool:

@@ -94,6 +94,12 @@ class Sites:
         """The model and path of a watched module."""
         return self._modules.get(id(module))
 
+    def wraps_known(self, module: nn.Module) -> bool:
+        """Whether a module has nothing of its own but one that is watched."""
+        children = list(module._modules.values())
+        single = len(children) == 1 and not any(one is not None for one in module._parameters.values())
+        return single and children[0] is not None and self.find_module(children[0]) is not None
+
     def find_parameter(self, parameter: torch.Tensor) -> tuple[int, str] | None:
         """The model and name of a watched parameter."""
         return self._parameters.get(id(parameter))

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 _SAME = 0.9
 """Of targets that are the ids they stand beside."""
+_PREFIX = 2
+"""Positions without an id, such as a class token, that may stand before those with one."""
 _LOW = -1e4
 """What is added to attention scores that are to count for nothing."""
 
@@ -48,8 +50,12 @@ class Tokens:
         if not isinstance(module, nn.MultiheadAttention):
             return None
         mask = kwargs.get("key_padding_mask", args[3] if len(args) > 3 else None)
-        if self._ids is None or type(mask) is not Tensor or mask.shape != self._ids.shape:
+        if self._ids is None or type(mask) is not Tensor or mask.ndim != 2 or len(mask) != len(self._ids):
             return None
+        more = mask.shape[1] - self._ids.shape[1]
+        if not 0 <= more <= _PREFIX:
+            return None
+        mask = mask[:, more:]
         return _range(self._ids, ~mask if mask.dtype is torch.bool else mask > _LOW)
 
 

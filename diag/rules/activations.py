@@ -122,10 +122,10 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or _dropped(evidence)
         or flattened(evidence)
         or collapsed_posterior(evidence)
+        or own_target(evidence)
         or small_weights(evidence)
         or _faded(evidence)
         or lost_within(evidence)
-        or own_target(evidence)
         or _same_for_all(evidence)
     )
     if found is None:

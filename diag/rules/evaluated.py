@@ -12,11 +12,16 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, shown
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
+from diag.trace.shapes import sizes
 
 _BEFORE, _SETTLED = 5, 20
 """Measured steps before an evaluation that it is held against; steps after which running statistics have settled."""
 _ALIKE = 2.0
 """Factor within which inputs are of one size."""
+_FEWER = 3
+"""How many times as many samples a training batch has as the one that a test normalizes by, to its harm."""
+_LAGGING, _PLAINLY = 1.5, 3.0
+"""Factor between outputs that tells where statistics are known to lag behind, and where no loss tells of harm."""
 _WORSE = 3.0
 """Times the training's cross-entropy: an evaluation's that has suffered."""
 _EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
@@ -32,6 +37,9 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     entries = evidence.trace.coverage.get("evaluations") or []
     own = set(evidence.sites.index)
     entries = [one for one in entries if own & set(one["sites"])]
+    untold = None if entries else _in_training_mode(evidence)
+    if untold is not None:
+        yield untold
     if not entries or not evidence.trains:
         return
     found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
@@ -58,6 +66,31 @@ def _dropped(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "dropout in evaluation", "share": share},
         "Write F.dropout(x, p, training=self.training), dropout_p=p if self.training else 0.0, or take nn.Dropout.",
         "torch.nn.functional.dropout documentation: 'training, default: True'",
+    )
+
+
+def _in_training_mode(evidence: Evidence) -> Finding | None:
+    """Passes after training, without a graph and in training mode; an error where they normalize far fewer samples."""
+    tests = evidence.trace.coverage.get("untold_tests") or {}
+    model = next((str(one) for one in evidence.sites["model"].drop_duplicates() if one in tests), None)
+    known = guesses(evidence)
+    if model is None or known is None or not evidence.trains:
+        return None
+    passes, fewest = tests[model]
+    norms = evidence.rows("activation", evidence.clean, ("normalization",))
+    norms = norms[norms["op"] == "batch_norm"]
+    trained = sizes(str(evidence.sites.loc[known[2], "shape"]))[0]
+    few = bool(len(norms)) and _FEWER * fewest <= trained
+    return Finding(
+        "evaluation-mismatch",
+        "error" if few else "warning",
+        model,
+        f"{passes} pass{'es' * (passes > 1)} without a graph came after the last step with {model} in training mode:"
+        " dropout drops, and batch normalizations normalize by the batch of the test, which has"
+        f" {fewest} sample{'s' * (fewest > 1)} at the least, and take it into their statistics.",
+        {"step": evidence.clean[0], "of": "training mode", "passes": passes, "samples": fewest},
+        "Call model.eval() before it is tested, and model.train() before training goes on.",
+        "torch.nn.Module.eval documentation",
     )
 
 
@@ -100,28 +133,29 @@ def _other_inputs(evidence: Evidence, entry: dict[str, Any]) -> Finding | None:
 
 
 def _other_outputs(evidence: Evidence, entry: dict[str, Any]) -> Finding | None:
-    """In evaluation mode, which takes running statistics, outputs for like inputs differ much more or much less."""
+    """In evaluation mode, which takes running statistics, outputs for like inputs are much larger or smaller."""
     norms = evidence.rows("activation", evidence.clean, ("normalization",))
     norms = norms[norms["op"] == "batch_norm"]
     inputs = _factor(_ratios(evidence, entry, ("input",)), "rms").dropna()
     if not len(norms) or len(evidence.losses) < _SETTLED or (len(inputs) and inputs.max() > _ALIKE):
         return None
     table = _ratios(evidence, entry, ("layer", "recurrent"))
-    factor = _factor(table, "sample_var").dropna()
-    limit = evidence.thresholds["evaluated_output_error"]
-    if not len(factor) or factor.max() < limit:
+    factor = _factor(table, "rms").dropna()
+    slow = [site for site in evidence.trace.coverage.get("slow_statistics") or {} if site in evidence.sites.index]
+    # Of what is known to lag behind a smaller difference tells.
+    if not len(factor) or factor.max() < (_LAGGING if slow else evidence.thresholds["evaluated_output_error"]):
         return None
-    site, norm = str(factor.idxmax()), str(norms.sort_values("order")["site"].iloc[0])
-    trained, evaluated = (float(table[name][site]) for name in ("sample_var", "sample_var_evaluated"))
+    site, norm = str(factor.idxmax()), str(slow[0] if slow else norms.sort_values("order")["site"].iloc[0])
+    trained, evaluated = (float(table[name][site]) for name in ("rms", "rms_evaluated"))
     suffers = _suffers(evidence, entry)
-    harm = suffers if suffers is not None else factor.max() >= 2 * limit
+    harm = suffers if suffers is not None else factor.max() >= _PLAINLY
     return Finding(
         "evaluation-mismatch",
         "error" if harm else "warning",
         norm,
         f"With the running statistics of its batch normalizations, {norm} the first, the model puts out something else"
-        f" than with those of a batch: the variance over samples at {site} is {evaluated:.2g} in evaluation mode, and"
-        f" {trained:.2g} in training, for inputs of one size.",
+        f" than with those of a batch: for inputs of one size {site} has rms {evaluated:.2g} in evaluation mode, and"
+        f" {trained:.2g} in training.",
         {"step": int(entry["step"]), "of": "statistics", "trained": trained, "evaluated": evaluated, "output": site},
         "Let the statistics catch up (momentum=0.1, more batches before the first evaluation), make batches alike"
         " (shuffle; no batches of one class, of one sample, or of padding), and keep one batch norm for each kind of"

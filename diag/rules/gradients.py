@@ -11,11 +11,14 @@ import pandas as pd
 from diag.rules.derivatives import no_curvature
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, Severity
+from diag.rules.forgotten import forgotten
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
+_USUAL = 1e-4
+"""An update over its weight that is no small one: about 1e-3 is usual."""
 _SLACK = 10.0**0.5
 """The ends of a trend may be so much closer together than what is fitted to it."""
 _THROUGH_TIME = (
@@ -32,6 +35,10 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
     straight = no_curvature(evidence)
     if straight is not None:
         yield straight
+        return
+    forgets = forgotten(evidence)
+    if forgets is not None:
+        yield forgets
         return
     evidence = by_layer(evidence)
     zero = _all_zero(evidence)
@@ -150,7 +157,7 @@ def _all_zero(evidence: Evidence) -> Finding | None:
     site = rms.index[down - 1][0]
     return Finding(
         "vanishing-gradient",
-        "error" if evidence.trains else "warning",
+        "error" if evidence.trains and (len(evidence.clean) > 1 or len(evidence.measured) == 1) else "warning",
         site,
         f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.",
         {"step": evidence.clean[0], "layers": len(rms), "zero_layers": down},
@@ -173,7 +180,8 @@ def _bottom_learns(evidence: Evidence) -> bool:
         return False
     third = max(1, len(moved) // 3)
     low, high = moved["ratio"].iloc[:third].median(), moved["ratio"].iloc[-third:].median()
-    return bool(low > 0.1 * high)
+    # A last layer that began at zero moves by many times itself.
+    return bool(low > 0.1 * high or low > _USUAL)
 
 
 def _start(trend: Trend) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from diag.errors import DiagError
 from diag.rules.causes import join
@@ -29,6 +31,9 @@ for _family in (
     "updates",
 ):
     importlib.import_module(f"diag.rules.{_family}")
+
+
+_GROWS = ("exploding-activation", "exploding-gradient", "oversized-update", "saturated-activation", "diverging-loss")
 
 
 def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[Finding]:
@@ -79,5 +84,12 @@ def _ask(evidence: Evidence) -> list[Finding]:
                     f"the rule '{name}' of {function.__module__} must yield diag.Finding with severity "
                     f"{', '.join(SEVERITIES)}, got {one!r}"
                 )
-        found += said
+        found += [_of_policy(one) for one in said] if evidence.acts else said
     return found
+
+
+def _of_policy(finding: Finding) -> Finding:
+    """Returns, values and weights grow with what a policy learns: their growth is no error."""
+    meant = finding.rule in _GROWS and finding.evidence.get("of") in (None, "growth", "first")
+    finite = all(math.isfinite(one) for one in finding.evidence.values() if isinstance(one, float))
+    return replace(finding, severity="warning") if meant and finite and finding.severity == "error" else finding

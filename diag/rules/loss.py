@@ -14,6 +14,7 @@ from diag.rules.scales import guesses, is_open
 from diag.rules.targets import misfit
 
 _FEWEST_STEPS = 12
+_FEWEST, _NEARLY_ALL = 3, 0.9
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
 _DONE, _CAME_DOWN = 10.0, 1.5
@@ -34,7 +35,7 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
     """The loss grows far beyond where it began, or its sign is turned."""
     if not evidence.trains:
         return
-    turned = _sign_turned(evidence)
+    turned = _sign_turned(evidence) or _likelihood_minimized(evidence)
     if turned is not None:
         yield turned
         return
@@ -49,10 +50,9 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         yield _without_bottom(losses)
         return
     back = _comes_back(losses)
-    meant = back or (evidence.acts and bool(np.isfinite(losses).all()))  # returns grow with what is learned
     yield Finding(
         "diverging-loss",
-        "warning" if meant else "error",
+        "warning" if back else "error",
         "loss",
         f"The loss goes from {losses.iloc[0]:.3g} to {losses.loc[step]:.3g} in step {step}, and to"
         f" {_farthest(losses.to_numpy()):.3g} at its worst{', but comes back' if back else ''}.",
@@ -198,6 +198,20 @@ def _still(losses: pd.Series) -> str:
     return (
         f"The loss does not fall beyond its noise: {first:.4g} in the first three steps, {last:.4g} in the last three"
         f" of {len(losses)}."
+    )
+
+
+def _likelihood_minimized(evidence: Evidence) -> Finding | None:
+    """What is differentiated, step by step, is the mean log-probability of the targets: it is made small."""
+    losses = evidence.losses.dropna()
+    known = int(evidence.trace.coverage.get("likelihood_minimized", 0))
+    if known < max(_FEWEST, _NEARLY_ALL * len(evidence.trace.steps)) or not len(losses):
+        return None
+    return _looks_turned(
+        losses,
+        f"falls, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g}: it is the targets' log-probability, which training"
+        " makes small, and has no bottom.",
+        "Minimize its negative: -log_prob.gather(1, target).mean(), or cross_entropy(logits, target).",
     )
 
 

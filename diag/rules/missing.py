@@ -11,6 +11,10 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
 from diag.rules.truncated import truncated
+from diag.trace.shapes import sizes
+
+_NO_HEADS = 3
+"""Dimensions of samples, positions and entries."""
 
 
 @rule("missing-gradient")
@@ -18,6 +22,10 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     """Trainable parameters without a gradient: an error where everything below some point gets none."""
     table = _parameters(evidence)
     if not len(table):
+        return
+    single = _over_one(evidence)
+    if single is not None:
+        yield single
         return
     if not table["reached"].any():
         if evidence.trains and table["none"].all():
@@ -59,6 +67,29 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _over_one(evidence: Evidence) -> Finding | None:
+    """A softmax of a single entry is 1 whatever it is given, and has no slope."""
+    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
+    samples = {sizes(str(shape))[0] for shape in losses["shape"].dropna().unique() if "x" in str(shape)}
+    known = evidence.trace.coverage.get("over_one") or []
+    shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in known if site in evidence.sites.index}
+    # Attention, with its heads, may well have a single key.
+    own = [site for site, shape in shapes.items() if len(shape) <= _NO_HEADS and shape[0] in samples - {1}]
+    if not own or not evidence.trains:
+        return None
+    site = min(own, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    return Finding(
+        "missing-gradient",
+        "warning" if evidence.is_half_solved else "error",
+        site,
+        f"{site} is a softmax over a single entry (of {evidence.sites.loc[site, 'shape']}): it is 1 whatever it is"
+        " given, and nothing before it gets a gradient through it.",
+        {"step": evidence.clean[0], "of": "one entry", "sites": own[:20]},
+        "Let it run over the dimension of the positions or classes; of one logit take a sigmoid.",
+        "torch.nn.Softmax documentation: 'dim, a dimension along which Softmax will be computed'",
+    )
+
+
 def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
     """An optimizer takes steps, and nothing that it holds has ever had a gradient."""
     names = list(table.sort_values("order").index)
@@ -74,15 +105,18 @@ def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
             "Call optimizer.zero_grad() before loss.backward(), not between it and optimizer.step().",
             "torch.optim documentation, 'Taking an optimization step'",
         )
+    ran = bool((evidence.steps["backward_passes"] > 0).any())
     return Finding(
         "missing-gradient",
         "error",
         names[0],
-        f"No gradient came to any of the {len(names)} parameters that the optimizer is to train: {listed(names)}. The"
-        " loss does not depend on them, or no backward pass ran.",
+        f"No gradient came to any of the {len(names)} parameters that the optimizer is to train: {listed(names)}."
+        f" {'The loss does not depend on them.' if ran else 'No backward pass ran.'}",
         {"step": evidence.clean[0], "of": "all", "parameters": names[:20], "count": len(names)},
-        "Call loss.backward(), and look for what cuts the loss off the model: detach(), item(), numpy(), argmax, a"
-        " comparison, no_grad(), or a new tensor made of the output.",
+        "Look for what cuts the loss off the model: detach(), item(), numpy(), argmax, a comparison, no_grad(), or a"
+        " new tensor made of the output."
+        if ran
+        else "Call loss.backward(), without no_grad().",
         "torch.autograd documentation",
     )
 

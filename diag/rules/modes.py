@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.scales import is_open
 
 
 def never_trained(evidence: Evidence) -> Finding | None:
@@ -15,7 +16,7 @@ def never_trained(evidence: Evidence) -> Finding | None:
     one = len(idle) == 1
     return Finding(
         "loss-not-decreasing",
-        "warning" if evidence.loss_falls() and evidence.may_fall() else "error",
+        "error" if is_open(evidence) else "warning",
         idle[0],
         f"{len(idle)} batch normalization{'' if one else 's'} ({listed(idle)}) normalize{'s' * one} nothing:"
         f" {'it' if one else 'they'} ran in evaluation mode in every step, with running statistics that are still"

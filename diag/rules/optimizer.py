@@ -166,6 +166,8 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
     """Most of what the optimizer holds is frozen; an error where the loss hardly falls."""
     sites = evidence.sites
     held = sites[(sites["kind"] == "parameter") & sites["optimized"].fillna(False).astype(bool)]
+    last = evidence.trace.coverage.get("held_last")
+    held = held[held.index.isin(last)] if last else held  # what an optimizer held that has ended is no matter
     sizes = held["shape"].map(_elements)
     fixed = ~held["trainable"].fillna(True).astype(bool)
     share = float(sizes[fixed].sum() / sizes.sum()) if len(held) and sizes.sum() else 0.0

@@ -15,6 +15,8 @@ _LEFT = 0.01
 _LEFT_FREE, _FALLEN, _FEATURES = 0.05, 0.15, 4
 """What is left of that share where only directions are compared, of it and of what it was; and how many features an
 output has at the least whose direction says something."""
+_NOTHING = 1e-4
+"""Of the variance, and of that share, where nothing at all is left."""
 _CLEARLY = 3.0
 """Standard deviations of the last losses by which a negative one lies below the first."""
 _COMPARE = {"cosine_embedding_loss", "triplet_margin_loss", "hinge_embedding_loss"}
@@ -31,15 +33,18 @@ def own_target(evidence: Evidence) -> Finding | None:
     by_step = own.groupby("step")[["sample_var", "rms"]].median()
     early, late = by_step.iloc[:EARLY].median(), by_step.iloc[-LATE:].median()
     before, after = early["sample_var"], late["sample_var"]
-    told = f"Its variance over samples is {after:.1g}, {after / before:.0e} of what it was." if before > 0 else ""
-    share = after / late["rms"] ** 2
-    if _compares_outputs(rows, own):
+    if not (before > 0 and late["rms"] > 0):
+        return None
+    share, begun = after / late["rms"] ** 2, float((by_step["sample_var"] / by_step["rms"] ** 2).iloc[0])
+    told = f"Its variance over samples is {after:.1g}, {after / before:.0e} of what it was."
+    fallen = _has_fallen(evidence)
+    if _compares_outputs(rows, own) and share < _LEFT_FREE and share < _FALLEN * begun and fallen:
         # What compares directions leaves the lengths of outputs free, so that more is left of their variance.
-        begun = float((by_step["sample_var"] / by_step["rms"] ** 2).iloc[0])
         told = f"Its variance over samples is {share:.1g} of its mean square, which was {begun:.1g}."
-        if not (share < _LEFT_FREE and share < _FALLEN * begun and _has_fallen(evidence)):
-            return None
-    elif not (share < _LEFT and after < _LEFT * before and _is_own(rows, own)):
+    elif not (
+        (share < _NOTHING and after < _NOTHING * before and fallen and _judges_outputs_alone(rows, own))
+        or (share < _LEFT and after < _LEFT * before and _is_own(rows, own))
+    ):
         return None
     return Finding(
         "collapsed-signal",
@@ -64,14 +69,15 @@ def _is_own(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
 
 def _compares_outputs(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
     """Whether there are two outputs of several features in every step, and no loss but one that compares such."""
-    beside = rows[rows["role"].isin(("loss", *BESIDE))]
     calls = own.groupby("step")["call"].nunique()
-    return (
-        len(calls) >= _FEWEST
-        and bool((calls >= 2).all())
-        and bool((own["units"] >= _FEATURES).all())
-        and set(beside["op"]) <= _COMPARE
-    )
+    return bool((calls >= 2).all()) and _judges_outputs_alone(rows, own)
+
+
+def _judges_outputs_alone(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
+    """Whether outputs have several features, and no loss was seen but such as compare them with one another."""
+    beside = rows[rows["role"].isin(("loss", *BESIDE))]
+    several = bool((own["units"] >= _FEATURES).all())
+    return own["step"].nunique() >= _FEWEST and several and set(beside["op"]) <= _COMPARE
 
 
 def _has_fallen(evidence: Evidence) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
+
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
@@ -61,7 +64,7 @@ def _recurrent(evidence: Evidence) -> Finding | None:
 
 def _sigmoids(evidence: Evidence) -> Finding | None:
     """All hidden activations are sigmoids, and the loss does not fall."""
-    rows = evidence.rows("activation", evidence.clean[:1], ("nonlinearity",))
+    rows = _without_gates(evidence, evidence.rows("activation", evidence.clean[:1], ("nonlinearity",)))
     hidden = rows[(rows["order"] < _last_layer(evidence)) & ~rows["op"].isin(["softmax", "log_softmax"])]
     if len(hidden) < _FEWEST_SIGMOIDS or not hidden["op"].eq("sigmoid").all() or not evidence.stuck:
         return None
@@ -78,9 +81,24 @@ def _sigmoids(evidence: Evidence) -> Finding | None:
     )
 
 
+def _without_gates(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
+    """Without sigmoids inside a module that puts out something else, as x * sigmoid(1.702 x): that is an activation of
+    its own, and flat where a relu is."""
+    inside = rows[rows["op"].eq("sigmoid") & rows["site"].str.endswith(":sigmoid")]
+    if not len(inside):
+        return rows
+    steps = [int(step) for step in inside["step"].unique()]
+    whole = evidence.rows("activation", steps).set_index(["site", "step", "call"])["rms"]
+    whole = whole[~whole.index.duplicated()]
+    keys = list(zip(inside["site"].str.removesuffix(":sigmoid"), inside["step"], inside["call"], strict=True))
+    outside = whole.reindex(keys).to_numpy()
+    gate = ~np.isnan(outside) & ~np.isclose(outside, inside["rms"].to_numpy(), rtol=1e-3)
+    return rows.drop(index=inside.index[gate])
+
+
 def _measured(evidence: Evidence) -> Finding | None:
     """By the share of elements."""
-    rows = evidence.rows("activation", evidence.clean, ("nonlinearity",))
+    rows = _without_gates(evidence, evidence.rows("activation", evidence.clean, ("nonlinearity",)))
     rows = rows[~rows["op"].isin(_ONE_SIDED)]
     hidden = rows[rows["order"] < _last_layer(evidence)]
     if not len(hidden):
@@ -106,7 +124,7 @@ def _measured(evidence: Evidence) -> Finding | None:
     cause = f" The input's rms is {input_rms:.3g}: standardize it." if input_rms > 5 else ""
     return Finding(
         "saturated-activation",
-        "error" if len(grave) and not evidence.acts else "warning",  # a critic's own scale is no policy's harm
+        "error" if len(grave) else "warning",
         str(site),
         f"{first['share']:.0%} of the outputs of {site} ({first['op']}) are saturated, in {len(worst)} of {len(late)}"
         f" activations.{cause}",

@@ -37,7 +37,7 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
     role = behind["role"].iloc[0] if len(behind) else ""
     if len(behind) and behind["op"].iloc[0] == "batch_norm":  # each feature is standardized before a weight sees it
         return None
-    normalized = role in ("normalization", "embedding")
+    normalized = role in ("normalization", "embedding") or _is_scaled(evidence, float(first["rms"]), behind)
     # An embedding takes no numbers: it stands beside an input of numbers, or before a mask is added.
     layers = behind[behind["role"] == "layer"]
     if role == "embedding" and len(layers):
@@ -54,6 +54,14 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )
+
+
+def _is_scaled(evidence: Evidence, rms: float, behind: pd.DataFrame) -> bool:
+    """Whether what stands first behind the input is a module of one's own that scales it, before any layer."""
+    rows = evidence.rows("activation", evidence.early, ("other",)).sort_values("order")
+    if not len(rows) or not len(behind) or not rows["order"].iloc[0] < behind["order"].iloc[0]:
+        return False
+    return bool(rows["rms"].iloc[0] < _PASSED * rms)
 
 
 def _came_down(evidence: Evidence) -> bool:

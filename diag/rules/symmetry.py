@@ -10,6 +10,8 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, milder
 from diag.rules.registry import rule
 
+_CONSTANT = 0.9999
+"""Of mean over rms, where all weights are one number."""
 _ALL = 0.99
 _FEWEST_ELEMENTS = 256
 """Of fewer, the mean is far from zero by chance."""
@@ -85,7 +87,14 @@ def _one_sign(evidence: Evidence) -> Finding | None:
         str(first["site"]),
         f"The weights of {first['site']} have mean {first['mean']:.2g} and rms {first['rms']:.2g}, and so in"
         f" {len(sided)} of {len(rows)} matrices: with weights of one sign all units compute nearly the same.",
-        {"step": evidence.clean[0], "of": "sign", "ratio": ratio, "sites": [str(one) for one in sided["site"]][:20]},
+        {
+            "step": evidence.clean[0],
+            "of": "sign",
+            "ratio": ratio,
+            # All of one number: every unit is the same as every other.
+            **({"share": 1.0} if ratio > _CONSTANT else {}),
+            "sites": [str(one) for one in sided["site"]][:20],
+        },
         "Draw the weights around zero: he_normal or glorot_normal, or uniform from -r to r.",
         "LeCun et al. 1998, section 4.6; Glorot & Bengio 2010, eq. 1 and 16",
     )

@@ -13,6 +13,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.modes import never_trained
+from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import masked, sees_the_next, shifted_twice
 from diag.trace.schema import BINARY, INDEXED
@@ -33,6 +34,8 @@ _MARGIN, _WELL_BEYOND = 0.05, 0.25
 rest is learned."""
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
+_FIRST = 3
+"""Looks at log-probabilities, at the start, that tell whether they are any."""
 _FEWEST, _MOST = 5, 0.5
 """Batches whose targets were seen; the share of them in which all are of one class."""
 _SAMPLES = 8
@@ -45,6 +48,8 @@ def misfit(evidence: Evidence) -> Finding | None:
     for look in (
         flat,
         _squashed_twice,
+        _squashed_outside,
+        scrambled,
         _no_log_probabilities,
         _crossed,
         across_samples,
@@ -77,31 +82,45 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
     losses = evidence.losses.dropna()
     for _, loss in _of_logits(rows).iterrows():
         before = _before(rows, loss, _SQUASHES[loss["op"]])
-        if not len(before) or not len(losses):
-            continue
-        shape = sizes(str(loss["shape"]))
-        classes = shape[0] if len(shape) == 1 else shape[1]
-        floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
-        squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
-        start, end = float(losses.iloc[0]), float(losses.iloc[-1])
-        return Finding(
-            "loss-not-decreasing",
-            "error",
-            squash,
-            f"The output is squashed twice: {squash} ({op}) goes straight into {loss['site']}, which applies its own. "
-            f"That loss cannot fall below {floor:.3f}; what is trained goes from {start:.3f} to {end:.3f}.",
-            {
-                "step": evidence.clean[0],
-                "of": "squash",
-                "loss": str(loss["site"]),
-                "floor": floor,
-                "first": start,
-                "last": end,
-            },
-            f"Remove the {op} and give {loss['op']} the logits.",
-            "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
-        )
+        if len(before) and len(losses):
+            squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
+            return _twice(evidence, loss, squash, f"{squash} ({op})", op)
     return None
+
+
+def _squashed_outside(evidence: Evidence) -> Finding | None:
+    """The same, by a function between the model and the loss: the graph tells."""
+    known = evidence.trace.coverage.get("squashed") or {}
+    for _, loss in _of_logits(evidence.rows("activation", evidence.clean[:1])).iterrows():
+        op = known.get(loss["site"])
+        # Outputs beyond 0 and 1 have been through something else since.
+        if op in _SQUASHES[loss["op"]] and loss["min"] >= 0 and loss["max"] <= 1 and len(evidence.losses.dropna()):
+            return _twice(evidence, loss, str(loss["site"]), f"a {op} behind the model", str(op))
+    return None
+
+
+def _twice(evidence: Evidence, loss: pd.Series, site: str, squash: str, op: str) -> Finding:
+    shape, losses = sizes(str(loss["shape"])), evidence.losses.dropna()
+    classes = shape[0] if len(shape) == 1 else shape[1]
+    floor = math.log(math.e + classes - 1) - 1 if loss["op"] == "cross_entropy" else math.log(1 + math.exp(-1))
+    start, end = float(losses.iloc[0]), float(losses.iloc[-1])
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        site,
+        f"The output is squashed twice: {squash} goes straight into {loss['site']}, which applies its own. "
+        f"That loss cannot fall below {floor:.3f}; what is trained goes from {start:.3f} to {end:.3f}.",
+        {
+            "step": evidence.clean[0],
+            "of": "squash",
+            "loss": str(loss["site"]),
+            "floor": floor,
+            "first": start,
+            "last": end,
+        },
+        f"Remove the {op} and give {loss['op']} the logits.",
+        "torch.nn.CrossEntropyLoss documentation: 'the input is expected to contain the unnormalized logits'",
+    )
 
 
 def _of_logits(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +137,7 @@ def _no_log_probabilities(evidence: Evidence) -> Finding | None:
     """What takes logarithms is given no logarithm of probabilities: over the classes they do not add up to 1."""
     rows = evidence.rows("activation", evidence.clean, ("log_sum",))
     for site, own in rows[rows["nonfinite"] == 0].groupby("site", sort=False):
-        if own["rms"].min() < _SUM:
+        if own["rms"].iloc[:_FIRST].min() < _SUM:  # later ones may have come near to 1 by themselves
             continue
         loss = str(site).removesuffix("[log_sum]")
         given = evidence.rows("activation", [int(own["step"].iloc[0])])

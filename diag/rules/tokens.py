@@ -23,7 +23,7 @@ def masked(evidence: Evidence) -> Finding | None:
             means = "key_padding_mask is True where a key is to be left out"
         return Finding(
             "loss-not-decreasing",
-            "warning" if evidence.is_half_solved else "error",
+            "error",
             place,
             f"All keys that {place} may attend to are one and the same token, in every one of {len(own)} steps looked"
             f" at: the padding, it seems, while the mask leaves out all else. {means}.",
@@ -66,12 +66,13 @@ def sees_the_next(evidence: Evidence) -> Finding | None:
     if len(rows) < _FEWEST or rows["min"].min() < _NEXT or not ahead:
         return None
     recurs = ahead[0] in both_ways
-    does = "runs over the sequence both ways" if recurs else "looks at all positions: nothing masks those that follow"
+    s = "s" if len(ahead) == 1 else ""
+    does = f"run{s} over the sequence both ways" if recurs else f"look{s} at all positions: nothing masks what follows"
     return Finding(
         "loss-not-decreasing",
         "error",
         ahead[0],
-        f"{listed(ahead)} {does}, and the target of each position is the token that follows it, which the network is"
+        f"{listed(ahead)} {does}. The target of each position is the token that follows it, which the network is"
         " given too: it learns to copy it, and has nothing to copy when it is to write.",
         {"step": int(rows["step"].iloc[0]), "of": "ahead", "sites": ahead[:20]},
         "Take a recurrence of one direction."

@@ -11,6 +11,7 @@ import pandas as pd
 from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors
 from diag.rules.optimizer import (
     as_warm_up,
     clipped,
@@ -27,7 +28,7 @@ from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
-_FEWEST_UNCLEARED = 3
+_FEWEST_UNCLEARED, _MOST_UNCLEARED = 3, 0.5
 _TINY, _WHOLE = 1e-5, 1e-3
 """A largest update below a hundredth of what is usual, under a gradient whose norm is no smaller than this share of the
 weight's: the step is too small, whatever becomes of gradients below."""
@@ -45,8 +46,9 @@ _SMALL = 1e-3
 def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     """The weights hardly move, or some that are trained are in no optimizer."""
     if not evidence.trains:
+        yield from never_stepped(evidence)
         return
-    left_out = [*_not_optimized(evidence), *_unregistered(evidence)]
+    left_out = [*_not_optimized(evidence), *_unregistered(evidence), *plain_tensors(evidence)]
     yield from left_out
     yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
@@ -59,7 +61,8 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     ratios = _ratios(evidence)
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
-    if not len(largest) or evidence.is_half_solved:  # at its end a training may stand still
+    broke = len(evidence.clean) < 2 <= len(evidence.measured)  # in its first step
+    if not len(largest) or broke or evidence.is_half_solved:  # at its end a training may stand still
         return
     typical = float(largest.median())
     clip = clipped(evidence, typical)
@@ -158,6 +161,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
         yield pulled
         return
     found = _wild(evidence) or _grown(evidence) or _first_strides(evidence)
+    found = clipped_nothing(evidence, found) or found
     if found is not None or evidence.diverged_at is not None or evidence.first_bad_step is not None:
         found = on_scaled_gradients(evidence) or found
     if found is not None:
@@ -275,16 +279,18 @@ def _first_strides(evidence: Evidence) -> Finding | None:
 
 
 def _never_cleared(evidence: Evidence) -> Finding | None:
-    """An optimizer took every step on gradients to which the last step's still belonged."""
+    """An optimizer took most steps on gradients to which the last step's still belonged."""
     uncleared = int(evidence.trace.coverage.get("uncleared_steps", 0))
     steps = int(evidence.trace.coverage.get("uncleared_of", (evidence.trace.steps["optimizer"] >= 0).sum()))
-    if uncleared < _FEWEST_UNCLEARED or uncleared < steps - 1:
+    if uncleared < _FEWEST_UNCLEARED or uncleared < _MOST_UNCLEARED * (steps - 1):
         return None
+    never = uncleared >= steps - 1
     return Finding(
         "oversized-update",
         "error",
         "optimizer",
-        f"Gradients are never cleared: in {uncleared} of {steps} steps the optimizer was given the sum of all so far.",
+        f"Gradients are {'never' if never else 'seldom'} cleared: in {uncleared} of {steps} steps the optimizer was"
+        f" given the sum of all {'so far' if never else 'since they last were'}.",
         {"step": 0, "of": "uncleared", "uncleared_steps": uncleared, "steps": steps},
         "Call optimizer.zero_grad() in every step, before loss.backward().",
         "torch.optim documentation, 'Taking an optimization step'",

@@ -82,3 +82,48 @@ def test_a_backward_pass_that_reaches_no_model_is_told_from_none() -> None:
         probe.stop()
         notes = probe.trace().coverage["notes"]
         assert f"no gradient of an activation was seen: no backward pass {said} while the model was watched" in notes
+
+
+def test_a_stage_in_evaluation_mode_is_training_from_its_second_step_on() -> None:
+    """As a head that is trained on what normalizes by fixed statistics; an attack in that mode is none."""
+    torch.manual_seed(0)
+    model, probe = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 2)), Probe(discover=True)
+    probe.start()
+    _train(model, steps=4)
+    model.eval()
+    _train(model, steps=5)
+    model(X)
+    model.train()
+    _train(model, steps=3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(3):
+        attacked = X.clone().requires_grad_()
+        model.eval()(attacked).square().mean().backward()
+        optimizer.zero_grad()
+        model.train()(X + attacked.grad.sign()).square().mean().backward()
+        optimizer.step()
+    probe.stop()
+    coverage = probe.trace().coverage
+    assert (coverage["training_passes"], coverage["evaluation_passes"]) == (4 + 4 + 1 + 3 + 3, 1 + 3)
+
+
+def test_what_is_put_around_a_known_network_at_each_call_is_no_model_of_its_own() -> None:
+    class Around(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -self.inner(x)
+
+    model, probe = _network(), Probe(discover=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    probe.start()
+    for _ in range(3):
+        optimizer.zero_grad()
+        Around(model)(X).square().mean().backward()
+        optimizer.step()
+    probe.stop()
+    trace = probe.trace()
+    assert trace.coverage["models"] == ["Around"] and trace.coverage["steps"] == 3
+    assert set(trace.frame.loc[trace.frame["kind"] == "gradient", "step"]) == {0, 1, 2}

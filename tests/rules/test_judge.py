@@ -215,3 +215,23 @@ def test_a_rule_that_says_what_is_no_finding(given: str) -> None:
     exec(f"@rule('odd')\ndef odd(evidence):\n    return {given}", scope)
     with pytest.raises(DiagError, match="odd"):
         judge(chain().build(), {})
+
+
+def _severities(net: Net, passes: int) -> dict[str, str]:
+    net.coverage["acting_passes"] = passes
+    return {one.rule: one.severity for one in judge(net.build(), {})}
+
+
+def test_what_grows_as_a_policy_learns_is_no_error() -> None:
+    """Returns, and with them the loss, the critic's outputs and weights; unless the policy's few passes are chance."""
+
+    def grown(passes: int) -> dict[str, str]:
+        return _severities(chain(loss=lambda step: 2.0 if step < 15 else 3000.0), passes)
+
+    assert grown(0)["diverging-loss"] == grown(10)["diverging-loss"] == "error"
+    assert grown(300)["diverging-loss"] == "warning"
+
+
+def test_a_policy_s_loss_that_is_no_number_is_an_error() -> None:
+    found = _severities(chain(loss=lambda step: 2.0 if step < 15 else float("nan")), 300)
+    assert found["non-finite"] == "error"

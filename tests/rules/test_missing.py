@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
+import diag
 from tests.rules.traces import Net, chain, found, only
 
 RULE = "missing-gradient"
@@ -134,3 +138,28 @@ def test_gradients_that_are_cleared_before_the_step() -> None:
     finding = only(RULE, made)
     assert (finding.site, finding.severity) == ("optimizer", "error")
     assert "cleared, or set to None, between backward() and step()" in finding.message
+
+
+@pytest.mark.parametrize(("dim", "count"), [(-1, 1), (1, 0)])
+def test_a_softmax_over_a_single_entry(dim: int, count: int) -> None:
+    class Pool(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score, self.head = torch.nn.Linear(6, 1), torch.nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head((torch.softmax(self.score(x), dim) * x).sum(1))
+            return out
+
+    torch.manual_seed(0)
+    model, x = Pool(), torch.randn(32, 5, 6)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with diag.watch(model) as watch:
+        for _ in range(12):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), torch.arange(32) % 3).backward()
+            optimizer.step()
+    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "one entry"]
+    assert [(one.rule, one.severity, one.site) for one in told] == [
+        ("missing-gradient", "error", "Pool:softmax")
+    ] * count

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
+import diag
 from diag.rules.causes import join
 from diag.rules.finding import Finding
 from diag.rules.judge import judge
@@ -205,3 +207,25 @@ def test_what_is_frozen_does_not_follow_from_dead_units() -> None:
     dead = Finding("dead-units", "warning", "relu", "", {"step": 0})
     fixed = Finding("stalled-update", "note", "0.weight", "", {"step": 0, "of": "frozen"})
     assert [one.rule for one in join([dead, fixed])] == ["dead-units", "stalled-update"]
+
+
+def test_what_an_optimizer_held_that_has_ended_is_no_matter() -> None:
+    """Pretraining, then a head alone: the first optimizer held what is frozen now."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 200), torch.nn.ReLU(), torch.nn.Linear(200, 3))
+    x, y = torch.randn(64, 6), torch.arange(64) % 3
+
+    def train(optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    with diag.watch(model) as watch:
+        train(torch.optim.Adam(model.parameters(), 1e-3), 20)
+        model[0].requires_grad_(False)
+        train(torch.optim.Adam(model[2].parameters(), 1e-4), 40)
+    assert not [one for one in watch.diagnose().findings if one.evidence.get("of") == "frozen"]
+    with diag.watch(model) as watch:
+        train(torch.optim.Adam(model.parameters(), 1e-4), 20)
+    assert [one for one in watch.diagnose().findings if one.evidence.get("of") == "frozen"]

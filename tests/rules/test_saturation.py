@@ -39,12 +39,6 @@ def test_the_numbers_and_the_step() -> None:
     assert "standardize" not in finding.message
 
 
-def test_a_critic_s_is_a_warning_where_the_network_acts() -> None:
-    acting = net(0.9)
-    acting.coverage["acting_passes"] = 300
-    assert only(RULE, acting).severity == "warning"
-
-
 def test_a_large_input_is_named() -> None:
     finding = only(RULE, net(0.9, rms=150.0))
     assert "input's rms is 150: standardize it" in finding.message
@@ -132,3 +126,13 @@ def test_recurrent_weights_far_beyond_an_orthogonal_matrix(
     made = Net(loss=loss).output("rnn", "recurrent", "lstm").parameter(name, shape="192x48", rms=rms)
     findings = found(RULE, made)
     assert [(one.severity, one.site) for one in findings] == ([(severity, name)] if severity else [])
+
+
+@pytest.mark.parametrize(("rms", "count"), [(0.7, 0), (0.5, 1)])
+def test_a_sigmoid_inside_an_activation_of_its_own_is_a_gate(rms: float, count: int) -> None:
+    """Where the module puts out what the sigmoid does, it is a sigmoid; `x * sigmoid(1.702 x)` is a GELU."""
+    net = Net(loss=flat).output("data", "input", "input").output("0")
+    for number in (1, 3):
+        net.output(f"{number}:sigmoid", "nonlinearity", "sigmoid", rms=0.5, saturated_fraction=0.95)
+        net.output(f"{number}", "other", "QuickGELU", rms=rms).output(f"{number + 1}")
+    assert len(found(RULE, net)) == count

@@ -155,3 +155,21 @@ def test_what_is_masked_or_classified_may_be_seen_whole() -> None:
         return F.cross_entropy(model(ids).flatten(0, 1), (ids % 3).flatten())
 
     assert not _found(Writer("none"), filled, "ahead") + _found(Writer("both ways"), tagged, "ahead")
+
+
+class WithClass(Reader):
+    """A position without an id stands before the others."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = torch.cat([torch.zeros(len(ids), 1, 16), self.embed(ids)], 1)
+        kept = torch.zeros(len(ids), 1, dtype=torch.bool)
+        mask = torch.cat([~kept, ids != PAD] if self.mask == "inverted" else [kept, ids == PAD], 1)
+        out: Tensor = self.head(self.encoder(x, src_key_padding_mask=mask)[:, 0])
+        return out
+
+
+@pytest.mark.parametrize(("mask", "count"), [("inverted", 1), ("right", 0)])
+def test_a_mask_over_a_class_token_and_ids(mask: str, count: int) -> None:
+    torch.manual_seed(0)
+    found = _found(WithClass(mask), lambda model, ids, labels: F.cross_entropy(model(ids), labels), "mask")
+    assert [one.severity for one in found] == ["error"] * count

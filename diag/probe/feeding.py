@@ -1,0 +1,62 @@
+"""How a loss's prediction came to be, by the graph right before it: squashed already, or reshaped across classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diag.probe.calls import Place
+from diag.trace.schema import INDEXED
+
+_SQUASHES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
+_OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
+_PICKS = ("GatherBackward0", "IndexBackward0")
+_AVERAGES = ("MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1", "SqueezeBackward0", "SqueezeBackward1")
+_FEW = 6
+"""Nodes between what is differentiated and what picks the targets' log-probabilities."""
+_RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
+
+
+class Feeding:
+    """squashed: losses of logits that are given what a function has squashed. scrambled: losses of classes whose
+    prediction was reshaped so that the numbers of one class stand among those of others: shape before and after.
+    minimized: how often the mean log-probability of targets was differentiated as it is, without a minus.
+    """
+
+    def __init__(self) -> None:
+        self.minimized = 0
+        self.squashed: dict[Place, str] = {}
+        self.scrambled: dict[Place, tuple[list[int], list[int]]] = {}
+
+    def see(self, place: Place, op: str, node: Any, shape: tuple[int, ...]) -> None:
+        """A loss is computed. node: of the graph, what made its prediction, which has this shape."""
+        name = "" if node is None else node.name()
+        if op in _OF_LOGITS and name in _SQUASHES:
+            self.squashed[place] = _SQUASHES[name]
+        if op in INDEXED and name in _RESHAPES:
+            before = tuple(int(one) for one in node._saved_self_sym_sizes)
+            if _is_scrambled(before, tuple(shape)):
+                self.scrambled[place] = list(before), list(shape)
+
+    def see_root(self, node: Any) -> None:
+        """Of the graph, what made the number that is differentiated."""
+        for _ in range(_FEW):
+            name = "" if node is None else node.name()
+            if name in _PICKS:
+                below = node.next_functions[0][0]
+                self.minimized += below is not None and below.name() == "LogSoftmaxBackward0"
+                return
+            if name not in _AVERAGES:
+                return
+            node = node.next_functions[0][0]
+
+
+def _is_scrambled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether classes, which were in the second dimension, are read off the last one; or the other way."""
+    if len(before) < 3 or before[1] == before[-1]:
+        return False
+    if len(after) == 2:
+        return after[1] == before[1] and after[0] != before[0]  # or there is one place alone
+    if len(after) == len(before) + 1 and after[2] == 1:  # as cross_entropy hands a sequence on
+        after = after[:2] + after[3:]
+    swapped = (before[0], before[-1], *before[1:-1])
+    return len(after) == len(before) and after != before and after in (swapped, (before[0], *before[2:], before[1]))

@@ -1,0 +1,75 @@
+"""What a training loop forgets: a step, a step on what is trained, a gradient when it clips, eval() when it tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from diag.probe.sites import Sites
+
+
+class Omissions:
+    """Counts what optimizers and clipping were called for in vain, and passes of a test that is not told to be one.
+
+    idle: steps of optimizers that hold nothing of a watched model, and nothing that has a gradient. clips: calls of
+    torch's clipping; vain_clips: those of them that met no gradient.
+    """
+
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+        self._stepped: set[int] = set()
+        self._zeroed: dict[int, int] = {}
+        self._untold: dict[int, list[int]] = {}
+        self.idle = self.clips = self.vain_clips = 0
+
+    def see_zero_grad(self, owner: Any) -> None:
+        """A `zero_grad` of an optimizer or a module was called."""
+        if isinstance(owner, Optimizer) and id(owner) not in self._stepped:
+            held = (one for group in owner.param_groups for one in group["params"])
+            if any(self._sites.find_parameter(one) is not None for one in held):
+                self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
+
+    def see_step(self, optimizer: Optimizer, *, known: bool) -> None:
+        """An optimizer takes a step. known: it holds parameters of a watched model."""
+        self._stepped.add(id(optimizer))
+        self._untold.clear()
+        if not known and all(one.grad is None for group in optimizer.param_groups for one in group["params"]):
+            self.idle += 1
+
+    def see_clip(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Gradients are about to be clipped."""
+        self.clips += 1
+        self.vain_clips += all(one.grad is None for one in parameters)
+
+    def see_untold(self, root: int, args: tuple[Any, ...]) -> None:
+        """A trained model is called without a graph in training mode."""
+        given = next((one for one in args if isinstance(one, torch.Tensor)), None)
+        if given is not None and given.ndim > 1:
+            self._untold.setdefault(root, []).append(len(given))
+
+    def coverage(self) -> dict[str, Any]:
+        """Entries of the coverage. zeroed_without_step: how often gradients were cleared of an optimizer that never
+        stepped and holds what is watched. untold_tests: by model that normalizes by batches or drops, how many passes
+        without a graph came after the last step in training mode, and the fewest samples of one.
+        """
+        return {
+            "idle_steps": self.idle,
+            "zeroed_without_step": max((n for one, n in self._zeroed.items() if one not in self._stepped), default=0),
+            "clips": self.clips,
+            "vain_clips": self.vain_clips,
+            "untold_tests": {
+                self._sites.roots[root].name: [len(sizes), min(sizes)]
+                for root, sizes in self._untold.items()
+                if _has_two_modes(self._sites.roots[root].model)
+            },
+        }
+
+
+def _has_two_modes(model: nn.Module) -> bool:
+    """Whether evaluation mode would change what it puts out."""
+    norms, drops = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
+    return any(isinstance(one, norms) or (isinstance(one, drops) and one.p > 0) for one in model.modules())

@@ -1,0 +1,79 @@
+"""What a training loop forgets: to step, to step on what is trained, to have a gradient when it clips, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding, listed
+
+_FEWEST, _NEARLY_ALL = 3, 0.9
+
+
+def never_stepped(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients come to the model, and what the optimizer does does not reach it."""
+    known = evidence.trace.coverage
+    zeroed, idle = (int(known.get(name, 0)) for name in ("zeroed_without_step", "idle_steps"))
+    if not len(evidence.rows("gradient")):
+        return
+    if zeroed >= _FEWEST:
+        yield Finding(
+            "stalled-update",
+            "error",
+            "optimizer",
+            f"The optimizer never took a step: gradients were computed, and cleared {zeroed} times, and the weights are"
+            " what they were.",
+            {"step": 0, "of": "optimizer", "zeroed": zeroed},
+            "Call optimizer.step() after loss.backward(); without parentheses it does nothing.",
+            "torch.optim documentation, 'Taking an optimization step'",
+        )
+    elif idle >= _FEWEST:
+        yield Finding(
+            "stalled-update",
+            "error",
+            "optimizer",
+            f"The optimizer took {idle} steps on parameters that had no gradient, and that no model holds which was"
+            " called: what is called and gets gradients never moves.",
+            {"step": 0, "of": "optimizer", "idle": idle},
+            "Make the optimizer after the model, from the parameters of the one that is trained; a model that is made"
+            " anew, as for each epoch or fold, needs an optimizer of its own.",
+            "torch.optim documentation, 'Constructing it'",
+        )
+
+
+def plain_tensors(evidence: Evidence) -> Iterator[Finding]:
+    """Attributes that get a gradient and are no parameters, so that no optimizer holds them."""
+    known = evidence.trace.coverage.get("plain_tensors") or {}
+    for model in evidence.sites["model"].drop_duplicates():
+        names = known.get(model)
+        if names:
+            one = len(names) == 1
+            yield Finding(
+                "stalled-update",
+                "error",
+                str(names[0]),
+                f"{listed(names)} ({len(names)} in all) of {model} {'gets a gradient' if one else 'get gradients'}, but"
+                f" {'is a plain tensor' if one else 'are plain tensors'}: model.parameters() leaves"
+                f" {'it' if one else 'them'} out, and no optimizer holds {'it' if one else 'them'}.",
+                {"step": evidence.clean[0], "of": "optimizer", "tensors": names[:20], "count": len(names)},
+                "Wrap them in nn.Parameter.",
+                "torch.nn.parameter.Parameter documentation",
+            )
+
+
+def clipped_nothing(evidence: Evidence, grown: Finding | None) -> Finding | None:
+    """Gradients are clipped when there are none. grown: what a clip may have kept from happening."""
+    clips, vain = (int(evidence.trace.coverage.get(name, 0)) for name in ("clips", "vain_clips"))
+    if vain < _FEWEST or vain < _NEARLY_ALL * clips:
+        return None
+    harm = (grown is not None and grown.severity == "error") or evidence.crawls()
+    return Finding(
+        "oversized-update",
+        "error" if harm else "warning",
+        "optimizer",
+        f"Gradients were clipped {vain} times when there was none: after zero_grad() and before backward(), where it"
+        f" does nothing.{'' if grown is None else ' ' + grown.message}",
+        {"step": 0 if grown is None else grown.evidence["step"], "of": "vain clip", "vain": vain, "clips": clips},
+        "Clip between loss.backward() and optimizer.step().",
+        "torch.nn.utils.clip_grad_norm_ documentation; Pascanu et al. 2013",
+    )

@@ -1,0 +1,67 @@
+"""Recurrences of torch that forget from step to step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import diag
+
+TIME = 24
+
+
+class First(nn.Module):
+    """To tell the first token of a sequence at its end."""
+
+    def __init__(self, recurrence: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.recurrence, self.head = nn.Embedding(4, 12), recurrence, nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.recurrence(self.embed(x))[0][:, -1])
+        return out
+
+
+def _found(recurrence: nn.Module, time: int = TIME, steps: int = 40) -> list[tuple[str, str]]:
+    model = First(recurrence)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with diag.watch(model) as watch:
+        for _ in range(steps):
+            x = torch.randint(0, 4, (32, time))
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), x[:, 0]).backward()
+            optimizer.step()
+    findings = watch.diagnose().findings
+    return [(one.severity, one.site) for one in findings if one.evidence.get("of") == "recurrence"]
+
+
+def rnn(factor: float) -> nn.Module:
+    torch.manual_seed(0)
+    found = nn.RNN(12, 24, batch_first=True)
+    nn.init.orthogonal_(found.weight_hh_l0, gain=factor)
+    return found
+
+
+def lstm(bias: float) -> nn.Module:
+    torch.manual_seed(0)
+    found = nn.LSTM(12, 24, batch_first=True)
+    with torch.no_grad():
+        found.bias_ih_l0[24:48] = bias
+        found.bias_hh_l0[24:48] = 0.0
+    return found
+
+
+@pytest.mark.parametrize(("factor", "told"), [(0.2, True), (1.0, False)])
+def test_a_recurrent_weight_that_is_small(factor: float, told: bool) -> None:
+    assert _found(rnn(factor)) == ([("error", "recurrence")] if told else [])
+
+
+@pytest.mark.parametrize(("bias", "told"), [(-3.0, True), (0.0, False)])
+def test_a_forget_gate_that_is_shut(bias: float, told: bool) -> None:
+    assert _found(lstm(bias)) == ([("error", "recurrence")] if told else [])
+
+
+def test_where_little_has_to_be_kept_or_it_is_learned_nothing_is_said() -> None:
+    assert _found(rnn(0.2), time=5) == [] and _found(lstm(-3.0), time=1, steps=60) == []
