@@ -39,8 +39,19 @@ def test_few_samples_between_steps_on_many_are_actions(samples: int, count: int,
     assert passes(without_graph(samples, count)) == found
 
 
-def test_with_a_graph_and_without_a_dimension_of_samples() -> None:
-    assert passes(lambda model: [model(torch.randn(3)) for _ in range(3)]) == 12
+@pytest.mark.parametrize("environment", [True, False])
+def test_with_a_graph_they_may_be_a_part_of_the_loss(environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gymnasium", "gym"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if environment:
+        monkeypatch.setitem(sys.modules, "gymnasium", ModuleType("gymnasium"))
+    assert passes(lambda model: [model(torch.randn(3)) for _ in range(3)]) == 12 * environment
+
+
+def test_an_episode_is_a_step_s_only_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", ModuleType("gymnasium"))
+    assert passes(lambda model: [model(torch.randn(32, 3)) for _ in range(9)]) == 40
+    assert passes(lambda model: [model(torch.randn(32, 3)) for _ in range(3)]) == 0
 
 
 def test_in_evaluation_mode_only_beside_environments(monkeypatch: pytest.MonkeyPatch) -> None:
