@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from diag.probe.calls import Place
 from diag.trace.schema import INDEXED
 
@@ -11,6 +13,7 @@ _SQUASHES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
 _OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
 _PICKS = ("GatherBackward0", "IndexBackward0")
 _AVERAGES = ("MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1", "SqueezeBackward0", "SqueezeBackward1")
+_SCALINGS = ("DivBackward0", "MulBackward0")
 _FEW = 6
 """Nodes between what is differentiated and what picks the targets' log-probabilities."""
 _RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
@@ -45,9 +48,15 @@ class Feeding:
                 below = node.next_functions[0][0]
                 self.minimized += below is not None and below.name() == "LogSoftmaxBackward0"
                 return
-            if name not in _AVERAGES:
+            if name not in _AVERAGES and not (name in _SCALINGS and _is_positive(node)):
                 return
             node = node.next_functions[0][0]
+
+
+def _is_positive(node: Any) -> bool:
+    """Whether a product or quotient is one with a number above 0, as of passes whose gradients add up."""
+    factor = node._saved_other if len(node.next_functions) == 2 and node.next_functions[1][0] is None else None
+    return isinstance(factor, Tensor) and factor.is_cpu and factor.numel() == 1 and float(factor) > 0
 
 
 def _is_scrambled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

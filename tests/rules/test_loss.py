@@ -183,7 +183,9 @@ def test_a_loss_that_is_learned_in_the_first_steps_may_stand(then: float, count:
     [
         (lambda lp, y: lp.gather(1, y[:, None]).mean(), True),
         (lambda lp, y: lp[torch.arange(len(y)), y].sum(), True),
+        (lambda lp, y: lp.gather(1, y[:, None]).mean() / 4, True),
         (lambda lp, y: -lp.gather(1, y[:, None]).mean(), False),
+        (lambda lp, y: lp.gather(1, y[:, None]).mean() * -1, False),
         (lambda lp, y: (lp.gather(1, y[:, None]) * -torch.ones(len(y), 1)).mean(), False),
     ],
 )
