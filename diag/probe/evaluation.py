@@ -14,7 +14,7 @@ from torch import nn
 
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
-from diag.probe.tensors import find_tensors, is_measurable
+from diag.probe.tensors import find_inputs, find_tensors, is_measurable
 
 _BATCHES = 4
 """Passes after one step that are looked at."""
@@ -112,7 +112,7 @@ class Evaluations:
             return
         now.passes += 1
         self._module, self._root, self._path = module, root, path
-        self._see_inputs(root, path, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
+        self._see_inputs(args, {})
 
     def expect_loss(self, module: nn.Module) -> None:
         """A loss module is called; it counts where it is a mean and judges what was just evaluated."""
@@ -134,7 +134,7 @@ class Evaluations:
                 self._add(site, tensor)
         if module is self._module:
             self._module = None
-            self._see_inputs(self._root, self._path, list(kwargs.items()))
+            self._see_inputs((), kwargs)
             loss = getattr(output, "loss", None)  # as models of transformers return it
             if isinstance(loss, torch.Tensor):
                 self._see_loss("cross_entropy", loss)
@@ -167,12 +167,11 @@ class Evaluations:
                 del self._kept[_FIRST]
         return self._kept[-1]
 
-    def _see_inputs(self, root: int, path: str, named: list[tuple[str, Any]]) -> None:
-        for name, value in named:
-            for where, tensor in find_tensors(value):
-                site = self._sites.get(root, path, ":input" + (f".{name}" if name else "") + where)
-                if site is not None:
-                    self._add(site, tensor)
+    def _see_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for suffix, tensor in find_inputs(args, kwargs):
+            site = self._sites.get(self._root, self._path, suffix)
+            if site is not None:
+                self._add(site, tensor)
 
     def _add(self, site: int, tensor: torch.Tensor) -> None:
         if is_measurable(tensor) and tensor.ndim and tensor.numel() and not tensor.is_complex():

@@ -40,7 +40,7 @@ from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Sites
 from diag.probe.spots import Spots
 from diag.probe.strangers import Strangers
-from diag.probe.tensors import find_tensors, is_measurable
+from diag.probe.tensors import find_inputs, find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
 from diag.stats.saturation import Bounds, bounds_for
 
@@ -209,7 +209,7 @@ class Forward:
         if self._measures and not recomputing:
             # Before the forward pass, which may change its inputs in place.
             with torch._C.DisableTorchFunction():
-                self._see_inputs(frame, [(f"{i}" if i else "", one) for i, one in enumerate(args)])
+                self._see_inputs(frame, args, {})
         if not frame.quiet:
             self._enter_mode(1)
 
@@ -243,7 +243,7 @@ class Forward:
     def _is_evaluation(self, module: nn.Module) -> bool:
         """No graph is built, or a module that has trained is called in evaluation mode."""
         if torch.is_grad_enabled():
-            return id(module) in self._trained - self._in_eval and not module.training
+            return not module.training and id(module) in self._trained and id(module) not in self._in_eval
         return not in_reentrant_checkpoint()
 
     def _frame_of(self, module: nn.Module, root: int) -> Frame | None:
@@ -297,7 +297,7 @@ class Forward:
             return
         with torch._C.DisableTorchFunction():
             if not self._stack and self._input_order >= 0:
-                self._see_inputs(frame, list(kwargs.items()))
+                self._see_inputs(frame, (), kwargs)
             if frame.leaf and not frame.late:
                 self._see_output(frame, args, kwargs, output)
             if not self._stack:
@@ -322,11 +322,9 @@ class Forward:
         if self._hooks.installed and not self._stack:
             self.losses.see_backward(roots)
 
-    def _see_inputs(self, frame: Frame, named: list[tuple[str, Any]]) -> None:
-        for name, value in named:
-            for where, tensor in find_tensors(value):
-                suffix = ":input" + (f".{name}" if name else "") + where
-                self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
+    def _see_inputs(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for suffix, tensor in find_inputs(args, kwargs):
+            self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
 
     def _see_late(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         with torch._C.DisableTorchFunction():

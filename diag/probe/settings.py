@@ -45,8 +45,8 @@ def settings(probe: Probe) -> dict[str, Any]:
     """
     modules = list(_modules(probe))
     return {
-        "over_first": [probe.sites.name(site) for site, module in modules if _is_over_first(site, module)],
-        "over_one": [probe.sites.name(site) for site, module in modules if _is_over_one(site, module)],
+        "over_first": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[0] == 0],
+        "over_one": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[1] == 1],
         "plain_tensors": _plain_tensors(probe),
         "held_last": _held_last(probe),
         "forget_bias": _forget_biases(modules, probe),
@@ -78,18 +78,13 @@ def _runs_both_ways(module: nn.Module) -> bool:
     return isinstance(module, nn.RNNBase) and module.bidirectional
 
 
-def _is_over_first(site: Site, module: nn.Module) -> bool:
-    """Whether it is a softmax over the first of several dimensions."""
-    several = "x" in site.shape
-    return several and isinstance(module, (nn.Softmax, nn.LogSoftmax)) and module.dim in (0, -1 - site.shape.count("x"))
-
-
-def _is_over_one(site: Site, module: nn.Module) -> bool:
-    """Whether it is a softmax over a single entry."""
+def _softmax_over(site: Site, module: nn.Module) -> tuple[int, int]:
+    """Which dimension of several a softmax runs over, and its length; -1 and 0 for anything else."""
+    shape = sizes(site.shape) if "x" in site.shape else ()
     if not isinstance(module, (nn.Softmax, nn.LogSoftmax)) or not isinstance(module.dim, int):
-        return False
-    shape = sizes(site.shape)
-    return len(shape) > 1 and -len(shape) <= module.dim < len(shape) and shape[module.dim] == 1
+        return -1, 0
+    inside = -len(shape) <= module.dim < len(shape)
+    return (module.dim % len(shape), shape[module.dim]) if inside else (-1, 0)
 
 
 def _plain_tensors(probe: Probe) -> dict[str, list[str]]:

@@ -33,6 +33,13 @@ def find_tensors(value: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tu
             yield from find_tensors(getattr(value, field.name, None), f"{path}[{field.name}]", depth - 1)
 
 
+def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every floating or complex tensor that a call is given, with the suffix of its site: `:input`, `:input.1[0]`."""
+    for name, value in (*((str(place or ""), one) for place, one in enumerate(args)), *kwargs.items()):
+        for where, tensor in find_tensors(value):
+            yield ":input" + (f".{name}" if name else "") + where, tensor
+
+
 def is_measurable(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds numbers to be read: it is no functorch wrapper, fake, nested or meta tensor."""
     # Within a transformation even what is computed from a plain tensor comes out wrapped.

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.trace.shapes import sizes
+
+
+def judged_shapes(evidence: Evidence) -> list[tuple[int, ...]]:
+    """Shapes of what losses are given."""
+    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
+    losses = losses[~losses["site"].str.endswith("]")]
+    return [sizes(str(shape)) for shape in losses["shape"].dropna().unique()]
+
+
+def over_samples(evidence: Evidence, sites: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of those sites whose first dimension is as long as a loss has samples, of several samples."""
+    samples = {shape[0] for shape in judged_shapes(evidence) if len(shape) > 1} - {1}
+    shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in sites}
+    return {site: shape for site, shape in shapes.items() if shape[0] in samples}
 
 
 def across_samples(evidence: Evidence) -> Finding | None:
@@ -15,14 +31,12 @@ def across_samples(evidence: Evidence) -> Finding | None:
     time_first = set(evidence.trace.coverage.get("time_first") or ())
     if not time_first:
         return None
-    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
-    losses = losses[~losses["site"].str.endswith("]")]
-    judged = [sizes(str(shape)) for shape in losses["shape"].dropna().unique()]
+    judged = judged_shapes(evidence)
     shapes = {str(site): sizes(str(shape)) for site, shape in evidence.sites["shape"].items() if site in time_first}
     mixed = [site for site, outer in shapes.items() if any(_are_samples(outer, one) for one in judged)]
     if not mixed:
         return None
-    first = min(mixed, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    first = evidence.in_order(mixed)[0]
     time, samples, _ = shapes[first]
     module = str(evidence.sites.loc[first, "module"])
     one, attends = len(mixed) == 1, module == "MultiheadAttention"
@@ -50,16 +64,11 @@ def _are_samples(outer: tuple[int, ...], judged: tuple[int, ...]) -> bool:
 
 def softmax_over_samples(evidence: Evidence) -> Finding | None:
     """A softmax runs over as many entries as the loss has samples: what a sample gets depends on the others."""
-    own = [site for site in evidence.trace.coverage.get("over_first") or [] if site in evidence.sites.index]
-    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
-    losses = losses[~losses["site"].str.endswith("]")]
-    samples = {sizes(str(shape))[0] for shape in losses["shape"].dropna().unique() if "x" in str(shape)}
-    shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in own}
-    shapes = {site: shape for site, shape in shapes.items() if shape[0] in samples - {1}}
+    shapes = over_samples(evidence, evidence.named("over_first"))
     mixed = [site for site, shape in shapes.items() if shape[0] not in shape[1:]]
     if not mixed or not evidence.trains:
         return None
-    site = min(mixed, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    site = evidence.in_order(mixed)[0]
     shape = "x".join(map(str, shapes[site]))
     return Finding(
         "loss-not-decreasing",

@@ -50,14 +50,12 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
 
 def _dropped(evidence: Evidence) -> Finding | None:
     """A function drops in evaluation mode too, as it is not told of the mode."""
-    known = evidence.trace.coverage.get("dropped_in_evaluation") or {}
-    models = [str(model) for model in evidence.sites["model"].drop_duplicates() if model in known]
-    if not models or not evidence.trains:
+    model, share = next(evidence.of_models("dropped_in_evaluation"), ("", 0.0))
+    if not model or not evidence.trains:
         return None
-    share = float(known[models[0]])
-    own = evidence.sites[(evidence.sites["model"] == models[0]) & evidence.sites["role"].isin(["dropout", "attention"])]
+    own = evidence.sites[(evidence.sites["model"] == model) & evidence.sites["role"].isin(["dropout", "attention"])]
     own = own[own.index.str.contains(":")].sort_values("order")
-    site = str(own.index[0]) if len(own) else models[0]
+    site = str(own.index[0]) if len(own) else model
     return Finding(
         "evaluation-mismatch",
         "error",
@@ -71,12 +69,10 @@ def _dropped(evidence: Evidence) -> Finding | None:
 
 def _in_training_mode(evidence: Evidence) -> Finding | None:
     """Passes after training, without a graph and in training mode; an error where they normalize far fewer samples."""
-    tests = evidence.trace.coverage.get("untold_tests") or {}
-    model = next((str(one) for one in evidence.sites["model"].drop_duplicates() if one in tests), None)
+    model, (passes, fewest) = next(evidence.of_models("untold_tests"), ("", (0, 0)))
     known = guesses(evidence)
-    if model is None or known is None or not evidence.trains:
+    if not model or known is None or not evidence.trains:
         return None
-    passes, fewest = tests[model]
     norms = evidence.rows("activation", evidence.clean, ("normalization",))
     norms = norms[norms["op"] == "batch_norm"]
     trained = sizes(str(evidence.sites.loc[known[2], "shape"]))[0]
@@ -141,7 +137,7 @@ def _other_outputs(evidence: Evidence, entry: dict[str, Any]) -> Finding | None:
         return None
     table = _ratios(evidence, entry, ("layer", "recurrent"))
     factor = _factor(table, "rms").dropna()
-    slow = [site for site in evidence.trace.coverage.get("slow_statistics") or {} if site in evidence.sites.index]
+    slow = evidence.named("slow_statistics")
     # Of what is known to lag behind a smaller difference tells.
     if not len(factor) or factor.max() < (_LAGGING if slow else evidence.thresholds["evaluated_output_error"]):
         return None

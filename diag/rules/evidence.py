@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -273,6 +274,21 @@ class Evidence:
         """Whether the network acts in an environment between its steps: what it is trained on changes with it."""
         passes = int(self.trace.coverage.get("acting_passes", 0))
         return passes >= _ACTS * max(1, len(self.trace.frame["step"].unique()))
+
+    def named(self, key: str) -> list[str]:
+        """This model's sites among those that the coverage names under a key."""
+        return [site for site in self.trace.coverage.get(key) or [] if site in self.sites.index]
+
+    def of_models(self, key: str) -> Iterator[tuple[str, Any]]:
+        """What the coverage knows under a key of each model that this is about, where it knows anything."""
+        known = self.trace.coverage.get(key) or {}
+        for model in self.sites["model"].drop_duplicates():
+            if known.get(model):
+                yield str(model), known[model]
+
+    def in_order(self, sites: Iterable[str]) -> list[str]:
+        """Sites in forward order, by name where that is one."""
+        return sorted(sites, key=lambda site: (self.sites.loc[site, "order"], site))
 
     def loss_falls(self) -> bool:
         """Whether the loss falls beyond its noise: Kendall's tau against the step at 1 %, and by more than a trifle."""

@@ -22,9 +22,8 @@ def forgotten(evidence: Evidence) -> Finding | None:
 
 def _by_gate(evidence: Evidence) -> Finding | None:
     """Of an LSTM: sigmoid(b) of the state is kept, with b the bias of the forget gate."""
-    known = evidence.trace.coverage.get("forget_bias") or {}
-    low = {site: bias for site, bias in known.items() if site in evidence.sites.index and _length(evidence, site)}
-    low = {site: bias for site, bias in low.items() if bias <= evidence.thresholds["forget_bias_error"]}
+    known, limit = evidence.trace.coverage.get("forget_bias") or {}, evidence.thresholds["forget_bias_error"]
+    low = {one: known[one] for one in evidence.named("forget_bias") if known[one] <= limit and _length(evidence, one)}
     if not low:
         return None
     site = min(low, key=lambda one: low[one])

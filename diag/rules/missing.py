@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from diag.rules.axes import over_samples
 from diag.rules.detached import judged_without_gradient
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.registry import rule
 from diag.rules.truncated import truncated
-from diag.trace.shapes import sizes
 
 _NO_HEADS = 3
 """Dimensions of samples, positions and entries."""
@@ -69,20 +69,17 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
 
 def _over_one(evidence: Evidence) -> Finding | None:
     """A softmax of a single entry is 1 whatever it is given, and has no slope."""
-    losses = evidence.rows("activation", evidence.clean[:1], ("loss",))
-    samples = {sizes(str(shape))[0] for shape in losses["shape"].dropna().unique() if "x" in str(shape)}
-    known = evidence.trace.coverage.get("over_one") or []
-    shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in known if site in evidence.sites.index}
+    shapes = over_samples(evidence, evidence.named("over_one"))
     # Attention, with its heads, may well have a single key.
-    own = [site for site, shape in shapes.items() if len(shape) <= _NO_HEADS and shape[0] in samples - {1}]
+    own = [site for site, shape in shapes.items() if len(shape) <= _NO_HEADS]
     if not own or not evidence.trains:
         return None
-    site = min(own, key=lambda one: (evidence.sites.loc[one, "order"], one))
+    site = evidence.in_order(own)[0]
     return Finding(
         "missing-gradient",
         "warning" if evidence.is_half_solved else "error",
         site,
-        f"{site} is a softmax over a single entry (of {evidence.sites.loc[site, 'shape']}): it is 1 whatever it is"
+        f"{site} is a softmax over a single entry (of {'x'.join(map(str, shapes[site]))}): it is 1 whatever it is"
         " given, and nothing before it gets a gradient through it.",
         {"step": evidence.clean[0], "of": "one entry", "sites": own[:20]},
         "Let it run over the dimension of the positions or classes; of one logit take a sigmoid.",

@@ -43,22 +43,19 @@ def never_stepped(evidence: Evidence) -> Iterator[Finding]:
 
 def plain_tensors(evidence: Evidence) -> Iterator[Finding]:
     """Attributes that get a gradient and are no parameters, so that no optimizer holds them."""
-    known = evidence.trace.coverage.get("plain_tensors") or {}
-    for model in evidence.sites["model"].drop_duplicates():
-        names = known.get(model)
-        if names:
-            one = len(names) == 1
-            yield Finding(
-                "stalled-update",
-                "error",
-                str(names[0]),
-                f"{listed(names)} ({len(names)} in all) of {model} {'gets a gradient' if one else 'get gradients'}, but"
-                f" {'is a plain tensor' if one else 'are plain tensors'}: model.parameters() leaves"
-                f" {'it' if one else 'them'} out, and no optimizer holds {'it' if one else 'them'}.",
-                {"step": evidence.clean[0], "of": "optimizer", "tensors": names[:20], "count": len(names)},
-                "Wrap them in nn.Parameter.",
-                "torch.nn.parameter.Parameter documentation",
-            )
+    for model, names in evidence.of_models("plain_tensors"):
+        one = len(names) == 1
+        yield Finding(
+            "stalled-update",
+            "error",
+            str(names[0]),
+            f"{listed(names)} ({len(names)} in all) of {model} {'gets a gradient' if one else 'get gradients'}, but"
+            f" {'is a plain tensor' if one else 'are plain tensors'}: model.parameters() leaves"
+            f" {'it' if one else 'them'} out, and no optimizer holds {'it' if one else 'them'}.",
+            {"step": evidence.clean[0], "of": "optimizer", "tensors": names[:20], "count": len(names)},
+            "Wrap them in nn.Parameter.",
+            "torch.nn.parameter.Parameter documentation",
+        )
 
 
 def clipped_nothing(evidence: Evidence, grown: Finding | None) -> Finding | None:

@@ -189,9 +189,7 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 
 def never_trained(evidence: Evidence) -> Iterator[Finding]:
     """Much of a model is frozen with the weights that it was initialized with."""
-    of_models = evidence.trace.coverage.get("frozen_untrained") or {}
-    for model in evidence.sites["model"].drop_duplicates():
-        found = of_models.get(model) or {"modules": [], "share": 0.0}
+    for model, found in evidence.of_models("frozen_untrained"):
         names = found["modules"]
         if len(names) < 2 or found["share"] < _UNTRAINED or not evidence.trains:
             continue

@@ -8,10 +8,8 @@ from diag.rules.finding import Finding
 
 def scrambled(evidence: Evidence) -> Finding | None:
     """Classes were in one dimension, and are read off another: the numbers of a sample belong to several pixels."""
-    known = evidence.trace.coverage.get("scrambled") or {}
-    for loss, (before, after) in known.items():
-        if loss not in evidence.sites.index:
-            continue
+    for loss in evidence.named("scrambled"):
+        before, after = evidence.trace.coverage["scrambled"][loss]
         was, now = ("x".join(map(str, shape)) for shape in (before, after))
         flat = len(after) == 2
         return Finding(

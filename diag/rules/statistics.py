@@ -23,7 +23,7 @@ def stale_statistics(evidence: Evidence) -> Iterator[Finding]:
     stale = {site: one for site, one in left.items() if one[0] >= evidence.thresholds["stale_warning"]}
     if not stale:
         return
-    site = min(stale, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    site = evidence.in_order(stale)[0]
     share, momentum, batches = stale[site]
     yield Finding(
         "stalled-update",

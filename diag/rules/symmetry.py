@@ -45,7 +45,7 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
     twins = lasting[(lasting["median"] >= limit) & ((lasting["size"] > 1) | (len(evidence.clean) == 1))]
     if not len(twins):
         return None
-    site = min(twins.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    site = evidence.in_order(twins.index)[0]
     # Rows of zeros that get no gradient at all are alike for another reason, which stands elsewhere.
     own = evidence.frame[evidence.frame["site"].eq(site) & evidence.frame["step"].isin(evidence.clean)]
     empty = not (own.loc[own["kind"].isin(["weight", "weight_gradient"]), "rms"] > 0).any()
@@ -53,11 +53,11 @@ def _twins(evidence: Evidence, rows: pd.DataFrame) -> Finding | None:
         "symmetric-units",
         "warning" if empty else "error",
         str(site),
-        f"{twins.loc[site, 'median']:.0%} of the rows of {site} equal another row, and so do their gradients: these"
+        f"{twins['median'][site]:.0%} of the rows of {site} equal another row, and so do their gradients: these"
         " units will never differ.",
         {
             "step": evidence.clean[0],
-            "share": float(twins.loc[site, "median"]),
+            "share": float(twins["median"][site]),
             "sites": [str(name) for name in twins.index][:20],
             **({"of": "zero"} if empty else {}),
         },

@@ -57,12 +57,10 @@ def shifted_twice(evidence: Evidence) -> Finding | None:
 def sees_the_next(evidence: Evidence) -> Finding | None:
     """Each position's target is the token that follows it, and nothing keeps the position from looking at that."""
     rows = evidence.rows("activation", evidence.clean, ("next",))
-    known = evidence.trace.coverage
-    both_ways = [site for site in known.get("both_ways") or [] if site in evidence.sites.index]
-    looks = [site for site in known.get("looks_ahead") or [] if site in evidence.sites.index]
-    if any(site in evidence.sites.index for site in known.get("looks_back") or []):
-        looks = []  # an encoder's may look ahead, its decoder's does not
-    ahead = sorted(both_ways + looks, key=lambda site: (evidence.sites.loc[site, "order"], site))
+    both_ways = evidence.named("both_ways")
+    # An encoder's attention may look ahead where its decoder's does not.
+    looks = [] if evidence.named("looks_back") else evidence.named("looks_ahead")
+    ahead = evidence.in_order(both_ways + looks)
     if len(rows) < _FEWEST or rows["min"].min() < _NEXT or not ahead:
         return None
     recurs = ahead[0] in both_ways

@@ -22,7 +22,7 @@ def truncated(evidence: Evidence) -> Finding | None:
     cut = ((first == calls - 1) & (calls >= _FEWEST_CALLS)).groupby("site").all()
     meant = set(evidence.trace.coverage.get("without_graph") or ())  # as the steps to a fixed point are
     cut_off = [one for one in cut.index[cut] if "[" not in one and one not in meant]
-    names = sorted(cut_off, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    names = evidence.in_order(cut_off)
     if not names:
         return None
     count = int(calls[names[0]].median())

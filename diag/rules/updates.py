@@ -76,7 +76,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     moving = by_step[by_step >= limit["stalled_warning"]]
     since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
     lr, rate = rates(evidence)
-    first = min(largest.index, key=lambda name: (evidence.sites.loc[name, "order"], name))
+    first = evidence.in_order(largest.index)[0]
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
     still = typical < limit["stalled_error"] and not evidence.may_fall()
     found = Finding(
@@ -131,11 +131,7 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
 
 def _unregistered(evidence: Evidence) -> Iterator[Finding]:
     """Modules that run within the model and get gradients, but are none of its own and in no optimizer."""
-    of_models = evidence.trace.coverage.get("unregistered") or {}
-    for model in evidence.sites["model"].drop_duplicates():
-        names = of_models.get(model)
-        if not names:
-            continue
+    for model, names in evidence.of_models("unregistered"):
         yield Finding(
             "stalled-update",
             "error",

@@ -28,7 +28,7 @@ def small_weights(evidence: Evidence) -> Finding | None:
     typical = float(scales.median()) if len(scales) >= _FEWEST else math.inf
     if typical >= evidence.thresholds["weights_error"]:
         return None
-    site = str(min(scales.index, key=lambda name: (evidence.sites.loc[name, "order"], name)))
+    site = evidence.in_order(scales.index)[0]
     return Finding(
         "collapsed-signal",
         "warning" if evidence.is_half_solved else "error",
