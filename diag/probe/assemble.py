@@ -154,6 +154,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "training_passes": probe.forward.training_passes,
         "evaluation_passes": probe.forward.evaluation_passes,
         "evaluations": probe.forward.evaluations.entries(),
+        "answers": probe.forward.answers.entries([root.name for root in probe.sites.roots]),
         "acting_passes": probe.forward.acting.passes,
         **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {

@@ -17,6 +17,7 @@ from torch.nn.modules.loss import _Loss
 
 from diag.probe import ops
 from diag.probe.acting import Acting
+from diag.probe.answers import Answers
 from diag.probe.backward import Backward
 from diag.probe.calls import TELLING, Calls
 from diag.probe.copies import Copies
@@ -80,6 +81,7 @@ class Forward:
         self.evaluation_passes = 0
         self.evaluations = Evaluations(sites, recorder)
         self.acting = Acting()
+        self.answers = Answers()
         self.training_passes = 0
         self.copies = Copies()
         self.ran: set[tuple[int, str]] = set()
@@ -221,10 +223,12 @@ class Forward:
         self.acting.see(frame.root, args, evaluates=not module.training)
         if isinstance(module, _Loss):
             self.evaluations.expect_loss(module)
-        elif id(module) in self._trained and module.training:
-            self.on_untold(frame.root, args)
         elif id(module) in self._trained:
-            self.evaluations.begin(module, frame.root, frame.path, args)
+            self.answers.expect(module, frame.root, args)
+            if module.training:
+                self.on_untold(frame.root, args)
+            else:
+                self.evaluations.begin(module, frame.root, frame.path, args)
 
     def _enter_loss(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
@@ -279,6 +283,8 @@ class Forward:
                 self.evaluations.abandon()
             else:
                 self.evaluations.leave(module, *rest)
+        if frame is None and len(rest) == 2:
+            self.answers.see(module, self._recorder.step, *rest)
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:

@@ -61,6 +61,7 @@ _OF_RULES = (
     "without_graph",
     "uncleared_of",
     "evaluations",
+    "answers",
     "idle_steps",
     "zeroed_without_step",
     "clips",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from diag.rules.answered import by_guessing, never_better
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, shown
 from diag.rules.registry import rule
@@ -24,8 +25,6 @@ _LAGGING, _PLAINLY = 1.5, 3.0
 """Factor between outputs that tells where statistics are known to lag behind, and where no loss tells of harm."""
 _WORSE = 3.0
 """Times the training's cross-entropy: an evaluation's that has suffered."""
-_EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
-"""So many at least, none below this share of a guess's cross-entropy, where training has come below that one."""
 
 
 @rule("evaluation-mismatch")
@@ -40,10 +39,12 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     untold = None if entries else _in_training_mode(evidence)
     if untold is not None:
         yield untold
-    if not entries or not evidence.trains:
+    if not evidence.trains:
         return
-    found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
-    found = found or _never_better(evidence, entries)
+    found = None
+    if entries:
+        found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
+    found = found or by_guessing(evidence) or never_better(evidence, entries)
     if found is not None:
         yield found
 
@@ -168,28 +169,3 @@ def _suffers(evidence: Evidence, entry: dict[str, Any]) -> bool | None:
         return None
     before = known[0][known[0].index <= entry["step"]]
     return bool(len(before)) and losses[0] > _WORSE * float(before.iloc[-_BEFORE:].median())
-
-
-def _never_better(evidence: Evidence, entries: list[dict[str, Any]]) -> Finding | None:
-    """The evaluation's cross-entropy never came below a guess's, and the training's is far below it."""
-    known = guesses(evidence)
-    told = {int(one["step"]): next(iter(one["losses"].values())) for one in entries if one["losses"]}
-    losses = pd.Series(told, dtype=float)
-    if known is None or len(losses) < _EVALUATIONS:
-        return None
-    values, chance, site = known
-    last = float(values.iloc[-max(1, len(values) // 3) :].median())
-    if losses.min() < _GUESS * chance or last > _LEARNED * chance:
-        return None
-    return Finding(
-        "evaluation-mismatch",
-        "error",
-        site,
-        f"The cross-entropy of what is evaluated is {losses.min():.3g} at its best, in {len(losses)} evaluations, where"
-        f" a guess has {chance:.3g}; that of training has come down to {last:.3g}. What is learned holds for the"
-        " training samples alone.",
-        {"step": int(losses.index[0]), "of": "evaluated loss", "best": float(losses.min()), "chance": chance},
-        "Look at inputs beside their labels as the network gets them, of both sets: have they been shuffled or sorted"
-        " apart, or are classes numbered differently? If they belong together, there are too few samples.",
-        "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2",
-    )

@@ -194,3 +194,37 @@ def test_known_to_lag_behind_a_smaller_difference_is_enough() -> None:
     [error] = [one for one in watch.diagnose().findings if one.severity == "error"]
     assert (error.evidence["of"], error.site) == ("statistics", "0")
     assert len(watch.trace.frame[watch.trace.frame["site"] == "loss:cross_entropy"]) == 60
+
+
+def by_accuracy(
+    trained: Tensor, wanted: Tensor, samples: int = 200, epochs: int = 40, loss: str = "cross_entropy"
+) -> list[str]:
+    """What of, where nothing but the accuracy of a model without modes is looked at, once."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 128), nn.ReLU(), nn.Linear(128, 5))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    with diag.watch(net) as watch:
+        for _ in range(epochs):
+            for rows in torch.randperm(200).split(50):
+                optimizer.zero_grad()
+                getattr(F, loss)(net(X[TRAIN][rows]), trained[rows]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            said = wanted[:samples]
+            torch.eq(net(X[TEST][:samples]).argmax(1), said)
+    return [one.evidence["of"] for one in watch.diagnose().findings if one.rule == "evaluation-mismatch"]
+
+
+def test_accuracy_of_a_guess_beside_a_training_that_learns() -> None:
+    shuffled = Y[TRAIN][torch.randperm(200, generator=GENERATOR)]
+    assert by_accuracy(shuffled, Y[TEST]) == ["tested samples"]
+    assert by_accuracy(Y[TRAIN], (Y[TEST] + 1) % 5) == ["tested samples"]  # classes numbered otherwise
+
+
+def test_accuracy_that_tells_nothing() -> None:
+    shuffled = Y[TRAIN][torch.randperm(200, generator=GENERATOR)]
+    assert by_accuracy(Y[TRAIN], Y[TEST]) == []
+    assert by_accuracy(shuffled, Y[TEST], samples=20) == []  # too few
+    assert by_accuracy(shuffled, Y[TEST], epochs=1) == []  # nothing is learned yet
+    rare = torch.where(torch.arange(200) % 20 == 0, 1, 0)
+    assert by_accuracy(rare[torch.randperm(200, generator=GENERATOR)], rare, epochs=4) == []

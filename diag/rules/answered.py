@@ -1,0 +1,121 @@
+"""A classifier that learns what it is trained on, and tells the classes of other samples no better than a guess."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+from diag.rules.scales import guesses
+
+_LEAST = 30
+"""Samples that a test must have to be judged."""
+_FAR = 0.5
+"""Share of a guess's cross-entropy below which a single test tells."""
+_CONFIDENCE = 0.99
+_EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
+"""So many at least, none below this share of a guess's cross-entropy, where training has come below that one."""
+_BEGUN, _RISEN = 0.9, 1.1
+"""The same where training has come less far, and the evaluation's has risen that far above a guess's."""
+_REMEDY = (
+    "Look at inputs beside their labels as the network gets them, of both sets: have they been shuffled or sorted"
+    " apart, or are classes numbered differently? If they belong together, there are too few samples."
+)
+_SOURCE = "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2"
+
+
+def by_guessing(evidence: Evidence) -> Finding | None:
+    """The last test that tells no more classes right than a guess, where training is far from one.
+
+    A guess is the commonest label always, its cross-entropy H = -sum p log p over the labels' shares. With training's
+    cross-entropy L, of samples like those it learned it would tell exp(-L): error where an interval around the test's
+    share reaches down to the guess's, and not up to the middle of both.
+    """
+    known = guesses(evidence)
+    _, tests = next(evidence.of_models("answers"), ("", []))
+    if known is None or not tests:
+        return None
+    step = max(int(one["step"]) for one in tests)
+    judged = [_judge(one, known[0]) for one in tests if one["step"] == step]
+    found = next((one for one in judged if one is not None), None)
+    if found is None:
+        return None
+    samples, right, guess, last = found
+    return Finding(
+        "evaluation-mismatch",
+        "error",
+        known[2],
+        f"Of {samples} samples that are tested {right} are told right ({right / samples:.1%}); always the commonest"
+        f" label would be right in {guess:.1%}. The cross-entropy of training has come down to {last:.3g}: what is"
+        " learned holds for the training samples alone.",
+        {"step": step, "of": "tested samples", "right": right, "samples": samples, "guess": guess},
+        _REMEDY,
+        _SOURCE,
+    )
+
+
+def never_better(evidence: Evidence, entries: list[dict[str, Any]]) -> Finding | None:
+    """The evaluation's cross-entropy never came below a guess's, and the training's is below it."""
+    known = guesses(evidence)
+    if known is None:
+        return None
+    values, chance, site = known
+    last = float(values.iloc[-max(1, len(values) // 3) :].median())
+    for losses in _evaluated(evidence, entries):
+        risen = last <= _BEGUN * chance and losses.iloc[-1] > max(_RISEN * chance, losses.iloc[0])
+        if len(losses) < _EVALUATIONS or losses.min() < _GUESS * chance or not (last <= _LEARNED * chance or risen):
+            continue
+        return Finding(
+            "evaluation-mismatch",
+            "error",
+            site,
+            f"The cross-entropy of what is evaluated is {losses.min():.3g} at its best, in {len(losses)} evaluations,"
+            f" where a guess has {chance:.3g}; that of training has come down to {last:.3g}. What is learned holds for"
+            " the training samples alone.",
+            {"step": int(losses.index[0]), "of": "evaluated loss", "best": float(losses.min()), "chance": chance},
+            _REMEDY,
+            _SOURCE,
+        )
+    return None
+
+
+def _evaluated(evidence: Evidence, entries: list[dict[str, Any]]) -> list[pd.Series]:
+    """Cross-entropies by step: those that were computed, or else, line by line, those of tests that a guess equals."""
+    told = {int(one["step"]): next(iter(one["losses"].values())) for one in entries if one["losses"]}
+    if told:
+        return [pd.Series(told, dtype=float)]
+    _, tests = next(evidence.of_models("answers"), ("", []))
+    lines = pd.DataFrame(tests).groupby("line") if tests else ()
+    found = []
+    for _, one in lines:
+        test = one.iloc[-1]
+        if test["samples"] >= _LEAST and _low(test["right"], test["samples"]) <= _commonest(test["labels"]):
+            found.append(one.set_index("step")["loss"])
+    return found
+
+
+def _judge(test: dict[str, Any], losses: pd.Series) -> tuple[int, int, float, float] | None:
+    """Samples, right ones, the share of a guess and training's cross-entropy, where the test is no better than that."""
+    counts, samples, right = test["labels"].values(), int(test["samples"]), int(test["right"])
+    if samples < _LEAST or len(counts) < 2:
+        return None
+    guess, entropy = _commonest(test["labels"]), -sum(n / samples * math.log(n / samples) for n in counts)
+    before = losses[losses.index <= test["step"]]
+    last = float(before.iloc[-max(1, len(before) // 5) :].median()) if len(before) else math.inf
+    if last > _FAR * entropy or _low(right, samples) > guess:
+        return None
+    high = binomtest(right, samples).proportion_ci(_CONFIDENCE, method="wilson").high
+    return (samples, right, guess, last) if high <= (guess + math.exp(-last)) / 2 else None
+
+
+def _low(right: int, samples: int) -> float:
+    """The least share of right ones that is likely."""
+    return float(binomtest(int(right), int(samples)).proportion_ci(_CONFIDENCE, method="wilson").low)
+
+
+def _commonest(labels: dict[str, int]) -> float:
+    return max(labels.values()) / sum(labels.values())
