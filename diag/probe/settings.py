@@ -40,8 +40,8 @@ def settings(probe: Probe) -> dict[str, Any]:
     recurrent modules of two directions. time_first: sites of torch's sequence modules whose first dimension is time.
     norms_unused: of batch normalizations whose running statistics no batch has changed. slow_statistics: of those that
     take in a thousandth of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter,
-    how much, and whether it is decoupled. frozen_untrained: by model, frozen weights that are as torch initializes
-    them, and their share of all elements.
+    how much, and whether it is decoupled. momentum: the largest whose steps add up. frozen_untrained: by model, frozen
+    weights that are as torch initializes them, and their share of all elements.
     """
     modules = list(_modules(probe))
     return {
@@ -55,6 +55,7 @@ def settings(probe: Probe) -> dict[str, Any]:
         "slow_statistics": _slow(modules, probe),
         "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
         "weight_decay": _decays(probe),
+        "momentum": _momentum(probe),
         "frozen_untrained": _untrained(probe),
     }
 
@@ -158,6 +159,13 @@ def _decays(probe: Probe) -> dict[str, tuple[float, bool]]:
                 if site is not None:
                     found[probe.sites.name(probe.sites.table[site])] = (float(decay), decoupled)
     return found
+
+
+def _momentum(probe: Probe) -> float:
+    """Of SGD, which adds up the last 1 / (1 - momentum) gradients, unless they are dampened, and of RMSprop."""
+    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
+    known = (one["momentum"] for one in groups if not one.get("dampening") and "momentum" in one)
+    return max((float(one) for one in known if not isinstance(one, torch.Tensor)), default=0.0)
 
 
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool | None:

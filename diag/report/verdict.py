@@ -56,6 +56,7 @@ _OF_RULES = (
     "time_first",
     "norms_unused",
     "weight_decay",
+    "momentum",
     "frozen_untrained",
     "scaled_losses",
     "without_graph",

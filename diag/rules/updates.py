@@ -11,6 +11,7 @@ import pandas as pd
 from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.momentum import remembers
 from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors
 from diag.rules.optimizer import (
     as_warm_up,
@@ -155,6 +156,10 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     pulled = decayed(evidence)
     if pulled is not None:
         yield pulled
+        return
+    summed = remembers(evidence)
+    if summed is not None:
+        yield summed
         return
     found = _wild(evidence) or _grown(evidence) or _first_strides(evidence)
     found = clipped_nothing(evidence, found) or found

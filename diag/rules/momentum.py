@@ -1,0 +1,36 @@
+"""A momentum so near 1 that steps are the sum of hundreds of gradients."""
+
+from __future__ import annotations
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+
+_LONG = 0.995
+"""1 / (1 - momentum) is 200 gradients; 0.9 is usual, 0.99 the most that is."""
+_RISEN = 1.3
+"""Times the lowest loss: one that has risen again."""
+
+
+def remembers(evidence: Evidence) -> Finding | None:
+    """Steps of lr * sum momentum^i gradient_(t-i): an error where the loss rises again, breaks down or never falls."""
+    momentum = float(evidence.trace.coverage.get("momentum") or 0.0)
+    if momentum < _LONG or not evidence.trains:
+        return None
+    gradients = 1 / max(1 - momentum, 1e-9)
+    harmed = evidence.stuck or evidence.diverged_at is not None or evidence.first_bad_step is not None
+    return Finding(
+        "oversized-update",
+        "error" if harmed or _has_risen(evidence) else "warning",
+        "optimizer",
+        f"A momentum of {momentum:.6g} adds up the last {gradients:.0f} gradients: steps grow to {gradients:.0f} times"
+        " the learning rate, and go on where the loss rises.",
+        {"step": evidence.clean[0] if evidence.clean else 0, "of": "summed", "momentum": momentum},
+        "Use a momentum of 0.9 (0.99 at most), at the same learning rate.",
+        "Sutskever et al. 2013, 'On the importance of initialization and momentum in deep learning', section 3",
+    )
+
+
+def _has_risen(evidence: Evidence) -> bool:
+    """Whether the last losses lie far above the lowest ones, each a median of a few."""
+    losses = evidence.clean_losses.rolling(5, min_periods=3).median().dropna()
+    return len(losses) >= 3 and bool((losses >= 0).all()) and float(losses.iloc[-1]) > _RISEN * float(losses.min())
