@@ -24,6 +24,7 @@ from diag.rules.optimizer import (
     rates,
 )
 from diag.rules.registry import rule
+from diag.rules.rounding import rounded_away
 from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
@@ -58,6 +59,10 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     schedule = decays_each_step(evidence) or ends_early(evidence)
     if schedule is not None:
         yield schedule
+        return
+    rounded = rounded_away(evidence)
+    if rounded is not None:
+        yield rounded
         return
     ratios = _ratios(evidence)
     recent = ratios[ratios["step"].isin(evidence.late)]
