@@ -36,7 +36,9 @@ def biases(patient: Patient) -> Iterator[Remedy | Advice]:
         one
         for one in layers_of(patient.model)
         for name in one.biases
-        if getattr(one.module, name, None) is not None and float(getattr(one.module, name).detach().abs().max()) > LARGE
+        if isinstance(one.module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        and getattr(one.module, name, None) is not None
+        and float(getattr(one.module, name).detach().abs().max()) > LARGE
     ]
     if large and patient.suffers(*SIGNAL, *SLOW):
         yield Remedy(

@@ -24,7 +24,7 @@ _GROWS = ("initialization", "learning rate", "normalization", "clipping", "resid
 _STEPS = ("learning rate", "normalization", "clipping", "initialization", "loss", "optimizer", "residual", "activation")
 
 USUAL: dict[str, tuple[str, ...]] = {
-    "vanishing-gradient": _SHRINKS,
+    "vanishing-gradient": ("gates", *_SHRINKS),
     "collapsed-signal": _SHRINKS,
     "saturated-activation": _SHRINKS,
     "dead-units": ("initialization", "activation", "normalization", *_STEPS),

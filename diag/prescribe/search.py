@@ -21,6 +21,7 @@ for _family in (
     "inputs",
     "optimizers",
     "biases",
+    "gates",
     "initialization",
     "activations",
     "normalization",

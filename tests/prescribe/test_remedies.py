@@ -191,6 +191,17 @@ class TimeFirst(nn.Module):
         return self.head(self.cell(torch.stack([x] + [0 * x] * 5, 1))[0][:, -1])
 
 
+class Forgetting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.head = nn.LSTM(16, 16, batch_first=True), nn.Linear(16, 4)
+        self.cell.bias_ih_l0.data[16:32] = -5.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(torch.stack([x] + [0 * x] * 9, 1))[0][:, -1])
+
+
 def embedded() -> Workload:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(8, 32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 8))
@@ -226,6 +237,7 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
     "plain optimizer": (decaying, 0.6),
     "biases at zero": (partial(biased, nn.ReLU, -20.0), 0.5),
     "less dropout": (dropped, 0.6),
+    "forget gates opened": (lambda: adam(Forgetting(), lr=0.01), 0.8),
     "He initialization": (lambda: sgd(mlp(8, gain=0.1), 0.1), 0.7),
     "Glorot initialization": (lambda: sgd(mlp(8, nn.Tanh, "glorot", gain=0.05), 0.1), 0.6),
     "LeCun initialization": (lambda: sgd(mlp(8, nn.Identity, "glorot", gain=0.05), 0.1), 0.6),
@@ -287,6 +299,11 @@ def test_recurrent_weights_become_orthogonal() -> None:
     changed = pasted(remedies["LeCun initialization"], workload)
     weight = changed.model.cell.weight_hh_l0.detach()  # type: ignore[union-attr]
     assert torch.allclose(weight @ weight.T, torch.eye(16), atol=1e-5)
+
+
+def test_biases_that_the_code_does_not_reach_are_no_reason() -> None:
+    _, remedies, _ = proposals(adam(Forgetting(), lr=0.01))
+    assert "biases at zero" not in remedies
 
 
 def test_softmax_inside_the_model_is_taken_out() -> None:
