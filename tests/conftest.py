@@ -13,6 +13,7 @@ pytest_plugins = ["pytester"]
 # Two threads in a small step wait for each other longer than they compute, and the tests run in several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("DIAG_STRICT", "1")
 
 settings.register_profile("nightly", max_examples=2000, deadline=None)
 

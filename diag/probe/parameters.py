@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -255,8 +256,17 @@ def _sample(parameter: torch.Tensor) -> torch.Tensor:
     flat = local(parameter.detach())
     if flat.numel() <= _SAMPLE or flat.layout != torch.strided:
         return flat
-    # An odd stride does not walk down one column of a matrix whose sides are powers of two.
-    return flat.reshape(-1)[:: -(-flat.numel() // _SAMPLE) | 1]
+    return flat.reshape(-1)[:: _stride(flat.numel())]
+
+
+@functools.cache
+def _stride(count: int) -> int:
+    """The least one with at most `_SAMPLE` elements that shares no divisor with the count: one that does would meet the
+    same columns of a matrix, or the same corner of each kernel, again and again."""
+    stride = -(-count // _SAMPLE)
+    while math.gcd(stride, count) > 1:
+        stride += 1
+    return stride
 
 
 def owner_class(model: torch.nn.Module, path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -33,6 +34,7 @@ for _family in (
     importlib.import_module(f"diag.rules.{_family}")
 
 
+STRICT = "DIAG_STRICT"
 _GROWS = ("exploding-activation", "exploding-gradient", "oversized-update", "saturated-activation", "diverging-loss")
 
 
@@ -41,7 +43,9 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
 
     thresholds: instead of those of `[tool.diag.thresholds]` in the nearest pyproject.toml. Modules named in
     `[tool.diag] rules` are imported first, for the rules they register.
-    Raises: DiagError for an unknown threshold, a module of rules that cannot be imported, or a user's rule that raises.
+    A rule of ours that raises, which is a fault of ours, is left out and noted in the coverage; it is raised where the
+    environment sets DIAG_STRICT. Raises: DiagError for an unknown threshold, a module of rules that cannot be imported,
+    or a user's rule that raises.
     """
     settings = load_settings()
     for name in settings["rules"]:
@@ -74,7 +78,12 @@ def _ask(evidence: Evidence) -> list[Finding]:
             said = list(function(evidence))
         except Exception as error:
             if function.__module__.startswith("diag.rules."):
-                raise
+                if os.environ.get(STRICT):
+                    raise
+                _note(
+                    evidence, f"the rule '{name}' failed and says nothing ({type(error).__name__}: {error}): report it"
+                )
+                continue
             raise DiagError(
                 f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}"
             ) from error
@@ -86,6 +95,12 @@ def _ask(evidence: Evidence) -> list[Finding]:
                 )
         found += [_of_policy(one) for one in said] if evidence.acts else said
     return found
+
+
+def _note(evidence: Evidence, text: str) -> None:
+    notes = evidence.trace.coverage.setdefault("notes", [])
+    if text not in notes:
+        notes.append(text)
 
 
 def _of_policy(finding: Finding) -> Finding:

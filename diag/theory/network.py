@@ -81,7 +81,10 @@ class Affine:
         gathered = state.second if self.window is None else self.window.gather(state.second)
         second = self.weight * gathered + self.bias
         share = 1 - self.bias / float(second.mean()) if self.bias else 1.0
-        covariance = self.weight * state.covariance + self.bias
+        mean = float(state.second.mean())
+        # What lies in the padding is 0 for every sample: it takes as much from the covariance.
+        within = float(gathered.mean()) / mean if mean > 0 else 1.0
+        covariance = self.weight * within * state.covariance + self.bias
         return State(second, covariance, share**2 * state.error, self.units)
 
     def backward(self, gradient: State, before: State) -> State:
@@ -133,13 +136,13 @@ class BatchNorm:
 
     def forward(self, state: State) -> State:
         """Every feature has variance `scale` afterwards; between samples of a batch there is no covariance left."""
-        spread = float(state.second.mean()) - state.covariance
+        spread = max(float(state.second.mean()) - state.covariance, 0.0)
         second = self.scale * (state.second - state.covariance) / (spread + self.eps) + self.shift
         return State(np.maximum(second, 0.0), self.shift, 0.0, state.units)
 
     def backward(self, gradient: State, before: State) -> State:
         """Divided by the standard deviation that was divided by."""
-        spread = float(before.second.mean()) - before.covariance
+        spread = max(float(before.second.mean()) - before.covariance, 0.0)
         return replace(gradient, second=gradient.second * self.scale / (spread + self.eps))
 
 

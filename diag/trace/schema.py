@@ -8,7 +8,8 @@ SCHEMA_VERSION = 1
 
 KINDS = ("activation", "gradient", "weight", "weight_gradient", "update")
 """activation: a site's output. gradient: of the loss with respect to that output. weight: a parameter before the
-optimizer step. weight_gradient: the gradient that step was given. update: the parameter's change in that step."""
+optimizer step. weight_gradient: the gradient that step was given. update: the parameter's change in that step; of one
+with more than 65,536 elements an even sample of up to as many, whose number `count` then is."""
 
 
 @dataclass(frozen=True)

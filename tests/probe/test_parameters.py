@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import diag
+from diag.probe import parameters
 from tests.probe.by_hand import as_double, assert_row, only_row, rows_of
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
@@ -120,6 +123,18 @@ def test_a_large_parameter_is_measured_on_a_sample() -> None:
     assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
     assert row["update_norm"] == pytest.approx(change, rel=0.03)
     assert row["update_ratio"] == pytest.approx(change / np.linalg.norm(before), rel=0.03)
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3, 3), (128, 64, 3, 3), (512, 384), (300, 300), (64, 3, 24, 24)])
+def test_the_sample_meets_every_column_and_corner_alike(shape: tuple[int, ...]) -> None:
+    places = torch.arange(math.prod(shape)).reshape(shape)
+    seen = parameters._sample(places)
+    assert len(seen) <= 2**16
+    for dim in range(len(shape)):
+        inner = math.prod(shape[dim + 1 :])
+        counts = torch.bincount((seen // inner) % shape[dim], minlength=shape[dim])
+        assert counts.min() >= 0.9 * len(seen) / shape[dim] - 1
+        assert counts.max() <= 1.1 * len(seen) / shape[dim] + 1
 
 
 def test_twin_units_of_weights_and_their_gradients() -> None:

@@ -15,7 +15,7 @@ import diag.rules
 from diag.errors import DiagError
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
-from diag.rules.judge import judge
+from diag.rules.judge import STRICT, judge
 from diag.rules.registry import RULES, rule
 from diag.rules.thresholds import THRESHOLDS, resolve
 from diag.trace import Trace
@@ -165,6 +165,10 @@ def test_a_rule_of_ours_that_fails_is_our_mistake(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(RULES, "dead-units", broken)
     with pytest.raises(KeyError):
         judge(chain().build(), {})
+    monkeypatch.delenv(STRICT)  # for users the other rules still speak
+    trace = chain(even(1e9, 1.0)).build()
+    assert [one.rule for one in judge(trace, {})][:1] == ["exploding-gradient"]
+    assert trace.coverage["notes"] == ["the rule 'dead-units' failed and says nothing (KeyError: 'ours'): report it"]
 
 
 def settings(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str | None) -> None:

@@ -132,6 +132,21 @@ def test_a_convolution_loses_at_its_edges_what_the_window_says() -> None:
     assert measured[16] < 0.5
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_padding_takes_as_much_from_the_covariance(size: int) -> None:
+    """A batch norm behind a padded window on a small map: what is left of 9 weights, before, after and backward."""
+    window = window_of((size, size), (size, size), (3, 3))
+    start = State(np.full((size, size), 2.0), covariance=0.8)
+    steps: list[Step] = [Affine(2.0, window=window), BatchNorm(), Bend(activation("relu")), Affine(2.0, window=window)]
+    states = propagate(start, [*steps, BatchNorm()])
+    within = (1 if size == 1 else 4) / 9
+    assert float(states[1].second.mean()) == pytest.approx(4.0 * within)
+    assert states[1].covariance == pytest.approx(1.6 * within)
+    assert all(one.covariance <= float(one.second.mean()) for one in states)
+    gradients = back_propagate(1.0, steps, states[:-1])
+    assert all(math.isfinite(one.rms) and one.rms > 0 for one in gradients)
+
+
 def test_the_map_over_many_positions_is_read_from_a_curve_as_exact_as_it_need_be() -> None:
     image = np.geomspace(1e-3, 30, 100).reshape(10, 10)
     bend = Bend(activation("gelu"))
