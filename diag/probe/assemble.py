@@ -238,6 +238,7 @@ def _notes(probe: Probe) -> list[str]:
         notes.append(
             f"to stay below {100 * own.share:g} % of the training's time, {own.measured} of {own.steps} steps were "
             f"measured; it took {100 * own.cost:.2g} %, and what happened in the others was not seen"
+            + (f", of {own.asleep} not even the loss" if own.asleep else "")
         )
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")

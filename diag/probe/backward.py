@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from diag.probe import patches
+from diag.probe.owner import Owner
 from diag.probe.recorder import GRADIENT, Recorder
 from diag.probe.sites import Sites
 from diag.probe.tensors import is_measurable
@@ -61,8 +63,10 @@ class _Recomputed:
 class Backward:
     """Numbers the calls of a forward pass and takes in the gradients that answer them."""
 
-    def __init__(self, recorder: Recorder, sites: Sites) -> None:
+    def __init__(self, recorder: Recorder, sites: Sites, owner: Owner) -> None:
         self.recorder = recorder
+        self._owner = owner
+        self._began_in = 0
         self._sites = sites
         self._calls: dict[int, int] = {}
         self._order = 0
@@ -98,6 +102,11 @@ class Backward:
         self.active = False
         patches.unlisten(self)
         self.end_step()
+
+    def rest(self) -> None:
+        """Be told of nothing until `install`."""
+        self.remove()
+        self._told_by, self._asks_all = None, False
 
     def end_step(self) -> None:
         """Forget the calls and losses of the step and take hooks off tensors that outlive it."""
@@ -178,8 +187,11 @@ class Backward:
 
     def begin_backward(self, tensors: Any, grad_tensors: Any) -> None:
         """A backward pass begins: note what is differentiated, and what would show that it reached the models."""
+        if threading.get_ident() != self._began_in if self.running else not self._owner.is_here():
+            return
         roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         if not self.running:
+            self._began_in = threading.get_ident()
             self.on_backward(roots)
         self.running += 1
         if self.running > 1:
@@ -198,6 +210,8 @@ class Backward:
 
     def end_backward(self) -> None:
         """The loss counts for this probe if its gradient came to the models that it watches."""
+        if threading.get_ident() != self._began_in or not self.running:
+            return
         self.running -= 1
         if self.running:
             return
@@ -244,14 +258,18 @@ class Backward:
 
     def see_zero_grad(self, owner: Any) -> None:
         """Gradients were cleared."""
-        self.on_zero_grad(owner)
+        if self._owner.is_here():
+            self.on_zero_grad(owner)
 
     def see_clip(self, parameters: list[torch.Tensor]) -> None:
         """Gradients are about to be clipped."""
-        self.on_clip(parameters)
+        if self._owner.is_here():
+            self.on_clip(parameters)
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """Remember which losses are scaled; what is computed from them before the next backward pass is too."""
+        if not self._owner.is_here():
+            return
         for one in (
             [outputs] if isinstance(outputs, torch.Tensor) else outputs if isinstance(outputs, list | tuple) else ()
         ):
@@ -267,15 +285,16 @@ class Backward:
 
     def see_unscaled(self) -> None:
         """A GradScaler divided the gradients by its scale."""
-        self.is_scaled = False
+        self.is_scaled = self.is_scaled and not self._owner.is_here()
 
     def begin_scaled_step(self) -> None:
         """See whether the optimizer will be let to step."""
-        self.stepped = self.is_scaled = False
+        if self._owner.is_here():
+            self.stepped = self.is_scaled = False
 
     def end_scaled_step(self, optimizer: Any) -> None:
         """Non-finite gradients make the scaler leave out the step, which no hook of the optimizer sees."""
-        if not self.stepped:
+        if not self.stepped and self._owner.is_here():
             self.on_skipped(optimizer)
 
 

@@ -25,6 +25,10 @@ class Clearing:
         """A `zero_grad` of an optimizer or a module was called."""
         self._cleared.update(self._left)
 
+    def forget(self) -> None:
+        """Steps follow of which nothing is told."""
+        self._left.clear()
+
     def before_step(self, index: int, optimizer: Optimizer, *, closure: bool) -> None:
         """Optimizer number `index` is about to step; with a closure it computes its gradients only then."""
         self.steps[index] = self.steps.get(index, 0) + 1

@@ -34,9 +34,10 @@ from diag.probe.frames import (
     without_view,
 )
 from diag.probe.function_mode import FunctionMode
-from diag.probe.late import Late
+from diag.probe.late import Late, finishes_late
 from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
+from diag.probe.owner import Owner
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Sites
 from diag.probe.spots import Spots
@@ -50,8 +51,16 @@ class Forward:
     """Follows the modules that are being called and measures what they and the functions in them return."""
 
     def __init__(
-        self, sites: Sites, recorder: Recorder, backward: Backward, *, discover: bool = False, pairs: bool = True
+        self,
+        sites: Sites,
+        recorder: Recorder,
+        backward: Backward,
+        owner: Owner,
+        *,
+        discover: bool = False,
+        pairs: bool = True,
     ) -> None:
+        self._owner = owner
         self._sites = sites
         self._recorder = recorder
         self._backward = backward
@@ -153,8 +162,8 @@ class Forward:
         self._stack.append(frame)
         if frame.op == "embedding":
             self._tokens.see_embedded(args)
-        if frame.late and self._measures:
-            self._late.expect(module, functools.partial(self._see_late, frame))
+        if module._forward_hooks:
+            self._expect_late(frame)
         if not self._mode_at:
             if module._forward_hooks:
                 self._enter_mode(len(self._stack) - 1)  # the user's hooks run after ours, as part of what contains it
@@ -165,12 +174,13 @@ class Forward:
         if self._sites.find_module(module) is None:
             self.ran_compiled |= is_compiled(module)
             if isinstance(module, _Loss) and self._sites.roots:
-                self._enter_loss(module, args)
+                if self._owner.is_here():
+                    self._enter_loss(module, args)
                 return
-            if self._sites.wraps_known(module):
+            if self._sites.wraps_known(module) or not self._owner.is_free():
                 return  # as what a solver puts around a network at each call: the network itself comes next
             if not self._discover or not self.copies.admits(module, self._sites.roots):
-                if self.copies.left_out(module):
+                if self._owner.is_here() and self.copies.left_out(module):
                     self._thread = threading.get_ident()
                     self._stack.append(None)  # what it calls is no model either
                 return
@@ -178,10 +188,13 @@ class Forward:
             self._frames.clear()
             if self._sites.find_module(module) is None:
                 return
-        self._thread = threading.get_ident()
         recomputing = self._backward.running
+        evaluates = self._is_evaluation(module)
+        if not recomputing and not (self._owner.is_here() if evaluates else self._owner.is_free()):
+            return
+        self._thread = threading.get_ident()
         frame = self._frame_of(module, 0)
-        if frame is None or is_parametrization(frame.path) or self._is_evaluation(module):
+        if frame is None or is_parametrization(frame.path) or evaluates:
             if frame is not None and not recomputing and not is_parametrization(frame.path):
                 self._begin_evaluation(module, frame, args)
             self._stack.append(None)
@@ -190,6 +203,7 @@ class Forward:
             return
         self._input_order = -1
         if not recomputing:
+            self._owner.move_here()
             if module.training:
                 self._trained.add(id(module))
                 self._in_eval.discard(id(module))
@@ -206,8 +220,8 @@ class Forward:
             self._input_order = self._backward.next_order()
         self._measures = self._recorder.measures_step
         self._stack.append(frame)
-        if frame.late and self._measures:
-            self._late.expect(module, functools.partial(self._see_late, frame))
+        if module._forward_hooks:
+            self._expect_late(frame)
         if self._measures and not recomputing:
             # Before the forward pass, which may change its inputs in place.
             with torch._C.DisableTorchFunction():
@@ -297,14 +311,17 @@ class Forward:
         self.ran.add((frame.root, frame.path))
         if not self._measures:
             return
-        direct = self._stack and frame.direct and type(output) is torch.Tensor and output.is_floating_point()
+        late = self._late.expects(module)
+        direct = (
+            self._stack and frame.direct and not late and type(output) is torch.Tensor and output.is_floating_point()
+        )
         if direct and not torch._C._len_torch_function_stack():  # no mode sees what is called from here
             self._see(frame, "", frame.op, frame.role, output, frame.bounds)
             return
         with torch._C.DisableTorchFunction():
             if not self._stack and self._input_order >= 0:
                 self._see_inputs(frame, (), kwargs)
-            if frame.leaf and not frame.late:
+            if frame.leaf and not late:
                 self._see_output(frame, args, kwargs, output)
             if not self._stack:
                 self._tokens.clear()
@@ -331,6 +348,10 @@ class Forward:
     def _see_inputs(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for suffix, tensor in find_inputs(args, kwargs):
             self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
+
+    def _expect_late(self, frame: Frame) -> None:
+        if frame.leaf and self._measures and finishes_late(frame.module):
+            self._late.expect(frame.module, functools.partial(self._see_late, frame))
 
     def _see_late(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         with torch._C.DisableTorchFunction():

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointFunction
 
 from diag.probe import ops
-from diag.probe.late import finishes_late
 from diag.probe.tensors import is_measurable
 from diag.stats.saturation import Bounds, bounds_for
 
@@ -42,7 +41,7 @@ class Frame:
 
     leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the
     one product inside is its output. quiet: no function runs in it but those of what it contains. spots: its outputs,
-    by their suffix. late: its own hooks complete its output. direct: its output alone tells what is to be measured.
+    by their suffix. direct: its output alone tells what is to be measured.
     """
 
     module: nn.Module
@@ -57,7 +56,6 @@ class Frame:
     children: int
     quiet: bool = False
     spots: dict[str, Spot] = field(default_factory=dict)
-    late: bool = False
     direct: bool = False
 
 
@@ -80,7 +78,6 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
     single = leaf and sum(p.ndim >= 2 for p in module.parameters(recurse=False)) == 1
     opaque = leaf and known
     quiet = opaque or type(module).forward is nn.Sequential.forward
-    late = leaf and finishes_late(module)
     return Frame(
         module,
         root,
@@ -93,8 +90,7 @@ def describe(module: nn.Module, root: int, path: str) -> Frame:
         bounds,
         len(module._modules),
         quiet,
-        late=late,
-        direct=leaf and not late and (bounds is None or bounds.on == "output"),
+        direct=leaf and (bounds is None or bounds.on == "output"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Outputs of tensor-parallel layers, seen after the layer's own hooks have made them whole."""
+"""Outputs that a layer's own hooks change, as those of tensor parallelism make them whole: seen after the hooks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from diag.probe.shards import as_dtensor
-
 
 def finishes_late(module: nn.Module) -> bool:
-    """Whether a layer's hooks still sum its output over the ranks when it has run; those of `fully_shard` do not."""
-    sharded = any(as_dtensor(one) is not None for one in module.parameters(recurse=False))
-    return sharded and any(".fsdp." not in getattr(hook, "__module__", "") for hook in module._forward_hooks.values())
+    """Whether hooks of a layer's own may change its output when it has run; those of `fully_shard` do not."""
+    hooks = module._forward_hooks
+    return bool(hooks) and any(".fsdp." not in getattr(hook, "__module__", "") for hook in hooks.values())
 
 
 class Late:
@@ -32,6 +30,10 @@ class Late:
 
         self.forget(module)
         self._handles[id(module)] = module.register_forward_hook(final, with_kwargs=True)
+
+    def expects(self, module: nn.Module) -> bool:
+        """Whether this call of a layer is seen later."""
+        return bool(self._handles) and id(module) in self._handles
 
     def forget(self, module: nn.Module) -> None:
         """The layer has ended, or failed."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim import optimizer as global_hooks
-from torch.utils.hooks import RemovableHandle
 
+from diag.probe import optimizer_hooks
 from diag.probe.clearing import Clearing
 from diag.probe.omissions import Omissions
+from diag.probe.owner import Owner
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
 from diag.probe.shards import as_dtensor, local, part_of
 from diag.probe.sites import Site, Sites
@@ -28,11 +28,11 @@ _SAMPLE = 2**16
 class Parameters:
     """Follows optimizer steps by global hooks, so that optimizers pickle and copy as before."""
 
-    def __init__(self, sites: Sites, recorder: Recorder, measured: bool = True) -> None:
+    def __init__(self, sites: Sites, recorder: Recorder, owner: Owner, measured: bool = True) -> None:
         self.measured = measured
+        self._owner = owner
         self._sites = sites
         self._recorder = recorder
-        self._handles: list[RemovableHandle] = []
         self._before: dict[int, torch.Tensor] = {}
         self._waiting: Optimizer | None = None
         self.steps_elsewhere = 0
@@ -42,21 +42,17 @@ class Parameters:
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
         self._seen: set[tuple[int, int]] = set()
+        self.on_slept: Callable[[Optimizer], None] | None = None
         self.replaced: dict[int, None] = {}
         self.on_any_step: Callable[[Optimizer], None] = lambda optimizer: None
 
     def install(self) -> None:
         """Register the global optimizer hooks."""
-        self._handles = [
-            global_hooks.register_optimizer_step_pre_hook(self._pre),
-            global_hooks.register_optimizer_step_post_hook(self._post),
-        ]
+        optimizer_hooks.listen(self)
 
     def remove(self) -> None:
         """Take the hooks away and drop what was copied."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        optimizer_hooks.unlisten(self)
         self._before.clear()
 
     def end_step(self) -> None:
@@ -83,14 +79,20 @@ class Parameters:
     def _holds_watched(self, optimizer: Optimizer) -> bool:
         return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
 
-    def _pre(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.on_any_step(optimizer)
+    def before_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """An optimizer is about to step; of another thread's it counts if it holds what is watched."""
+        if self.on_slept is not None:
+            return
         known = self.knows(optimizer)
         watched = known or self._holds_watched(optimizer)
+        if not watched and not self._owner.is_here():
+            return
+        self.on_any_step(optimizer)
         self.omissions.see_step(optimizer, known=watched)
         if not watched:
             self.steps_elsewhere += 1
             return
+        self._owner.step()
         index = self.announce(optimizer)
         closure = _has_closure(args, kwargs)
         self.clearing.before_step(index, optimizer, closure=closure)
@@ -138,8 +140,12 @@ class Parameters:
         self._recorder.forget(sites, WEIGHT_GRADIENT)
         self._seen -= {(site, WEIGHT_GRADIENT) for site in sites}
 
-    def _post(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def after_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """It has done so."""
         if not self.knows(optimizer):
+            return
+        if self.on_slept is not None:  # steps are counted, and nothing else
+            self.on_slept(optimizer)
             return
         self._waiting = None
         if self.measured and self._recorder.measures_step:

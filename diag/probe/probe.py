@@ -17,6 +17,7 @@ from diag.probe.backward import Backward
 from diag.probe.budget import Budget
 from diag.probe.eager import enter_eager, leave_eager
 from diag.probe.forward import Forward
+from diag.probe.owner import Owner
 from diag.probe.parameters import Parameters
 from diag.probe.recorder import Recorder
 from diag.probe.settings import settings
@@ -52,9 +53,12 @@ class Probe:
         self.sites = Sites()
         self.budget = None if budget is None else Budget(budget)
         self.recorder = Recorder(window, every, self.budget, brief=brief)
-        self.backward = Backward(self.recorder, self.sites)
-        self.forward = Forward(self.sites, self.recorder, self.backward, discover=discover, pairs=parameters)
-        self.parameters = Parameters(self.sites, self.recorder, parameters)
+        self._owner = Owner(sole=discover)
+        self.backward = Backward(self.recorder, self.sites, self._owner)
+        self.forward = Forward(
+            self.sites, self.recorder, self.backward, self._owner, discover=discover, pairs=parameters
+        )
+        self.parameters = Parameters(self.sites, self.recorder, self._owner, parameters)
         self.notes: list[str] = []
         for model in models:
             self.sites.add_root(model)
@@ -85,6 +89,7 @@ class Probe:
     def start(self) -> None:
         """Begin to watch."""
         self.active = True
+        self._owner.begin()
         enter_eager()
         self.backward.install()
         self.parameters.install()
@@ -116,6 +121,9 @@ class Probe:
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
         value = loss.detach().clone() if isinstance(loss, torch.Tensor) else None if loss is None else float(loss)
+        if self.parameters.on_slept is not None:
+            self.recorder.amend(loss=value, batch=batch)
+            return
         if self._read and self.recorder.is_empty:
             # The step was closed early because its trace was read.
             self._read = False
@@ -146,7 +154,7 @@ class Probe:
         self._stepped.add(index)
         if self._ended_by is None:
             self._ended_by = index
-            self._ended_lr = float(optimizer.param_groups[0].get("lr", float("nan")))
+            self._ended_lr = _lr(optimizer)
         # In a step that is not measured the hooks are away; they must be back to see the next pass begin.
         self.forward.install()
 
@@ -165,6 +173,8 @@ class Probe:
 
     def _on_pass(self) -> None:
         self._read = False
+        if self.budget is not None and self.budget.is_paused:
+            self.budget.begin()
         wrapper = nn.parallel.DistributedDataParallel._active_ddp_module
         if wrapper is not None and self.sites.data_ranks is None:
             self.sites.see_data_parallel(wrapper)
@@ -196,6 +206,33 @@ class Probe:
             self.on_closed()
         if self.budget is not None:
             self.budget.begin()
+            if self.active and len(self.parameters.optimizers) == 1 and self.budget.sleeps(self.recorder.step):
+                self._fall_asleep()
+
+    def _fall_asleep(self) -> None:
+        """From now on steps are counted and nothing else is done, until one is to be measured."""
+        self.forward.remove()
+        self.backward.rest()
+        self.parameters.clearing.forget()
+        self.parameters.on_slept = self._on_slept
+
+    def _on_slept(self, optimizer: Optimizer) -> None:
+        assert self.budget is not None
+        self.budget.end(self.recorder.step, False, asleep=True)
+        self.recorder.skip_step(lr=_lr(optimizer), optimizer=0)
+        self.budget.begin()
+        full = self.max_steps is not None and self.recorder.step >= self.max_steps
+        if full or not self.budget.sleeps(self.recorder.step):
+            self._wake()
+            self.budget.pause()  # until its pass begins, as other steps do
+            self._read = True  # a loss that is given by hand is that of the step just counted
+        if full:
+            self.stop()
+
+    def _wake(self) -> None:
+        self.parameters.on_slept = None
+        self.backward.install()
+        self.forward.install()
 
     def break_off(self, error: str, *, batch: int = -1) -> bool:
         """The user's code raised. Returns whether something but an input, which may be a mask of -inf, is not finite in
@@ -222,3 +259,7 @@ class Probe:
             self.forward.install()  # the next pass tells that another step has begun
         self.recorder.settle()
         return assemble(self)
+
+
+def _lr(optimizer: Optimizer) -> float:
+    return float(optimizer.param_groups[0].get("lr", float("nan")))

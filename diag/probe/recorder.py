@@ -203,6 +203,12 @@ class Recorder:
             if len(self._closed) >= _TOGETHER or (full and not closed.arrivals.late):
                 self._take_in()
 
+    def skip_step(self, *, lr: float, optimizer: int) -> None:
+        """A step was taken of which nothing is known."""
+        row = {"step": self.step, "lr": lr, "optimizer": optimizer, "backward_passes": 0, "batch": -1}
+        self.steps.append(loss=float("nan"), loss_known=False, **row)
+        self.step += 1
+
     def settle(self) -> None:
         """Take in all that is still on a device or on its way from there."""
         self._take_in()

@@ -45,7 +45,7 @@ FRAME = (
         "saturated_fraction",
         "float64",
         "share",
-        "share of the finite elements where the activation's slope is at most 1 % of its largest; missing where no slope is known",
+        "share of the finite elements beyond the point where the activation levels off: its slope is at most 1 % of its largest there (the flat spot at the minimum of GELU, SiLU and the like does not count); missing where no slope is known",
     ),
     Column("units", "float64", "units", "features or channels; missing where the tensor has none"),
     Column("dead_units", "float64", "units", "units that were zero for every sample and position of the step"),
@@ -70,7 +70,7 @@ STEPS = (
         "loss",
         "float64",
         "the loss's",
-        "the loss that was differentiated, unscaled, summed over the step's backward passes; missing if unknown",
+        "the loss that was differentiated, unscaled, summed over the step's backward passes (of an optimizer's closure the first one's alone); missing if unknown",
     ),
     Column(
         "loss_known",
@@ -95,7 +95,12 @@ those are that are attended to, and whether labels are shifted."""
 
 SITES = (
     Column("site", "string", "-", "as in the frame"),
-    Column("kind", "string", "-", "`output` for what a module or function returns, `parameter` for a parameter"),
+    Column(
+        "kind",
+        "string",
+        "-",
+        "`output` for what a module, its forward hooks included, or a function returns, `parameter` for a parameter",
+    ),
     Column("module", "string", "-", "class of the module; empty where there is none"),
     Column("op", "string", "-", "as in the frame"),
     Column(
