@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 import linecache
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from diag.probe.tensors import is_measurable
+from diag.probe.variables import callers, variables
 
 _PASSES = 64
 """After one step, that are looked at."""
@@ -28,8 +27,6 @@ _FOLLOWING = 4
 """Statements after the call in which labels are looked for."""
 _TAKEN = 8
 """Entries of a batch that are looked into."""
-_KEEPERS = frozenset({"locals", "vars"})
-_OURS = frozenset({"torch", "diag"})
 
 
 @dataclass
@@ -82,7 +79,7 @@ class Answers:
             return
         if not is_measurable(logits) or not logits.numel():
             return
-        caller = _caller()
+        caller = next(callers(), None)
         if caller is None:
             return
         kept = self._tests.setdefault((self._root, _place(caller)), [])
@@ -132,14 +129,6 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(functional.binary_cross_entropy_with_logits(logits[:, 0], labels.double(), reduction="sum"))
 
 
-def _caller() -> FrameType | None:
-    """The frame that calls the model: the first that is neither torch's nor ours."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).split(".")[0] in _OURS:
-        frame = frame.f_back
-    return frame
-
-
 def _place(frame: FrameType) -> tuple[Any, ...]:
     """Where a model is called, and where what calls it was called."""
     above = frame.f_back
@@ -171,20 +160,9 @@ def _labels(
 
 
 def _values(frame: FrameType, names: Sequence[Name]) -> list[Any]:
-    """The variables of these names; none of a function's that may hold its own `locals()`.
-
-    Until Python 3.13 to ask for them fills one dictionary of the frame, which would keep each of them alive.
-    """
-    if not _KEEPERS.isdisjoint(frame.f_code.co_names):
-        return [None for _ in names]
-    variables = frame.f_locals
-    values = [variables.get(one.name, frame.f_globals.get(one.name)) for one in names]
-    if type(variables) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
-        variables.clear()
-    return [
-        value if not one.attribute else _attribute(value, one.attribute)
-        for value, one in zip(values, names, strict=True)
-    ]
+    """What stands behind these names."""
+    pairs = zip(variables(frame, [one.name for one in names]), names, strict=True)
+    return [_attribute(value, one.attribute) if one.attribute else value for value, one in pairs]
 
 
 def _attribute(owner: Any, name: str) -> Any:

@@ -155,6 +155,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluation_passes": probe.forward.evaluation_passes,
         "evaluations": probe.forward.evaluations.entries(),
         "answers": probe.forward.answers.entries([root.name for root in probe.sites.roots]),
+        "computed_inputs": _computed_inputs(probe),
         "acting_passes": probe.forward.acting.passes,
         **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {
@@ -225,6 +226,13 @@ def _leaves(probe: Probe) -> tuple[int, list[str]]:
             if not met and not _inside_attention(root.model, path):
                 unseen.append(path or root.name)
     return leaves, unseen
+
+
+def _computed_inputs(probe: Probe) -> list[str]:
+    """Inputs of models that were computed from parameters at least as often as not, as the state of an ODE is."""
+    often = [key for key, (plain, computed) in probe.forward.given.items() if computed >= plain]
+    sites = [probe.sites.get(root, "", suffix) for root, suffix in often]
+    return [probe.sites.name(probe.sites.table[one]) for one in sites if one is not None]
 
 
 def _notes(probe: Probe) -> list[str]:

@@ -20,6 +20,7 @@ from diag.probe.acting import Acting
 from diag.probe.answers import Answers
 from diag.probe.backward import Backward
 from diag.probe.calls import TELLING, Calls
+from diag.probe.container import container_of
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
 from diag.probe.evaluation import Evaluations
@@ -93,6 +94,7 @@ class Forward:
         self.answers = Answers()
         self.training_passes = 0
         self.copies = Copies()
+        self.given: dict[tuple[int, str], list[int]] = {}
         self.ran: set[tuple[int, str]] = set()
         self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
@@ -184,7 +186,7 @@ class Forward:
                     self._thread = threading.get_ident()
                     self._stack.append(None)  # what it calls is no model either
                 return
-            self._sites.add_root(module)
+            self._sites.watch(container_of(module))
             self._frames.clear()
             if self._sites.find_module(module) is None:
                 return
@@ -347,7 +349,12 @@ class Forward:
 
     def _see_inputs(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for suffix, tensor in find_inputs(args, kwargs):
+            computed = tensor.grad_fn is not None
+            if computed and frame.path:
+                continue  # what a part is given by another one is no input
             self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
+            given = self.given.setdefault((frame.root, suffix), [0, 0])
+            given[computed] += 1
 
     def _expect_late(self, frame: Frame) -> None:
         if frame.leaf and self._measures and finishes_late(frame.module):

@@ -70,6 +70,14 @@ class Sites:
         self.rescan(len(self.roots) - 1)
         return len(self.roots) - 1
 
+    def watch(self, model: nn.Module) -> None:
+        """Watch a model, or what has been added to one that is watched."""
+        known = self.find_module(model)
+        if known is None:
+            self.add_root(model)
+        else:
+            self.rescan(known[0])
+
     def see_data_parallel(self, wrapper: nn.parallel.DistributedDataParallel) -> None:
         """A model is trained by several ranks, each on its part of the batch."""
         self.data_ranks = tuple(sorted(torch.distributed.get_process_group_ranks(wrapper.process_group)))

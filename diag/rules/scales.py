@@ -27,6 +27,7 @@ _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "
 def unscaled_input(evidence: Evidence) -> Finding | None:
     """An input far larger than 1: an error where training has not coped, and nothing normalizes it first."""
     rows = evidence.rows("activation", evidence.early, ("input",)).sort_values("order")
+    rows = rows[~rows["site"].isin(evidence.named("computed_inputs"))]
     # A number that is given beside the batch, such as how many tokens it has, is no input of a layer.
     several = rows["shape"].astype("string").str.contains("x").fillna(True).astype(bool)
     rows = rows[several & (rows["rms"] >= evidence.thresholds["input_error"])]
