@@ -231,7 +231,7 @@ def _leaves(probe: Probe) -> tuple[int, list[str]]:
 def _computed_inputs(probe: Probe) -> list[str]:
     """Inputs of models that were computed from parameters at least as often as not, as the state of an ODE is."""
     often = [key for key, (plain, computed) in probe.forward.given.items() if computed >= plain]
-    sites = [probe.sites.get(root, "", suffix) for root, suffix in often]
+    sites = [probe.sites.get(*key) for key in often]
     return [probe.sites.name(probe.sites.table[one]) for one in sites if one is not None]
 
 

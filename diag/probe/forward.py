@@ -94,7 +94,7 @@ class Forward:
         self.answers = Answers()
         self.training_passes = 0
         self.copies = Copies()
-        self.given: dict[tuple[int, str], list[int]] = {}
+        self.given: dict[tuple[int, str, str], list[int]] = {}
         self.ran: set[tuple[int, str]] = set()
         self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
@@ -353,7 +353,7 @@ class Forward:
             if computed and frame.path:
                 continue  # what a part is given by another one is no input
             self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
-            given = self.given.setdefault((frame.root, suffix), [0, 0])
+            given = self.given.setdefault((frame.root, frame.path, suffix), [0, 0])
             given[computed] += 1
 
     def _expect_late(self, frame: Frame) -> None:
