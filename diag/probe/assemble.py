@@ -168,6 +168,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "modules_seen": leaves - len(unseen),
         "not_seen": unseen,
         "gradients": bool(probe.backward.gradients_seen),
+        "backward_begun": probe.backward.begun,
         "optimizer": probe.parameters.has_optimizer,
         "skipped_steps": list(probe.skipped_steps),
         "unregistered": {

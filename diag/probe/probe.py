@@ -77,7 +77,7 @@ class Probe:
         self.on_closed: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
         self.forward.on_untold = self.parameters.omissions.see_untold
-        self.backward.on_backward = self.forward.see_backward
+        self.backward.on_backward = self._on_backward
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
         self.parameters.on_any_step = self.forward.see_step
@@ -157,6 +157,10 @@ class Probe:
             self._ended_lr = _lr(optimizer)
         # In a step that is not measured the hooks are away; they must be back to see the next pass begin.
         self.forward.install()
+
+    def _on_backward(self, roots: list[Any]) -> None:
+        self.parameters.clearing.see_backward()
+        self.forward.see_backward(roots)
 
     def _on_zero_grad(self, owner: Any) -> None:
         self.parameters.clearing.see_zero_grad()

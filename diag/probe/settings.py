@@ -27,6 +27,8 @@ _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
 _LAST = 10
 """Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
+_SEVERAL, _LOOKED_AT = 3, 2**16
+"""Weights from which a common law can be told; elements of each that are looked at."""
 _FEWEST = 64
 """Elements from which a weight can be told to be as it was initialized."""
 
@@ -182,14 +184,44 @@ def _untrained(probe: Probe) -> dict[str, dict[str, Any]]:
         frozen = [
             (path, module)
             for path, module in root.model.named_modules()
-            if path in ran and isinstance(module, (*_WEIGHTS, *_NORMS)) and _is_frozen(module)
+            if path in ran and (_is_matrix(module) or isinstance(module, _NORMS)) and _is_frozen(module)
         ]
-        weights = [(path, module) for path, module in frozen if isinstance(module, _WEIGHTS)]
+        weights = [(path, module) for path, module in frozen if _is_matrix(module)]
+        norms = [module for _, module in frozen if isinstance(module, _NORMS)]
         total = sum(one.numel() for one in root.model.parameters())
-        if weights and all(_is_new(module) for _, module in frozen):
+        new = all(_is_new(module) for _, module in weights) or _are_normal([module for _, module in weights])
+        if weights and new and all(_is_new(module) for module in norms):
             own = sum(one.numel() for _, module in weights for one in module.parameters(recurse=False))
             found[root.name] = {"modules": [path for path, _ in weights], "share": own / total}
     return found
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether it is a linear or convolutional layer, transformers' own among them."""
+    return isinstance(module, _WEIGHTS) or type(module).__name__ == "Conv1D"
+
+
+@torch.no_grad()
+def _are_normal(modules: list[nn.Module]) -> bool:
+    """Whether weights look as drawn: normal, around 0, and with no more than a few standard deviations among all of
+    them, as 0.02 and what a deep network's branches have. What was trained has one of its own in each, and long tails.
+    """
+    stds: list[float] = []
+    for module in modules:
+        weight = module._parameters["weight"]
+        assert weight is not None
+        values = weight.reshape(-1)[:_LOOKED_AT].double()
+        count, std = len(values), float(values.std())
+        if count < _FEWEST or not std > 0:
+            return False
+        error = 4 / math.sqrt(count)
+        if abs(float(values.mean())) > error * std:
+            return False
+        if abs(float(((values / std) ** 4).mean()) - 3) > error * math.sqrt(24):
+            return False
+        if all(abs(std / one - 1) > error + 1e-3 for one in stds):
+            stds.append(std)
+    return len(modules) >= _SEVERAL and len(stds) <= max(2, len(modules) // _SEVERAL)
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -63,6 +63,7 @@ _OF_RULES = (
     "uncleared_of",
     "evaluations",
     "answers",
+    "backward_begun",
     "computed_inputs",
     "idle_steps",
     "zeroed_without_step",

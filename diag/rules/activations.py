@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from diag.rules.biased import biased
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.flattened import flattened
@@ -32,6 +33,10 @@ _SPREAD_ROLES = ("layer", "recurrent", "nonlinearity", "normalization")
 @rule("exploding-activation")
 def exploding_activation(evidence: Evidence) -> Iterator[Finding]:
     """Activations grow over depth, or a hidden layer's are far beyond the input's, or they grow over the steps."""
+    shifted = biased(evidence)
+    if shifted is not None:
+        yield shifted
+        return
     unscaled = unscaled_input(evidence)
     if unscaled is not None and unscaled.severity == "error":
         yield unscaled

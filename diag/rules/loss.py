@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,8 @@ _FEWEST_STEPS = 12
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
+_EACH = 1.5
+"""How much more it then falls in each third of the steps than in the one before."""
 _DONE, _CAME_DOWN = 10.0, 1.5
 """How many times its end a loss begins with that is learned, and with that the first steps alone brought down."""
 _NEVER_NEGATIVE = (
@@ -117,8 +121,10 @@ def _looks_turned(losses: pd.Series, falls: str, remedy: str, **more: float) -> 
 def _ever_faster(evidence: Evidence) -> Finding | None:
     """A loss that is negative from the start falls without bound, and ever faster: it is made larger, not smaller."""
     losses = evidence.losses.dropna()
-    if len(losses) < _FEWEST_STEPS or not (losses < 0).all() or not np.isfinite(losses).all():
+    if len(losses) < _FEWEST_STEPS or not np.isfinite(losses).all():
         return None
+    if not (losses < 0).all():
+        return _beyond_zero(evidence, losses)
     third = len(losses) // 3
     parts = [losses.iloc[:third], losses.iloc[-third:]]
     before, after = (float(one.iloc[0] - one.iloc[-1]) for one in parts)
@@ -130,6 +136,25 @@ def _ever_faster(evidence: Evidence) -> Finding | None:
         f" {len(losses)}. It looks as if its sign were turned.",
         "Minimize the loss itself: look for a minus sign; a loss that is a reward needs a bound.",
     )
+
+
+def _beyond_zero(evidence: Evidence, losses: pd.Series) -> Finding | None:
+    """A loss that begins above 0 falls far below it, faster in each third of the steps than in the one before: what
+    approaches the end of its way slows down."""
+    if evidence.alternates or evidence.acts or not losses.iloc[-1] < -_FARTHER * abs(losses.iloc[0]):
+        return None
+    ends = [float(losses.iloc[place : place + 3].median()) for place in np.linspace(0, len(losses) - 3, 4).astype(int)]
+    falls = [before - after for before, after in pairwise(ends)]
+    if not falls[0] > 0 or any(after < _EACH * before for before, after in pairwise(falls)):
+        return None
+    found = _looks_turned(
+        losses,
+        f"falls ever faster: {losses.iloc[0]:.3g} in the first step, {losses.iloc[-1]:.3g} in the last of"
+        f" {len(losses)}. It looks as if the sign of one of its terms were turned.",
+        "Look at the sign of each term: what is to be made large must be subtracted; a term that can fall without end,"
+        " such as minus a logarithm of a variance, needs its counterpart.",
+    )
+    return replace(found, message=found.message.replace("is negative from the start and ", "", 1))
 
 
 def _comes_back(losses: pd.Series) -> bool:
@@ -183,7 +208,8 @@ def _is_done(evidence: Evidence) -> bool:
     """Whether the first steps have learned most of what there is: after them a loss may stand."""
     losses = evidence.clean_losses
     last = float(losses.iloc[-(len(losses) // 3) :].median())
-    return not is_open(evidence) and float(losses.iloc[:3].mean()) > _DONE * last > 0
+    below = last < 0 and evidence.is_half_solved
+    return not is_open(evidence) and (below or float(losses.iloc[:3].mean()) > _DONE * last > 0)
 
 
 def _still(losses: pd.Series) -> str:

@@ -102,7 +102,7 @@ def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
             "Call optimizer.zero_grad() before loss.backward(), not between it and optimizer.step().",
             "torch.optim documentation, 'Taking an optimization step'",
         )
-    ran = bool((evidence.steps["backward_passes"] > 0).any())
+    ran = bool((evidence.steps["backward_passes"] > 0).any() or evidence.trace.coverage.get("backward_begun"))
     return Finding(
         "missing-gradient",
         "error",

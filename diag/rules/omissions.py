@@ -61,7 +61,8 @@ def plain_tensors(evidence: Evidence) -> Iterator[Finding]:
 def clipped_nothing(evidence: Evidence, grown: Finding | None) -> Finding | None:
     """Gradients are clipped when there are none. grown: what a clip may have kept from happening."""
     clips, vain = (int(evidence.trace.coverage.get(name, 0)) for name in ("clips", "vain_clips"))
-    if vain < _FEWEST or vain < _NEARLY_ALL * clips:
+    arrive = bool((evidence.rows("weight_gradient")["rms"] > 0).any())
+    if vain < _FEWEST or vain < _NEARLY_ALL * clips or not arrive:
         return None
     harm = (grown is not None and grown.severity == "error") or evidence.crawls()
     return Finding(

@@ -17,6 +17,8 @@ _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _LEARNED = 0.25
 """Times a guess's cross-entropy: below it the network has learned most of what there is."""
+_ABOVE = 4.5
+"""Times the targets' variance: squared errors that tell of outputs which are far too large."""
 _TIED = 2.0
 """Times 1 / sqrt(features): an embedding's rms beyond which logits made with it are too large."""
 _PASSED = 0.1
@@ -137,7 +139,7 @@ def far_from_chance(evidence: Evidence) -> list[Finding]:
     """The first loss is far above that of a guess, and the last one still above it: the outputs are too large."""
     known = guesses(evidence)
     if known is None:
-        return _far_from_targets(evidence)
+        return _far_from_mean(evidence) or _far_from_targets(evidence)
     values, chance, site = known
     first, last = float(values.iloc[0]), float(values.iloc[-max(1, len(values) // 3) :].median())
     limit, tied = evidence.thresholds, tied_embedding(evidence, round(math.exp(chance)))
@@ -178,6 +180,28 @@ def tied_embedding(evidence: Evidence, classes: int) -> tuple[str, float, int] |
         if rows == classes and rms > _TIED * features**-0.5:
             return str(name), rms, features
     return None
+
+
+def _far_from_mean(evidence: Evidence) -> list[Finding]:
+    """Squared errors, the last ones too, are many times the variance of the targets, which is the error of their mean.
+
+    With predictions of rms p and targets of rms t none is above (p + t)^2: what is, is a sum.
+    """
+    op, values, given = _judged(evidence, "mse_loss", "sub")
+    values = evidence.clean_losses if op == "sub" else values  # of what is written out there is no value of its own
+    targets = evidence.rows("activation", evidence.clean, ("target",))
+    if len(values) < _FEWEST or not len(given) or not len(targets):
+        return []
+    guess = float(targets["var"].median())
+    most = (given["rms"].iloc[0] + targets["rms"].iloc[0]) ** 2
+    first, last = float(values.iloc[0]), float(values.iloc[-(len(values) // 3) :].median())
+    if not guess > 0 or min(first, last) < _ABOVE * guess or first > 1.01 * most:
+        return []
+    said = (
+        f"The first squared error is {first:.3g} and the last ones are {last:.3g}, where always the targets' mean would"
+        f" have {guess:.3g}: outputs are far too large"
+    )
+    return [_too_large(evidence, str(given["site"].iloc[0]), said, first, last, {"guess": guess})]
 
 
 def _far_from_targets(evidence: Evidence) -> list[Finding]:

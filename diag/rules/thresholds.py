@@ -94,6 +94,11 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "saturated_error": Threshold(0.75, "share of saturated elements in a layer", CORPUS),
     "saturated_crawl_error": Threshold(0.4, "the same, with a loss that falls by less than 5 %", CORPUS),
+    "bias_error": Threshold(
+        8.0,
+        "rms of a bias that makes up nine tenths of its layer's output, before what levels off",
+        "a sigmoid has a slope of 3e-4 there; Glorot & Bengio 2010, section 3",
+    ),
     "saturated_warning": Threshold(0.25, "the same, for a warning", "Glorot & Bengio 2010, section 3"),
     "dead_error": Threshold(0.85, "share of a layer's units that are zero for every sample of the window", CORPUS),
     "dead_warning": Threshold(0.5, "the same, for a warning", CORPUS),

@@ -45,6 +45,28 @@ def test_steps_on_gradients_that_were_kept_are_counted() -> None:
     assert train(lambda model, optimizer: None)["uncleared_steps"] == 4
 
 
+@pytest.mark.parametrize(("computes", "clears", "uncleared"), [(False, False, 4), (False, True, 0), (True, True, 0)])
+def test_steps_with_a_closure(computes: bool, clears: bool, uncleared: int) -> None:
+    """Lightning's manual optimization hands every step a closure that does nothing."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def compute() -> torch.Tensor:
+        if clears:
+            optimizer.zero_grad()
+        loss = model(torch.randn(4, 3)).square().mean()
+        loss.backward()
+        return loss
+
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(5):
+            if not computes:
+                compute()
+            optimizer.step(compute if computes else lambda: torch.zeros(()))
+    assert watch.trace.coverage["uncleared_steps"] == uncleared
+
+
 def test_a_gan_whose_other_half_accumulates_is_cleared() -> None:
     maker, critic = nn.Linear(2, 3), nn.Linear(3, 1)
     both = nn.ModuleDict({"maker": maker, "critic": critic})

@@ -66,6 +66,37 @@ def test_what_is_frozen_as_it_was_initialized() -> None:
     assert found == {"Sequential": {"modules": ["0"], "share": pytest.approx(share)}}
 
 
+def _drawn(stds: list[float], tail: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(*[part for _ in stds for part in (nn.Linear(48, 48), nn.LayerNorm(48))], nn.Linear(48, 4))
+    for layer, std in zip(model[:-1:2], stds, strict=True):
+        assert isinstance(layer, nn.Linear)
+        nn.init.normal_(layer.weight, std=std)
+        if tail:
+            layer.weight.data[0] *= 8
+    model[:-1].requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("stds", "tail", "new"),
+    [
+        ([0.02] * 4, False, True),
+        ([0.02, 0.005, 0.02, 0.005], False, True),
+        ([0.02, 0.03, 0.05, 0.01], False, False),
+        ([0.02] * 4, True, False),
+        ([0.02] * 2, False, False),
+    ],
+)
+def test_weights_of_a_law_of_ones_own(stds: list[float], tail: bool, new: bool) -> None:
+    model = _drawn(stds, tail)
+    optimizer = torch.optim.SGD(model[-1].parameters(), 0.1)
+    with diag.watch(model, optimizer) as watch:
+        F.cross_entropy(model(torch.randn(8, 48)), torch.arange(8) % 4).backward()
+        optimizer.step()
+    assert bool(watch.trace.coverage["frozen_untrained"]) == new
+
+
 def _trained(model: nn.Sequential) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
     for _ in range(20):

@@ -36,7 +36,30 @@ def test_a_loss_below_zero_that_falls_ever_faster_has_its_sign_turned() -> None:
     finding = only(DIVERGES, chain(loss=lambda step: -1.0 - 0.001 * 1.5**step))
     assert (finding.severity, finding.evidence["of"]) == ("error", "sign")
     assert finding.evidence["last"] == pytest.approx(-1.0 - 0.001 * 1.5**29)
-    assert not found(DIVERGES, chain(loss=lambda step: 1.0 - 0.001 * 1.5**step))  # it began above zero
+
+
+def _slowing(step: int) -> float:
+    return 1.0 - 30 * (1 - 0.8**step)
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda step: 1.0 - 0.001 * 1.5**step, True),
+        (lambda step: 0.7 - 0.05 * step**2, True),
+        (lambda step: 1.0 - step, False),  # as fast as before
+        (_slowing, False),
+        (lambda step: 1.0 - 0.00001 * 1.5**step, False),  # not far below zero
+    ],
+)
+def test_a_loss_that_falls_through_zero_ever_faster(loss: Value, told: bool) -> None:
+    findings = [one for one in found(DIVERGES, chain(loss=loss)) if one.evidence.get("of") == "sign"]
+    assert [one.severity for one in findings] == ["error"] * told
+    assert not told or "negative from the start" not in findings[0].message
+
+
+def test_a_loss_that_has_come_below_zero_may_stand_there() -> None:
+    assert not found(STANDS, chain(loss=lambda step: 1.5 if step < 2 else -4.16 - 0.0001 * step))
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,21 @@ def test_a_clip_before_there_is_a_gradient(way: str, vain: bool) -> None:
     )
 
 
+def test_a_clip_of_what_never_gets_a_gradient_is_not_to_blame() -> None:
+    def loop() -> None:
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(12):
+            optimizer.zero_grad()
+            F.cross_entropy(model(X).data.requires_grad_(), Y).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    errors = found(loop)
+    assert [one.rule for one in errors] == ["missing-gradient"]
+    assert "does not depend" in errors[0].message
+
+
 def test_clipping_is_torchs_own_afterwards() -> None:
     before = torch.nn.utils.clip_grad_norm_, torch.nn.utils.clip_grad_value_
     found(lambda: None)

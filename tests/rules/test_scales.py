@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
+import diag
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found
 
 EXPLODES = "exploding-activation"
@@ -178,3 +182,24 @@ def test_an_output_layer_tied_to_a_large_embedding(last: float, rms: float, tied
     for one in findings:
         assert (one.severity, one.evidence["first"], one.evidence["last"]) == ("error", 60.0, last)
         assert ("1 / sqrt(64) = 0.12" in one.remedy) == bool(named)
+
+
+@pytest.mark.parametrize(
+    ("scale", "written_out", "count"), [(30.0, False, 1), (30.0, True, 1), (1.0, False, 0), (1.0, True, 0)]
+)
+def test_squared_errors_far_above_the_targets_variance(scale: float, written_out: bool, count: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    nn.init.normal_(net[2].weight, std=scale)
+    x, y = torch.randn(64, 8), torch.randn(64, 1)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    with diag.watch(net, optimizer) as watch:
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss = (net(x) - y).square().mean() if written_out else F.mse_loss(net(x), y)
+            loss.backward()
+            optimizer.step()
+    told = [one for one in watch.diagnose().findings if one.evidence.get("guess")]
+    assert [one.severity for one in told] == ["error"] * count
+    if count:
+        assert told[0].evidence["guess"] == pytest.approx(float(y.var(correction=0)), rel=1e-4)
