@@ -290,6 +290,7 @@ class Forward:
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not self._stack or threading.get_ident() != self._thread:
+            self.losses.see_wrapper(module, rest[-1])
             return
         frame = self._stack.pop()
         if len(self._stack) < self._mode_at and self._loss_frame is None:

@@ -35,6 +35,8 @@ _VIEWS = frozenset(
     "ToCopyBackward0".split()
 )
 """What only arranges the same numbers anew."""
+_HANDED_ON = "_DDPSinkBackward"
+"""DistributedDataParallel puts it behind outputs that may be unused, or whose graph is static: each stays as it is."""
 _SMALL = 4096
 """Elements of an output that may be kept until its loss is known."""
 _MOST = 300
@@ -63,10 +65,16 @@ class Outputs:
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Remember these outputs; those without a graph are no part of a loss."""
         for one in tensors:
-            if type(one) is Tensor and one.grad_fn is not None:
-                self._known[one.grad_fn._sequence_nr()] = weakref.ref(one)
+            node = maker(one)
+            if type(one) is Tensor and node is not None:
+                self._known[node._sequence_nr()] = weakref.ref(one)
                 if one.numel() <= _SMALL:
                     self._small.append(one)
+
+    def add_handed_on(self, tensors: Iterable[Tensor]) -> None:
+        """What a wrapper has made of them is what the loss is given, and what the user may hold."""
+        pairs = [(one, maker(one)) for one in tensors]
+        self.add(one for one, node in pairs if node is not None and node is not one.grad_fn and self.has(node))
 
     def clear(self) -> None:
         """Forget them."""
@@ -84,7 +92,18 @@ class Outputs:
         """The output that a node made, if anybody still holds it."""
         known = self._known.get(node._sequence_nr())
         found = None if known is None else known()
-        return found if found is not None and found.grad_fn is node else None
+        return found if found is not None and maker(found) is node else None
+
+
+def maker(tensor: Tensor) -> Any:
+    """The node that made a tensor, before DistributedDataParallel handed it on."""
+    return _behind(tensor.grad_fn, tensor.output_nr)
+
+
+def _behind(node: Any, place: int) -> Any:
+    if node is None or node.name() != _HANDED_ON or len(node.next_functions) != len(node._input_metadata):
+        return node  # of outputs that are no tensors the graph does not know which they were
+    return node.next_functions[place][0]
 
 
 def losses_before(root: Tensor, outputs: Outputs) -> list[Judged]:
@@ -154,7 +173,7 @@ def _divergence(node: Any) -> Judged | None:
 
 
 def _below(node: Any) -> Any:
-    return node.next_functions[0][0] if node.next_functions else None
+    return _behind(*node.next_functions[0]) if node.next_functions else None
 
 
 def _through_views(node: Any, outputs: Outputs) -> Any:
@@ -193,8 +212,8 @@ def _kept(node: Any, outputs: Outputs) -> Tensor | None:
 
 def _written_out(node: Any, difference: Tensor, outputs: Outputs) -> Judged | None:
     """Of prediction minus target, or the reverse, both: the target is what their difference leaves."""
-    for place, (child, _) in enumerate(node.next_functions):
-        source = None if child is None else _through_views(child, outputs)
+    for place, edge in enumerate(node.next_functions):
+        source = _through_views(_behind(*edge), outputs)
         given = None if source is None else outputs.made_by(source)
         if given is None or not (given.is_floating_point() and difference.is_floating_point()):
             continue

@@ -11,7 +11,7 @@ from torch import nn
 from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, difference
 from diag.probe.feeding import Feeding
 from diag.probe.frames import Frame, loss_frame, source_of
-from diag.probe.loss_graph import Outputs, losses_before
+from diag.probe.loss_graph import Outputs, losses_before, maker
 from diag.probe.pairing import argument
 from diag.probe.recorder import Recorder
 from diag.probe.tensors import find_tensors
@@ -49,6 +49,11 @@ class Losses:
             self.root = root
         self._outputs.add(trained)
 
+    def see_wrapper(self, wrapper: nn.Module, value: Any) -> None:
+        """A module that is not watched has returned this: if it wraps one that is, its outputs may have been copied."""
+        if self._outputs and isinstance(wrapper, nn.parallel.DistributedDataParallel):
+            self._outputs.add_handed_on(tensor for _, tensor in find_tensors(value))
+
     def see(
         self,
         frame: Frame,
@@ -62,7 +67,7 @@ class Losses:
         that made it, where its tensor does not tell."""
         for _, tensor in find_tensors(source_of(args, kwargs)):
             self._see(frame, f":{op}", op, "loss", tensor, gradient=False)
-            self.feeding.see((frame.root, frame.path, f":{op}"), op, source or tensor.grad_fn, tuple(tensor.shape))
+            self.feeding.see((frame.root, frame.path, f":{op}"), op, source or maker(tensor), tuple(tensor.shape))
         for _, tensor in find_tensors(value):
             self._see(frame, f":{op}[value]", op, "loss", tensor, gradient=False)
         if op in LOOKED_BESIDE and self.looks_beside():

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import diag
+from diag.probe import loss_graph
 from tests.compat.loops import batches, loss_of, network
 from tests.distributed.setups import mine
 from tests.integrations.networks import samples, sick_network
@@ -122,6 +123,42 @@ def paused() -> dict[str, Any]:
     return told(watch)
 
 
+class Pair(nn.Module):
+    """The usual network; it returns what is hidden too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = network()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.layers[1](self.layers[0](x))
+        return hidden, self.layers[2](hidden)
+
+
+def given(model: nn.Module, of_rank: Callable[[Any], Any] = lambda batch: batch) -> dict[str, Any]:
+    """What the loss is given, of a loop that holds outputs itself, since the watch holds none."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.3)
+    kept, loss_graph._SMALL = loss_graph._SMALL, 0
+    with diag.watch(model, optimizer) as watch:
+        for x, y in map(of_rank, batches(3)):
+            optimizer.zero_grad()
+            out = model(x)
+            loss_of(out[1], y).backward()
+            optimizer.step()
+    loss_graph._SMALL = kept
+    rows = watch.trace.frame
+    return rows[rows["site"] == "loss:cross_entropy"][["count", "mean", "rms"]].to_dict("list")
+
+
+def handed_on() -> dict[str, Any]:
+    """Outputs that go through a function of the wrapper's before the user has them."""
+    found = {}
+    for option in ("gradient_as_bucket_view", "find_unused_parameters", "static_graph"):
+        torch.manual_seed(7)
+        found[option] = given(DistributedDataParallel(Pair(), **{option: True}), mine)
+    return found
+
+
 def dies(who: int) -> dict[str, Any]:
     """One rank is gone in the fourth step, without a word."""
 
@@ -136,7 +173,7 @@ def dies(who: int) -> dict[str, Any]:
 
 
 SCENARIOS: dict[str, Callable[[], dict[str, Any]]] = {
-    one.__name__: one for one in (inner, alone, one_watches, dead_units, sick, paused)
+    one.__name__: one for one in (inner, alone, one_watches, dead_units, sick, paused, handed_on)
 }
 
 

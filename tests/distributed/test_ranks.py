@@ -11,7 +11,7 @@ import torch
 import diag
 from tests.compat.loops import batches, loss_of, network
 from tests.distributed.launch import launch, launch_once
-from tests.distributed.scenarios import SCENARIOS, STEPS
+from tests.distributed.scenarios import SCENARIOS, STEPS, Pair, given
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +82,15 @@ def test_a_watch_that_is_entered_again_counts_nothing_twice(found: list[dict[str
     whole, part = (one["paused"] for one in found)
     assert (whole["steps"], whole["count"]) == (4, [64] * 4)
     assert (part["steps"], part["count"]) == (4, [32] * 4)
+
+
+def test_a_loss_is_given_the_logits_that_the_wrapper_hands_on(found: list[dict[str, Any]]) -> None:
+    torch.manual_seed(7)
+    expected = given(Pair())
+    for option, rows in found[0]["handed_on"].items():
+        assert rows["count"] == expected["count"], option
+        assert rows["mean"] == pytest.approx(expected["mean"], rel=1e-4, abs=1e-6), option
+        assert rows["rms"] == pytest.approx(expected["rms"], rel=1e-5), option
 
 
 @pytest.mark.parametrize(
