@@ -54,7 +54,8 @@ class Watch:
             self._probe.break_off(f"{type(error).__name__}: {error}")
         self._probe.stop(failed=error is not None)
         if self._ranks is not None:
-            self._ranks.end(failed=error is not None)
+            first = "".join(str(error).splitlines()[:1])
+            self._ranks.end(None if error is None else f"{type(error).__name__}: {first}")
 
     def break_off(self) -> None:
         """End the watch for a training that has raised: what the step that was open holds is kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -36,7 +37,8 @@ def watch(
 
     The script runs as __main__ with its own arguments. Options of diag stand before the script, the script's after it.
     Its output stays on stdout; the report goes to stderr. Its exit code is kept where it is not 0. With --trace, what
-    was measured is also written every half a minute: a script that is killed leaves it.
+    was measured is also written every half a minute: a script that is killed leaves it. Under torchrun the first rank
+    reports of the whole.
     """
     from diag.cli.deliver import Delivery, exit_code
     from diag.cli.project import use_settings
@@ -49,14 +51,27 @@ def watch(
     argv = arguments or []
     outcome = watch_script(script, argv, steps=steps, every=every, trace=trace)
     if outcome.error and not outcome.interrupted:
-        sys.stderr.write(f"diag: {script} failed: {outcome.error}\n")
+        where = f" on rank {outcome.rank}" if outcome.rank else ""
+        sys.stderr.write(f"diag: {script} failed{where}: {outcome.error}\n")
+    if outcome.silent or (outcome.rank and outcome.trace.frame.empty):
+        raise typer.Exit(outcome.exit_code)
     if outcome.trace.frame.empty:
         _end_unjudged(script, outcome)
     if outcome.interrupted:
         sys.stderr.write("diag: interrupted; this is what was seen until then\n")
     diagnosis = diagnose(outcome.trace, title=str(script), command=_command(script, argv, steps, every))
+    if outcome.rank:
+        output, html, trace = (_of_rank(path, outcome.rank) for path in (output, html, trace))
+        delivery = replace(delivery, output=output, html=html, trace=trace)
     delivery.send(diagnosis)
-    raise typer.Exit(outcome.exit_code or (130 if outcome.interrupted else exit_code(diagnosis, fail_on)))
+    # A rank that exits with anything but 0 has its launcher kill the others: only the first one's may tell of findings.
+    found = 0 if outcome.rank else exit_code(diagnosis, fail_on)
+    raise typer.Exit(outcome.exit_code or (130 if outcome.interrupted else found))
+
+
+def _of_rank(path: Path | None, rank: int) -> Path | None:
+    """Beside what the first rank writes, for one that reports for itself."""
+    return None if path is None else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
 
 
 def _command(script: Path, argv: list[str], steps: int | None, every: int) -> str:

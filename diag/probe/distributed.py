@@ -12,11 +12,12 @@ import math
 import os
 import sys
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from diag.errors import DiagError
+from diag.probe.mailbox import fetch, post
 from diag.probe.parts import merge_parts, pack, unpack
+from diag.probe.presence import is_gone, presence
 from diag.probe.sharing import KNOWN, Sharing, sharing_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 VARIABLE = "DIAG_RANKS_TIMEOUT"
 _SECONDS = 60.0
 _AFTER_FAILURE = 10.0
-_CHUNK = 4 << 20  # the store takes at most 8 MiB
+_PAUSE = 0.02
+_GRACE = 2.0
+"""Seconds in which a launcher has noticed that a rank was killed."""
 _numbers = itertools.count()
 
 
@@ -55,12 +58,15 @@ class Ranks:
         self._patience = patience()
         self._number = next(_numbers)
         self._since = probe.recorder.step
+        self._until = math.inf
+        self._merged = False
         self.silent = False
         probe.recorder.settle()
         probe.recorder.death.kept = []
         leads = self._rank == (self._sharing.ranks[0] if self._sharing is not None else 0)
         others = self._sharing.ranks if self._sharing is not None else range(distributed.get_world_size())
         self._awaited = {rank: self._next_of(rank) for rank in others} if leads else {}
+        self._store.set(f"diag/{self._rank}/process", presence().encode())
         self._store.set(f"{self._name(self._rank, self._number)}/begun", b"1")
 
     def _next_of(self, rank: int) -> int:
@@ -80,15 +86,21 @@ class Ranks:
             return None
         return cls(probe, distributed) if distributed.get_world_size() > 1 else None
 
-    def end(self, *, failed: bool) -> None:
-        """Post what was seen, or put together what the others post; of those that do not, say so."""
-        self._tell_ended()
-        try:
-            self._exchange(failed)
-        finally:
-            self._probe.recorder.death.kept = None
+    def end(self, error: str | None = None) -> None:
+        """Post what was seen, or put together what the others post; of those that do not, say so.
 
-    def _exchange(self, failed: bool) -> None:
+        error: what ended the training of this rank. An end that is interrupted may be done again.
+        """
+        self._tell_ended()
+        if not self._merged:
+            self._exchange(error)
+        self._probe.recorder.death.kept = None
+
+    def hurry(self) -> None:
+        """Wait no longer for the others than after a failure."""
+        self._until = min(self._until, time.monotonic() + _AFTER_FAILURE)
+
+    def _exchange(self, failure: str | None) -> None:
         sharing = sharing_of(self._probe) or self._sharing
         notes = self._probe.notes
         if sharing is None:
@@ -99,9 +111,15 @@ class Ranks:
         leader = sharing.ranks[0]
         try:
             if self._rank == leader:
-                self._collect(sharing, self._seconds(failed))
+                self._collect(sharing, self._seconds(failure is not None))
             else:
-                self._post(pack(self._probe, self._since))
+                name = self._name(self._rank, self._number)
+                if failure is not None:
+                    self._store.set(f"{name}/failure", failure.encode())
+                post(self._store, name, pack(self._probe, self._since))
+                if failure is not None and self._is_lost(leader):
+                    notes.append(f"this is rank {self._rank}'s own part: rank {leader} has died")
+                    return
                 notes.append(f"this is rank {self._rank}'s own part: rank {leader} puts the parts together and reports")
                 self.silent = True
         except (RuntimeError, OSError) as error:
@@ -115,26 +133,43 @@ class Ranks:
     def _seconds(self, failed: bool) -> float:
         return min(self._patience, _AFTER_FAILURE) if failed else self._patience
 
-    def _post(self, data: bytes) -> None:
-        name, pieces = self._name(self._rank, self._number), range(0, len(data), _CHUNK)
-        for number, start in enumerate(pieces):
-            self._store.set(f"{name}/{number}", data[start : start + _CHUNK])
-        self._store.set(name, str(len(pieces)).encode())
+    def _is_late(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def _is_lost(self, leader: int) -> bool:
+        """Whether the rank that puts the parts together has died instead: then this one has failed because of it."""
+        taken, key = f"{self._name(self._rank, self._number)}/taken", f"diag/{leader}/process"
+        there = self._store.get(key).decode() if self._store.check([key]) else ""
+        until = time.monotonic() + _GRACE
+        while there and time.monotonic() < until and not self._store.check([taken]):
+            if is_gone(there):
+                return not self._store.check([taken])
+            time.sleep(_PAUSE)
+        return False
 
     def _collect(self, sharing: Sharing, seconds: float) -> None:
-        end = time.monotonic() + seconds
+        began = time.monotonic()
+        self._until = min(self._until, began + seconds)
         parts, missing = [unpack(pack(self._probe, self._since), self._rank)], []
+        failures = []
         for rank in sharing.ranks[1:]:
             name = self._name(rank, self._awaited.get(rank, self._number))
             if not self._store.check([f"{name}/begun"]):
                 missing.append(f"rank {rank} is missing: it was not watched")
                 continue
             try:
-                parts.append(unpack(self._fetch(name, end), rank))
+                parts.append(unpack(fetch(self._store, name, self._is_late), rank))
+                self._store.set(f"{name}/taken", b"1")
+                if self._store.check([f"{name}/failure"]):
+                    failures.append(f"rank {rank} ended with {self._store.get(f'{name}/failure').decode()}")
             except RuntimeError:
-                missing.append(f"rank {rank} is missing: nothing came from it within {seconds:g} s")
+                missing.append(
+                    f"rank {rank} is missing: nothing came from it within {max(self._until - began, 0):.3g} s"
+                )
+        self._merged = True
         merge_parts(self._probe, parts, sharing, since=self._since)
         notes = self._probe.notes
+        notes += failures
         if missing:
             notes += [f"{one}, so its part of the batch or of the weights was not seen" for one in missing]
         if sharing.batches > 1 and len(parts) > 1:
@@ -143,10 +178,6 @@ class Ranks:
             notes.append(
                 f"{len(parts)} ranks, {each} part of the batch, are put together; the loss is the mean of theirs"
             )
-
-    def _fetch(self, name: str, end: float) -> bytes:
-        self._store.wait([name], timedelta(seconds=max(0.01, end - time.monotonic())))
-        return b"".join(self._store.get(f"{name}/{number}") for number in range(int(self._store.get(name))))
 
 
 def _line(error: BaseException) -> str:

@@ -75,6 +75,7 @@ class Probe:
         self.skipped_steps: list[int] = []
         self.scaled_steps = 0
         self.on_closed: Callable[[], None] = lambda: None
+        self.on_begun: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
         self.forward.on_untold = self.parameters.omissions.see_untold
         self.backward.on_backward = self._on_backward
@@ -184,6 +185,7 @@ class Probe:
             self.sites.see_data_parallel(wrapper)
         if self._ended_by is not None:
             self.parameters.begin_pass(self._close_step)
+        self.on_begun()
 
     def _close_step(self) -> None:
         """Close a step that has been ended. It waits for the next pass, since another optimizer may belong to it."""
@@ -255,12 +257,16 @@ class Probe:
         to what it was before."""
         return settings(self) if self._settings is None or self.active else self._settings
 
-    def trace(self) -> Trace:
-        """What has been seen so far, as tables."""
+    def close_ended(self) -> None:
+        """Close a step that an optimizer has ended, and do not wait for the next pass."""
         self._read |= self._ended_by is not None
         self._close_step()
         if self._read and self.active:
             self.forward.install()  # the next pass tells that another step has begun
+
+    def trace(self) -> Trace:
+        """What has been seen so far, as tables."""
+        self.close_ended()
         self.recorder.settle()
         return assemble(self)
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from diag.errors import DiagError
+from diag.probe.presence import own_rank
 from diag.probe.probe import Probe
 from diag.trace import save
 
@@ -18,7 +19,10 @@ _SHARE = 0.01
 
 
 class Keeper:
-    """Saves a probe's trace now and then: every half a minute, or less often where that takes 1 % of the time."""
+    """Saves a probe's trace now and then: every half a minute, or less often where that takes 1 % of the time.
+
+    Of several ranks only the first one does: all have the same path.
+    """
 
     def __init__(self, probe: Probe, path: Path) -> None:
         self._probe = probe
@@ -29,7 +33,7 @@ class Keeper:
 
     def _see_step(self) -> None:
         start = time.monotonic()
-        if start < self._next:
+        if start < self._next or own_rank() > 0:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diag.errors import TargetError, nearest
 from diag.probe.probe import Probe
 from diag.trace import Trace
+from diag.train.joined import Joined
 from diag.train.keep import Keeper
+from diag.train.termination import Termination
 
 
 @dataclass(frozen=True)
 class ScriptOutcome:
-    """How a watched script ended. exit_code: what the shell would have got. error: what it raised, in one line."""
+    """How a watched script ended. exit_code: what the shell would have got. error: what it raised, in one line.
+
+    rank: which of several processes this is. silent: another one reports, and has been sent what was seen here.
+    """
 
     trace: Trace
     exit_code: int
     error: str | None
     interrupted: bool
+    rank: int = 0
+    silent: bool = False
 
 
 def watch_script(
@@ -34,7 +39,8 @@ def watch_script(
 ) -> ScriptOutcome:
     """Run a script as `python script argv...` would, with every model that it trains watched.
 
-    Its output, arguments, exceptions and exit code stay its own. steps: stop measuring, not the script, after so many.
+    Its output, arguments, exceptions and exit code stay its own. Where several ranks run it, as torchrun starts them,
+    the trace of the first is of the whole. steps: stop measuring, not the script, after so many.
     trace: where to write what was seen until then now and then, for a script that is killed.
     Raises: TargetError if the script is missing or cannot be read.
     """
@@ -42,17 +48,19 @@ def watch_script(
     probe = Probe(discover=True, every=every, max_steps=steps)
     if trace is not None:
         Keeper(probe, trace)
-    with _as_main(script, argv) as module, _terminated_as_exit():
+    joined = Joined(probe)
+    with _as_main(script, argv) as module, Termination(joined) as termination, joined:
         probe.start()
         failed = True
         try:
-            exit_code, error, interrupted = _run(code, module)
+            exit_code, error, interrupted = _run(code, module, termination)
             failed = error is not None or interrupted
             if error is not None and not interrupted:
                 probe.break_off(error)
         finally:
             probe.stop(failed=failed)
-    return ScriptOutcome(probe.trace(), exit_code, error, interrupted)
+        joined.end(error or (f"exit code {exit_code}" if exit_code else None))
+    return ScriptOutcome(probe.trace(), exit_code, error, interrupted, joined.rank, joined.silent)
 
 
 def _compile(script: Path) -> types.CodeType | None:
@@ -68,11 +76,14 @@ def _compile(script: Path) -> types.CodeType | None:
         return None
 
 
-def _run(code: types.CodeType | None, module: types.ModuleType) -> tuple[int, str | None, bool]:
+def _run(
+    code: types.CodeType | None, module: types.ModuleType, termination: Termination
+) -> tuple[int, str | None, bool]:
     if code is None:
         return 1, "SyntaxError", False
     try:
-        exec(code, module.__dict__)
+        with termination.script_runs():
+            exec(code, module.__dict__)
     except SystemExit as stop:
         return _exit_code(stop), None, False
     except KeyboardInterrupt:
@@ -115,25 +126,3 @@ def _as_main(script: Path, argv: list[str]) -> Iterator[types.ModuleType]:
         yield module
     finally:
         sys.modules["__main__"], sys.argv, sys.path[:] = saved
-
-
-@contextlib.contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """A terminated script still reports: SIGTERM becomes an exit, unless the script handles it itself."""
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.getsignal(signal.SIGTERM)
-        if before is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, leave)
-    except ValueError:
-        # Only the main thread may handle signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is leave:
-            signal.signal(signal.SIGTERM, before)

@@ -62,6 +62,8 @@ class Script:
     exit_code: int = 0
     error: str | None = None
     interrupted: bool = False
+    rank: int = 0
+    silent: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
 
 

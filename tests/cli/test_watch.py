@@ -67,6 +67,36 @@ def test_exit_code(run: Any, fake_watch: SimpleNamespace, script: dict[str, Any]
     assert ("interrupted" in result.err) == ("interrupted" in script)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_rank_for_which_another_reports_says_nothing(
+    code: int, run: Any, fake_watch: SimpleNamespace, tmp_path: Any
+) -> None:
+    fake_watch.outcome = Script(fake_watch.outcome.trace, exit_code=code, rank=1, silent=True)
+    fake_watch.diagnosis = diagnosis("error")
+    result = run("watch", "--html", tmp_path / "page.html", "train.py")
+    assert (result.code, result.out, result.err) == (code, "", "")
+    assert len(fake_watch.calls) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rank_that_speaks_for_itself_writes_beside_the_first(
+    run: Any, fake_watch: SimpleNamespace, tmp_path: Any
+) -> None:
+    fake_watch.outcome = Script(fake_watch.outcome.trace, rank=1)
+    fake_watch.diagnosis = diagnosis("error")
+    paths = tmp_path / "page.html", tmp_path / "report.txt"
+    result = run("watch", "--html", paths[0], "--output", paths[1], "train.py")
+    assert result.code == 0, "or its launcher would kill the others"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["page.rank1.html", "report.rank1.txt"]
+    assert "vanishing-gradient" in result.err
+
+
+def test_a_rank_that_has_seen_nothing_leaves_it_to_the_first(run: Any, fake_watch: SimpleNamespace) -> None:
+    fake_watch.outcome = Script(Trace(), rank=1, error="ValueError: x", exit_code=1)
+    result = run("watch", "train.py")
+    assert (result.code, result.err) == (1, "diag: train.py failed on rank 1: ValueError: x\n")
+
+
 def test_stdout_is_the_scripts(run: Any, fake_watch: SimpleNamespace) -> None:
     fake_watch.during = lambda: print("epoch 1")
     fake_watch.diagnosis = diagnosis("error")

@@ -43,9 +43,14 @@ then is of the whole, and it alone has findings. The others keep the trace of th
 - A unit is dead if it is zero on every rank. `sample_var` is the mean of the ranks' variances over their own samples.
 - A rank that has died, or was not watched, is named in the coverage's notes. One that began to watch is waited for at
   most 60 s (`DIAG_RANKS_TIMEOUT`), and at most 10 s where the training ended with an exception. If it is the first
-  rank that is gone, the others report their own parts.
+  rank that is gone, the others report their own parts. One that ended with an exception is named with it; if that is
+  the first, the others may be waiting for it in a collective, and then its own part is reported.
 - Of ranks that share no model in one of these ways each speaks for itself, and so do those that are tensor parallel
   within `DistributedDataParallel`.
+- `diag watch SCRIPT` under torchrun or another launcher: the ranks join at the first pass within the process group, and
+  post what they saw when it is destroyed or when the script ends. The first rank prints the report, writes the files,
+  and exits with 1 for findings; the others say nothing and exit with the script's own code, since a launcher kills all
+  ranks when one exits with anything but 0. A rank that reports for itself writes beside the first: `page.rank1.html`.
 """
 
 

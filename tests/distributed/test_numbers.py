@@ -71,10 +71,10 @@ def test_a_rank_that_is_slow_to_go_on_is_not_waited_for_twice(monkeypatch: pytes
     ours, theirs = first.begin(monkeypatch), second.begin(monkeypatch)
     number = theirs._number
     second.store.pauses_behind = f"diag/1/{number}"
-    slow = threading.Thread(target=theirs.end, kwargs={"failed": False})
+    slow = threading.Thread(target=theirs.end)
     slow.start()
     assert second.store.paused.wait(30)
-    ours.end(failed=False)
+    ours.end()
     assert ours._probe.trace().frame["count"].iloc[0] == 64
     assert first.begin(monkeypatch)._awaited[1] == number + 1
     second.store.goes_on.set()
