@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from diag.errors import DiagError
@@ -27,6 +28,7 @@ VARIABLE = "DIAG_RANKS_TIMEOUT"
 _SECONDS = 60.0
 _AFTER_FAILURE = 10.0
 _PAUSE = 0.02
+_WIDTH = 120
 _GRACE = 2.0
 """Seconds in which a launcher has noticed that a rank was killed."""
 _numbers = itertools.count()
@@ -115,7 +117,7 @@ class Ranks:
             else:
                 name = self._name(self._rank, self._number)
                 if failure is not None:
-                    self._store.set(f"{name}/failure", failure.encode())
+                    self._store.set(f"{name}/failure", shorten(failure, _WIDTH, placeholder=" ...").encode())
                 post(self._store, name, pack(self._probe, self._since))
                 if failure is not None and self._is_lost(leader):
                     notes.append(f"this is rank {self._rank}'s own part: rank {leader} has died")
@@ -169,9 +171,8 @@ class Ranks:
         self._merged = True
         merge_parts(self._probe, parts, sharing, since=self._since)
         notes = self._probe.notes
-        notes += failures
-        if missing:
-            notes += [f"{one}, so its part of the batch or of the weights was not seen" for one in missing]
+        notes += [f"{one}, so its part of the batch or of the weights was not seen" for one in missing]
+        notes += failures  # which may be for want of those
         if sharing.batches > 1 and len(parts) > 1:
             several = len(sharing.ranks) // sharing.batches
             each = "each with its" if several == 1 else f"{several} with each"
