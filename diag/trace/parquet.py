@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ _TABLES = {"steps": schema.STEPS, "sites": schema.SITES, "units": schema.UNITS}
 
 
 def save(trace: Trace, path: str | Path) -> Path:
-    """Write a trace atomically and return its path.
+    """Write a trace atomically and return its path; a pipe or device is written as it is.
 
     Raises: TraceError if the place cannot be written to.
     """
@@ -32,6 +33,11 @@ def save(trace: Trace, path: str | Path) -> Path:
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(header).encode()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            content = io.BytesIO()  # neither can be sought in, and a file moved there would take its place
+            pq.write_table(table, content)
+            path.write_bytes(content.getvalue())
+            return path
         try:
             pq.write_table(table, temporary)
             os.replace(temporary, path)

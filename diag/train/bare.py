@@ -14,6 +14,8 @@ from diag.train.workload import Workload
 
 BATCHES = 4
 SEED = 0
+_MOST_DIGITS = 18
+"""Of a size: torch counts elements in 63 bits."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -60,6 +62,8 @@ def _parse_one(part: str, text: str) -> Input:
     numbers = [one.strip() for one in sizes.replace("x", ",").split(",")]
     if not all(one.isascii() and one.isdigit() for one in numbers):
         raise TargetError(f"--input '{text}' is no shape: {SYNTAX}")
+    if any(len(one.lstrip("0")) > _MOST_DIGITS for one in numbers):
+        raise TargetError(f"--input '{text}' has a size of more than {_MOST_DIGITS} digits: no tensor is as large")
     shape = tuple(map(int, numbers))
     if 0 in shape:
         raise TargetError(f"--input '{text}' has a size of 0: every size must be at least 1")
@@ -72,10 +76,22 @@ def bare_workload(model: torch.nn.Module, inputs: tuple[Input, ...]) -> Workload
     So every output is given a random gradient of unit expected norm. Inputs are standard normal; integer ones are
     uniform in [0, n) with n the smallest table of the model's embeddings, or 2. There is no optimizer: the network is
     judged at initialization. Nothing is drawn from torch's global generator.
+
+    Raises: TargetError where the inputs find no room in memory.
     """
     generator = torch.Generator().manual_seed(SEED)
-    batches = [tuple(_draw(one, model, generator) for one in inputs) for _ in range(BATCHES)]
+    batches = [tuple(_drawn(one, model, generator) for one in inputs) for _ in range(BATCHES)]
     return Workload(model, batches, _Loss(inputs))
+
+
+def _drawn(one: Input, model: torch.nn.Module, generator: torch.Generator) -> torch.Tensor:
+    try:
+        return _draw(one, model, generator)
+    except (RuntimeError, MemoryError) as error:
+        raise TargetError(
+            f"--input {one} cannot be drawn: {BATCHES} batches of {math.prod(one.shape):,} elements are needed, and "
+            f"there is no memory for them ({_first_line(error)}): give smaller sizes"
+        ) from error
 
 
 def _draw(one: Input, model: torch.nn.Module, generator: torch.Generator) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,18 @@ def test_saving_replaces_a_file_whole_and_leaves_no_other(trace: Trace, tmp_path
     save(Trace(), path)
     assert load(path).frame.empty
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this system")
+def test_a_pipe_stays_one(trace: Trace, tmp_path: Path) -> None:
+    path, copy = tmp_path / "pipe", tmp_path / "copy"
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: copy.write_bytes(path.read_bytes()))
+    reader.start()
+    save(trace, path)
+    reader.join()
+    assert path.is_fifo()
+    assert_same(load(copy), trace)
 
 
 def with_header(path: Path, change: Any) -> Path:

@@ -41,6 +41,21 @@ def test_size_zero() -> None:
         parse_shapes("0x3")
 
 
+@pytest.mark.parametrize("text", ["9" * 24 + "x4", "9" * 5000, "1x" + "9" * 19 + ":int64"])
+def test_a_size_beyond_counting(text: str) -> None:
+    with pytest.raises(TargetError, match="a size of more than 18 digits"):
+        parse_shapes(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 18, "999999999999x9999999:int64", "9999999999x9999999999"])
+def test_inputs_that_find_no_room(text: str) -> None:
+    with pytest.raises(
+        TargetError, match=f"--input {text} cannot be drawn: 4 batches of .* give smaller sizes"
+    ) as told:
+        bare_workload(nn.Linear(4, 4), parse_shapes(text))
+    assert len(str(told.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(("text", "hint"), [("2x3:int46", "did you mean 'int64'"), ("2:", "unknown dtype ''")])
 def test_unknown_dtype(text: str, hint: str) -> None:
     with pytest.raises(TargetError, match=hint):
