@@ -17,6 +17,7 @@ from diag.cli.prescribe import prescribe
 from diag.cli.report import report
 from diag.cli.run import run
 from diag.cli.scale import scale
+from diag.cli.stdout import stdout_told
 from diag.cli.watch import watch
 from diag.errors import DiagError
 
@@ -63,7 +64,8 @@ def diag(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 fine, 1 an error-level finding, 2 the user must act, 130 interrupted."""
     try:
-        app(args=arguments, prog_name="diag")
+        with stdout_told():
+            app(args=arguments, prog_name="diag")
     except DiagError as error:
         # Where the user's own code failed, their traceback says where; ours would only hide it.
         sys.stderr.write(getattr(error, "user_traceback", ""))

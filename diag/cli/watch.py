@@ -42,6 +42,7 @@ def watch(
     """
     from diag.cli.deliver import Delivery, exit_code
     from diag.cli.project import use_settings
+    from diag.cli.stdout import plain_stdout
     from diag.train.script import watch_script
     from diag.watch import diagnose
 
@@ -49,7 +50,8 @@ def watch(
     delivery.require_writable()
     use_settings()
     argv = arguments or []
-    outcome = watch_script(script, argv, steps=steps, every=every, trace=trace)
+    with plain_stdout():
+        outcome = watch_script(script, argv, steps=steps, every=every, trace=trace)
     if outcome.error and not outcome.interrupted:
         where = f" on rank {outcome.rank}" if outcome.rank else ""
         sys.stderr.write(f"diag: {script} failed{where}: {outcome.error}\n")
