@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from diag.errors import TargetError
 from diag.probe.probe import Probe
 from diag.report.diagnosis import Diagnosis, diagnose
+from diag.trace import Trace
 from diag.train.loop import Progress, train
 from diag.train.snapshot import restored
 from diag.train.workload import Workload
@@ -17,6 +20,7 @@ def check(
     steps: int = 30,
     *,
     progress: Progress | None = None,
+    keep: Callable[[Trace], object] | None = None,
     title: str | None = None,
     command: str = "",
 ) -> Diagnosis:
@@ -25,8 +29,8 @@ def check(
     Model, optimizer and random states are afterwards what they were before. Without an optimizer no step is taken
     and the network is judged at initialization.
 
-    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. title, command: for
-        the report.
+    Args: workload. steps: how many optimizer steps, at least 1. progress: called after each step. keep: called with
+        what was measured, before it is judged. title, command: for the report.
     Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar or
         has no gradient.
     """
@@ -39,7 +43,10 @@ def check(
             train(workload, probe, steps, progress)
         finally:
             probe.stop()
-    return diagnose(probe.trace(), title=title or type(workload.model).__name__, command=command)
+    trace = probe.trace()
+    if keep is not None:
+        keep(trace)
+    return diagnose(trace, title=title or type(workload.model).__name__, command=command)
 
 
 def _validate(workload: Workload, steps: int) -> None:

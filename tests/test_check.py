@@ -62,6 +62,17 @@ def test_a_workload_is_trained_watched_and_put_back() -> None:
     assert first.title == "Sequential"
 
 
+def test_what_was_measured_is_handed_out_before_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(diag.check.__globals__, "diagnose", fail)
+    kept: list[Any] = []
+    with pytest.raises(ZeroDivisionError):
+        diag.check(workload(), steps=2, keep=kept.append)
+    assert len(kept[0].steps) == 2
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_it_is_put_back_after_an_exception(error: type[BaseException]) -> None:
     calls = []

@@ -46,6 +46,8 @@ def check(
     with contextlib.redirect_stdout(sys.stderr):
         workload = load_target(target, input_shape=input)
         with progress_bar(f"check {target}") as progress:
-            diagnosis = run(workload, steps, progress=progress, title=target, command=shlex.join(words))
+            diagnosis = run(
+                workload, steps, progress=progress, keep=delivery.keep, title=target, command=shlex.join(words)
+            )
     delivery.send(diagnosis)
     raise typer.Exit(exit_code(diagnosis, fail_on))

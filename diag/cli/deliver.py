@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from diag.cli.attempts import Attempts, show_text
 from diag.cli.options import FailOn, Format
 from diag.errors import DiagError
 
 if TYPE_CHECKING:
     from diag.report.diagnosis import Diagnosis
+    from diag.trace import Trace
 
 
-@dataclass(frozen=True)
+@dataclass
 class Delivery:
     """What the user asked to be written. prose: where text for people goes; None for stdout."""
 
@@ -25,6 +28,8 @@ class Delivery:
     html: Path | None = None
     trace: Path | None = None
     prose: TextIO | None = None
+    _attempts: Attempts = field(default_factory=Attempts, init=False, repr=False)
+    _kept: bool = field(default=False, init=False, repr=False)
 
     def require_writable(self) -> None:
         """Find out before the training, not after it, that a file cannot be written.
@@ -42,31 +47,41 @@ class Delivery:
             if not os.access(nearest, os.W_OK):
                 raise DiagError(f"{option} {path} cannot be written: no permission to write '{nearest}'")
 
-    def send(self, diagnosis: Diagnosis) -> None:
-        """Write everything that was asked for; what was written is said on stderr."""
-        if self.output is not None:
-            from diag.atomic import write_text
+    def keep(self, trace: Trace) -> None:
+        """Write the trace if that was asked for, at once: to judge it and to show it may fail. `send` tells of it."""
+        if self.trace is None or self._kept:
+            return
+        self._kept = True
+        self._attempts.try_(partial(_save, trace, self.trace))
 
-            write_text(self.output, self._rendered(diagnosis))
+    def send(self, diagnosis: Diagnosis) -> None:
+        """Write everything that was asked for, files first; what was written is said on stderr.
+
+        Raises: DiagError that names what could not be written, when all the rest is.
+        """
+        from diag.atomic import write_text
+
+        attempt = self._attempts.try_
+        self.keep(diagnosis.trace)
+        if self.output is not None:
+            output = self.output
+            attempt(lambda: write_text(output, self._rendered(diagnosis)))
+        if self.html is not None:
+            html = self.html
+            attempt(lambda: diagnosis.to_html(html))
+        if self.format is Format.github:
+            attempt(lambda: _summarize(diagnosis))
+        attempt(lambda: self._show(diagnosis))
+        self._attempts.end()
+
+    def _show(self, diagnosis: Diagnosis) -> None:
+        """To people, or to whoever reads stdout."""
+        if self.output is not None:
             self._print(diagnosis, sys.stderr)
-            _say_written(self.output)
         elif self.format is Format.text:
             self._print(diagnosis, self.prose or sys.stdout)
         else:
-            sys.stdout.write(self._rendered(diagnosis).rstrip("\n") + "\n")
-            sys.stdout.flush()
-        if self.format is Format.github:
-            from diag.report import github, markdown
-
-            github.append_summary(markdown.render(diagnosis))
-        if self.html is not None:
-            _say_written(diagnosis.to_html(self.html))
-        if self.trace is not None:
-            from diag.trace import save
-
-            self.trace.parent.mkdir(parents=True, exist_ok=True)
-            save(diagnosis.trace, self.trace)
-            _say_written(self.trace)
+            show_text(self._rendered(diagnosis).rstrip("\n") + "\n")
 
     def _rendered(self, diagnosis: Diagnosis) -> str:
         if self.format is Format.text:
@@ -92,5 +107,14 @@ def exit_code(diagnosis: Diagnosis, fail_on: FailOn) -> int:
     return 1 if diagnosis.at_least("error" if fail_on is FailOn.error else "warning") else 0
 
 
-def _say_written(path: Path) -> None:
-    sys.stderr.write(f"diag: wrote {path}\n")
+def _save(trace: Trace, path: Path) -> Path:
+    from diag.trace import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(trace, path)
+
+
+def _summarize(diagnosis: Diagnosis) -> None:
+    from diag.report import github, markdown
+
+    github.append_summary(markdown.render(diagnosis))

@@ -52,6 +52,7 @@ def prescribe(
     Exit codes: 0 a remedy helped or nothing is wrong, 1 an error remains and nothing helped, 2 you must act.
     """
     from diag.atomic import write_text
+    from diag.cli.attempts import Attempts, show_text
     from diag.cli.deliver import Delivery
     from diag.cli.progress import progress_bar
     from diag.cli.project import use_settings
@@ -69,18 +70,18 @@ def prescribe(
         text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
     else:
         text = report.markdown(found, target) if format is PrescribeFormat.markdown else report.text(found, target)
+    words = ["diag", "prescribe", target, "--steps", str(steps), "--seeds", str(seeds), "--most", str(most)]
+    words += [*(["--all"] if all_ else []), *(["--input", input] if input is not None else [])]
+    attempts = Attempts()
     if output is not None:
-        write_text(output, text)
-        report.show(found, sys.stderr, target)
-        sys.stderr.write(f"diag: wrote {output}\n")
-    elif format is PrescribeFormat.text:
-        report.show(found, sys.stdout, target)
-    else:
-        sys.stdout.write(text)
+        attempts.try_(lambda: write_text(output, text))
     if html is not None:
-        words = ["diag", "prescribe", target, "--steps", str(steps), "--seeds", str(seeds), "--most", str(most)]
-        words += [*(["--all"] if all_ else []), *(["--input", input] if input is not None else [])]
-        sys.stderr.write(f"diag: wrote {write_text(html, report.page(found, target, shlex.join(words)))}\n")
+        attempts.try_(lambda: write_text(html, report.page(found, target, shlex.join(words))))
+    if output is None and format is not PrescribeFormat.text:
+        attempts.try_(lambda: show_text(text))
+    else:
+        attempts.try_(lambda: report.show(found, sys.stdout if output is None else sys.stderr, target))
+    attempts.end()
     raise typer.Exit(exit_code(found))
 
 

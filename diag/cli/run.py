@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,7 @@ def run(
 
     Exit codes: 0 no claim fails, 1 a claim does not hold, 2 you must act, 130 interrupted (--resume goes on).
     """
+    from diag.cli.attempts import Attempts
     from diag.suite.errors import InterruptedRunError
     from diag.suite.load import load_suite
     from diag.suite.run import run_suite
@@ -65,6 +67,7 @@ def run(
         suite.variant(quick=quick, seeds=seeds, changes=changes)
     holds = True
     failed = 0
+    attempts = Attempts()
     for suite in loaded:
         folder = output / suite.name if output is not None and len(loaded) > 1 else output
         sys.stderr.write(f"diag: {suite.name}: {suite.question}\n")
@@ -78,26 +81,32 @@ def run(
             # Here, since Typer would end the program without a word.
             sys.stderr.write(f"diag: {error}\n")
             raise typer.Exit(130) from None
-        _show(result)
+        attempts.try_(partial(_write, result))
+        attempts.try_(partial(_show, result))
         holds &= result.holds
         failed += len(result.failures.errors)
+    attempts.end()
     if failed:
         raise DiagError(f"{failed} trials failed: mend what they say, and --resume runs them again")
     raise typer.Exit(0 if holds else 1)
 
 
+def _write(result: Run) -> None:
+    from diag.report.run.document import document
+    from diag.report.run.files import write_report
+
+    for name, error in list(result.failures.errors.items())[:5]:
+        sys.stderr.write(f"diag: failed: {name}: {error}\n")
+    sys.stderr.write(f"diag: wrote {write_report(document(result), result.folder)}\n")
+
+
 def _show(result: Run) -> None:
     from rich.console import Console
 
-    from diag.report.run.document import document
-    from diag.report.run.files import write_report
     from diag.report.run.terminal import verdict_table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(verdict_table(result))
-    for name, error in list(result.failures.errors.items())[:5]:
-        sys.stderr.write(f"diag: failed: {name}: {error}\n")
-    sys.stderr.write(f"diag: wrote {write_report(document(result), result.folder)}\n")
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def scale(
     these seeds cannot tell.
     """
     from diag.atomic import write_text
+    from diag.cli.attempts import Attempts, show_text
     from diag.cli.progress import progress_bar
     from diag.report import scaling as report
     from diag.scaling.scale import scale as check
@@ -63,14 +64,16 @@ def scale(
         with progress_bar(f"scale {target}") as bar:
             progress = None if bar is None else lambda done, total: bar(done, total, None)
             found = check(build, sizes, axis=axis, seeds=seeds, steps=steps, progress=progress)
-    if format is ScaleFormat.json:
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
-    elif format is ScaleFormat.markdown:
-        sys.stdout.write(report.markdown(found))
-    else:
-        report.show(found, sys.stdout)
+    attempts = Attempts()
     if html is not None:
-        sys.stderr.write(f"diag: wrote {write_text(html, report.page(found, target))}\n")
+        attempts.try_(lambda: write_text(html, report.page(found, target)))
+    if format is ScaleFormat.json:
+        attempts.try_(lambda: show_text(json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"))
+    elif format is ScaleFormat.markdown:
+        attempts.try_(lambda: show_text(report.markdown(found)))
+    else:
+        attempts.try_(lambda: report.show(found, sys.stdout))
+    attempts.end()
     raise typer.Exit({"level": 0, "changes": 1, "cannot tell": 2}[found.answer])
 
 

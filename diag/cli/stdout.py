@@ -20,6 +20,7 @@ class Stdout:
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
+        self.failed = False
 
     def write(self, text: str) -> int:
         """Raises: StdoutError where it is closed or full."""
@@ -45,9 +46,10 @@ class Stdout:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            raise  # the reader has seen enough
         except OSError as error:
+            self.failed = True
+            if isinstance(error, BrokenPipeError):
+                raise  # the reader has seen enough
             raise StdoutError(f"cannot write to stdout: {error.strerror or error}") from None
 
 
@@ -66,13 +68,11 @@ def stdout_told() -> Iterator[None]:
             own.flush()
             raise
     except BrokenPipeError:
-        _discard(own)
         sys.exit(1)
-    except StdoutError:
-        _discard(own)
-        raise
     finally:
         sys.stdout = cast(TextIO, own.stream)
+        if own.failed:
+            _discard(own)
 
 
 @contextlib.contextmanager

@@ -59,6 +59,7 @@ def watch(
         raise typer.Exit(outcome.exit_code)
     if outcome.trace.frame.empty:
         _end_unjudged(script, outcome)
+    delivery.keep(outcome.trace)
     if outcome.interrupted:
         sys.stderr.write("diag: interrupted; this is what was seen until then\n")
     diagnosis = diagnose(outcome.trace, title=str(script), command=_command(script, argv, steps, every))

@@ -93,8 +93,50 @@ def test_html_and_trace(run: Any, fake_check: SimpleNamespace, tmp_path: Path, m
     page, trace = tmp_path / "page.html", tmp_path / "new" / "trace.parquet"
     result = run("check", "m.py:f", "--html", page, "--trace", trace)
     assert result.code == 0
-    assert f"diag: wrote {page}\ndiag: wrote {trace}\n" in result.err
+    assert f"diag: wrote {trace}\ndiag: wrote {page}\n" in result.err
     assert diag.trace.load(trace).frame.empty
+
+
+def test_what_cannot_be_written_takes_nothing_with_it(
+    run: Any, fake_check: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diag.atomic
+    import diag.trace
+    from diag.report.diagnosis import Diagnosis
+
+    def fail(path: Path, text: str) -> None:
+        raise diag.atomic.WriteError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(diag.atomic, "write_text", fail)
+    monkeypatch.setattr(Diagnosis, "to_html", lambda self, path: Path(path))
+    trace, page = tmp_path / "trace.parquet", tmp_path / "page.html"
+    fake_check.diagnosis = diagnosis("error")
+    result = run("check", "m.py:f", "--output", "r.txt", "--html", page, "--trace", trace)
+    assert result.code == 2
+    assert diag.trace.load(trace).frame.empty
+    assert "vanishing-gradient" in result.err and f"diag: wrote {trace}\ndiag: wrote {page}\n" in result.err
+    assert result.err.splitlines()[-1] == "diag: error: cannot write r.txt: No space left on device"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_all_that_cannot_be_written_is_named_once(run: Any, fake_check: SimpleNamespace, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.parquet"
+    result = run("check", "m.py:f", "--output", "/dev/full", "--html", "/dev/full", "--trace", trace)
+    assert (result.code, trace.exists()) == (2, True)
+    assert result.err.splitlines()[-1] == "diag: error: cannot write /dev/full: No space left on device"
+
+
+def test_the_trace_is_written_before_it_is_judged(run: Any, fake_check: SimpleNamespace, tmp_path: Path) -> None:
+    from diag.trace import Trace
+
+    def keep_and_fail() -> None:
+        fake_check.calls[-1]["keep"](Trace())
+        raise ZeroDivisionError
+
+    fake_check.during = keep_and_fail
+    with pytest.raises(ZeroDivisionError):
+        run("check", "m.py:f", "--trace", tmp_path / "trace.parquet")
+    assert (tmp_path / "trace.parquet").exists()
 
 
 @pytest.mark.parametrize("option", ["--output", "--html", "--trace"])

@@ -129,3 +129,13 @@ def test_a_mistake_is_one_line(run: Any, tmp_path: Path) -> None:
     result = run("prescribe", f"{tmp_path}/missing.py:build")
     assert result.code == 2
     assert result.err.startswith("diag: error: no file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_an_output_that_cannot_be_written_loses_no_report(run: Any, fake: SimpleNamespace, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    shown = run("prescribe", "m.py:f").out
+    result = run("prescribe", "m.py:f", "--output", "/dev/full", "--html", page)
+    assert result.code == 2 and page.exists()
+    assert shown in result.err
+    assert result.err.splitlines()[-1] == "diag: error: cannot write /dev/full: No space left on device"

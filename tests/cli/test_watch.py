@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,6 +116,18 @@ def test_json_follows_the_scripts_output(run: Any, fake_watch: SimpleNamespace, 
     written = run("watch", "--format", "json", "--output", tmp_path / "r.json", "train.py")
     assert written.out == "epoch 1\n"
     assert json.loads((tmp_path / "r.json").read_text()) == json.loads(rest)
+
+
+def test_the_trace_is_written_before_it_is_judged(
+    run: Any, fake_watch: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(trace: Trace, **options: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["diag.watch"], "diagnose", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("watch", "--trace", tmp_path / "trace.parquet", "train.py")
+    assert (tmp_path / "trace.parquet").exists()
 
 
 def test_steps_on_what_no_module_call_was_seen_of_are_told(run: Any, fake_watch: SimpleNamespace) -> None:
