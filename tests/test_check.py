@@ -183,3 +183,9 @@ def test_what_breaks_off_since_something_is_no_number_is_judged(at: int) -> None
 def test_a_mistake_of_the_users_beside_a_mask_of_infinities_is_told_as_it_is(fails_at: int) -> None:
     with pytest.raises(TargetError, match="a mistake of one's own"):
         diag.check(breaking(99, fails_at))
+
+
+def test_a_model_without_numbers() -> None:
+    model = nn.Linear(3, 2, device="meta")
+    with pytest.raises(TargetError, match="the workload's loss holds no number: model and batches must be on a real"):
+        diag.check(diag.Workload(model, [torch.randn(4, 3, device="meta")], lambda m, b: m(b).sum()))

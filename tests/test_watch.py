@@ -116,3 +116,19 @@ def test_an_exception_beside_sound_numbers_is_no_pathology() -> None:
         model(torch.randn(4, 3)).sum().backward()
         raise KeyError("theirs")
     assert not [one for one in watch.diagnose().findings if one.rule == "non-finite"]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_model_without_numbers_is_noted(by_hand: bool) -> None:
+    with torch.device("meta"):
+        model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with diag.watch(model) as watch:
+        for _ in range(2):
+            loss = model(torch.randn(4, 4, device="meta")).sum()
+            loss.backward()
+            optimizer.step()
+            watch.step(loss if by_hand else None)
+    trace = watch.trace
+    assert trace.frame.empty and trace.steps["loss"].isna().all() and len(trace.steps) == 2
+    assert any("meta tensors" in note for note in watch.diagnose().coverage["notes"])

@@ -22,6 +22,7 @@ from diag.probe.parameters import Parameters
 from diag.probe.recorder import Recorder
 from diag.probe.settings import settings
 from diag.probe.sites import Sites
+from diag.probe.tensors import is_hollow
 from diag.trace import Trace
 
 _NO_MODES: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -121,7 +122,10 @@ class Probe:
 
     def end_step(self, loss: Any = None, *, batch: int = -1) -> None:
         """End a step by hand, or give the loss and batch number of one that an optimizer has just ended."""
-        value = loss.detach().clone() if isinstance(loss, torch.Tensor) else None if loss is None else float(loss)
+        if loss is None or (isinstance(loss, torch.Tensor) and is_hollow(loss)):
+            value = None
+        else:
+            value = loss.detach().clone() if isinstance(loss, torch.Tensor) else float(loss)
         if self.parameters.on_slept is not None:
             self.recorder.amend(loss=value, batch=batch)
             return

@@ -14,6 +14,7 @@ from diag.probe.buffer import Buffer
 from diag.probe.death import Death, Silent
 from diag.probe.shards import Part, local, part_of
 from diag.probe.steps import Steps
+from diag.probe.tensors import is_hollow
 from diag.probe.turns import Turns
 from diag.stats import backend, fields
 from diag.stats.deferred import Deferred
@@ -128,9 +129,12 @@ class Recorder:
         self._meta = [one for one in self._meta if not (one[2] in sites and one[5] == kind)]
 
     def see_losses(self, losses: list[tuple[torch.Tensor, torch.Tensor | None]], scale: torch.Tensor | None) -> None:
-        """The losses of one backward pass with their weights; they stay on their device until the step ends."""
+        """The losses of one backward pass with their weights; they stay on their device until the step ends.
+
+        None of them counts where one is without a number: the step's loss is then not known.
+        """
         self.backward_passes += 1
-        if losses:
+        if losses and not any(is_hollow(one) for pair in losses for one in pair if one is not None):
             self._losses.append([(_kept(one), None if w is None else _kept(w), scale) for one, w in losses])
 
     def begin_closure(self) -> None:

@@ -40,6 +40,11 @@ def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tu
             yield ":input" + (f".{name}" if name else "") + where, tensor
 
 
+def is_hollow(tensor: torch.Tensor) -> bool:
+    """Whether the tensor has a shape and no numbers."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
 def is_measurable(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds numbers to be read: it is no functorch wrapper, fake, nested or meta tensor."""
     # Within a transformation even what is computed from a plain tensor comes out wrapped.

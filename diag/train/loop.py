@@ -10,6 +10,7 @@ import torch
 
 from diag.errors import TargetError
 from diag.probe.probe import Probe
+from diag.probe.tensors import is_hollow
 from diag.train.user_code import UserCodeError, user_code
 from diag.train.workload import Workload
 
@@ -120,6 +121,11 @@ def _loss(workload: Workload, probe: Probe, batch: Any) -> torch.Tensor:
     if loss.numel() != 1:
         raise TargetError(
             f"the workload's loss must return a scalar, got shape {tuple(loss.shape)}: take its mean or sum"
+        )
+    if is_hollow(loss):
+        raise TargetError(
+            "the workload's loss holds no number: model and batches must be on a real device (model.to_empty, then "
+            "its initialization), not on meta"
         )
     if not loss.requires_grad:
         raise TargetError(
