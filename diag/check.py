@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
+from typing import Any
 
 from diag.errors import TargetError
 from diag.probe.probe import Probe
@@ -12,7 +11,7 @@ from diag.report.diagnosis import Diagnosis, diagnose
 from diag.trace import Trace
 from diag.train.loop import Progress, train
 from diag.train.snapshot import restored
-from diag.train.workload import Workload
+from diag.train.workload import Workload, require_usable
 
 
 def check(
@@ -34,7 +33,7 @@ def check(
     Raises: TargetError for a workload that cannot be trained: no parameters, no batches, a loss that is no scalar or
         has no gradient.
     """
-    _validate(workload, steps)
+    _validate(workload, steps, progress, keep)
     optimizers = [workload.optimizer] if workload.optimizer is not None else []
     probe = Probe([workload.model], optimizers, brief=True)
     with restored(workload):
@@ -49,24 +48,18 @@ def check(
     return diagnose(trace, title=title or type(workload.model).__name__, command=command)
 
 
-def _validate(workload: Workload, steps: int) -> None:
+def _validate(workload: Workload, steps: int, progress: Any, keep: Any) -> None:
     if not isinstance(workload, Workload):
         raise TargetError(
             f"diag.check takes a diag.Workload, got {type(workload).__name__}: "
             "diag.Workload(model, batches, loss, optimizer)"
         )
-    if not isinstance(workload.model, torch.nn.Module):
-        raise TargetError(f"the workload's model must be a torch.nn.Module, got {type(workload.model).__name__}")
-    if not callable(workload.loss):
-        raise TargetError(
-            f"the workload's loss must be a function loss(model, batch), got {type(workload.loss).__name__}"
-        )
-    if workload.optimizer is not None and not hasattr(workload.optimizer, "step"):
-        raise TargetError(
-            f"the workload's optimizer must be a torch.optim.Optimizer, got {type(workload.optimizer).__name__}"
-        )
+    require_usable(workload)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise TargetError(f"steps is a whole number from 1, got {steps!r}")
+    for name, given in (("progress", progress), ("keep", keep)):
+        if given is not None and not callable(given):
+            raise TargetError(f"{name} is a function or None, got {type(given).__name__}")
     parameters = list(workload.model.parameters())
     if not parameters:
         raise TargetError(f"{type(workload.model).__name__} has no parameters: there is nothing to train")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -104,7 +104,8 @@ def watch(
         0.02; `watch.trace.coverage["budget"]` says what it took and how many steps were seen.
         parameters: measure weights, their gradients and updates too; without them watching costs about half, and no
         rule can speak of learning rates, updates that stall, or parameters without a gradient.
-    Raises: TargetError for a model that is no module, `every` below 1, or a budget that is no share.
+    Raises: TargetError for a model that is no module, an optimizer that is none, `every` that is no number of steps, a
+        budget that is no share, or `parameters` that is neither True nor False.
     Example:
         >>> with diag.watch(model) as watch:  # doctest: +SKIP
         ...     train(model)
@@ -114,15 +115,23 @@ def watch(
         raise TargetError(f"diag.watch takes a torch.nn.Module, got {type(model).__name__}")
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise TargetError(f"every is a whole number of steps from 1, got {every!r}")
-    if budget is not None and (isinstance(budget, bool) or not 0 < budget <= 1):
+    if budget is not None and not _is_share(budget):
         raise TargetError(
             f"budget is a share of the training's time above 0 and at most 1, such as 0.02; got {budget!r}"
         )
+    if not isinstance(parameters, bool):
+        raise TargetError(f"parameters is True or False, got {parameters!r}")
     if optimizer is None:
         optimizers: Sequence[torch.optim.Optimizer] = ()
+    elif isinstance(optimizer, Iterable) and not isinstance(optimizer, (str, Mapping)):
+        optimizers = tuple(optimizer)
     else:
-        optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
+        optimizers = (optimizer,)  # type: ignore[assignment] # whatever it is, it is looked at now
     for one in optimizers:
         if not isinstance(one, torch.optim.Optimizer):
             raise TargetError(f"diag.watch takes a torch.optim.Optimizer or several, got {type(one).__name__}")
     return Watch(model, optimizers, every, budget, parameters)
+
+
+def _is_share(given: Any) -> bool:
+    return isinstance(given, numbers.Real) and given is not True and 0 < float(given) <= 1

@@ -125,6 +125,8 @@ FROZEN = nn.Linear(3, 2).requires_grad_(False)
         ({"model": FROZEN}, "no parameter of Linear requires a gradient"),
         ({"loss": "mse"}, "must be a function .*, got str"),
         ({"optimizer": "adam"}, "must be a torch.optim.Optimizer, got str"),
+        ({"model": nn.Linear}, "must be a torch.nn.Module, got the class Linear: make one of it"),
+        ({"optimizer": torch.optim.SGD}, "must be a torch.optim.Optimizer, got the class SGD: make one of it"),
         ({"batches": []}, "batches are empty"),
         ({"loss": lambda m, b: loss(m, b).item()}, "scalar tensor, got float"),
     ],
@@ -132,6 +134,18 @@ FROZEN = nn.Linear(3, 2).requires_grad_(False)
 def test_a_workload_that_cannot_be_trained(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TargetError, match=message):
         diag.check(workload(**{"optimizer": None, **changes}))
+
+
+@pytest.mark.parametrize("changes", [{"model": None}, {"optimizer": "adam"}, {"loss": None}])
+def test_prescribe_says_the_same_of_it(changes: dict[str, Any]) -> None:
+    with pytest.raises(TargetError, match=f"the workload's {next(iter(changes))} must be"):
+        diag.prescribe(workload(**{"optimizer": None, **changes}), steps=5, seeds=1)
+
+
+@pytest.mark.parametrize("name", ["progress", "keep"])
+def test_something_that_is_no_function(name: str) -> None:
+    with pytest.raises(TargetError, match=f"{name} is a function or None, got int"):
+        diag.check(workload(), **{name: 5})
 
 
 def test_something_that_is_no_workload() -> None:

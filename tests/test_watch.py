@@ -132,3 +132,17 @@ def test_a_model_without_numbers_is_noted(by_hand: bool) -> None:
     trace = watch.trace
     assert trace.frame.empty and trace.steps["loss"].isna().all() and len(trace.steps) == 2
     assert any("meta tensors" in note for note in watch.diagnose().coverage["notes"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({"budget": one}, "budget is a share of the training's time") for one in ("x", [1], 1j, 0, 2, True)),
+        *(({"every": one}, "every is a whole number of steps from 1") for one in ("x", [1], None, 0)),
+        *(({"parameters": one}, "parameters is True or False, got") for one in ("x", None, [])),
+        *(({"optimizer": one}, "takes a torch.optim.Optimizer or several, got") for one in ("", {}, 5, [5])),
+    ],
+)
+def test_arguments_of_another_kind(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        diag.watch(nn.Linear(2, 2), **changes)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from diag.train.workload import Workload
+from diag.train.workload import Workload, require_usable
 
 
 @contextlib.contextmanager
@@ -20,7 +20,10 @@ def restored(workload: Workload) -> Iterator[None]:
     """Afterwards parameters, buffers, gradients, modes, the optimizer and all random states are what they were before.
 
     What cannot be copied is not restored: a spent iterator, the shape of lazy modules, plain attributes of the model.
+
+    Raises: TargetError for a workload whose model, loss or optimizer is none.
     """
+    require_usable(workload)
     model = _Model(workload.model)
     optimizer = _Optimizer(workload.optimizer) if workload.optimizer is not None else None
     with _random_states(_generators(workload.batches)):

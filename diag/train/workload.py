@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from diag.errors import TargetError
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,3 +24,20 @@ class Workload:
     batches: Iterable[Any]
     loss: Callable[[torch.nn.Module, Any], torch.Tensor]
     optimizer: torch.optim.Optimizer | None = None
+
+
+def require_usable(workload: Workload) -> None:
+    """Raises: TargetError for a model, a loss or an optimizer that is none."""
+    import torch
+
+    if not isinstance(workload.model, torch.nn.Module):
+        raise TargetError(f"the workload's model must be a torch.nn.Module, got {_kind(workload.model)}")
+    if not callable(workload.loss):
+        raise TargetError(f"the workload's loss must be a function loss(model, batch), got {_kind(workload.loss)}")
+    optimizer = workload.optimizer
+    if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "step")):
+        raise TargetError(f"the workload's optimizer must be a torch.optim.Optimizer, got {_kind(optimizer)}")
+
+
+def _kind(given: Any) -> str:
+    return f"the class {given.__name__}: make one of it" if isinstance(given, type) else type(given).__name__
