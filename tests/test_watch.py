@@ -146,3 +146,9 @@ def test_a_model_without_numbers_is_noted(by_hand: bool) -> None:
 def test_arguments_of_another_kind(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TargetError, match=message):
         diag.watch(nn.Linear(2, 2), **changes)
+
+
+def test_a_watch_that_saw_nothing_is_not_healthy() -> None:
+    with diag.watch(nn.Linear(2, 2)) as watch:
+        pass
+    assert watch.diagnose().healthy is False and watch.diagnose().findings == []

@@ -29,8 +29,13 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no error-level finding."""
-        return not any(finding.severity == "error" for finding in self.findings)
+        """Whether there is no error-level finding; False where nothing was observed, of which nobody can say it."""
+        return not self.unjudged and not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether nothing was observed: a trace without a row, and no finding that came without one."""
+        return self.trace.frame.empty and not self.findings
 
     def at_least(self, severity: Severity) -> list[Finding]:
         """The findings of this severity or graver."""

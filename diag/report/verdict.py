@@ -30,7 +30,7 @@ def verdict(diagnosis: Diagnosis) -> Verdict:
     if present:
         text = ", ".join(plural(counts[severity], severity) for severity in present)
         return Verdict(present[0], text if counts["error"] or counts["warning"] else f"healthy, {text}")
-    if diagnosis.trace.frame.empty:
+    if diagnosis.unjudged:
         return Verdict("unknown", "could not judge: nothing was observed")
     return Verdict("healthy", "healthy")
 

@@ -28,7 +28,9 @@ def test_the_verdict_counts_findings(severities: tuple[Severity, ...], status: s
 
 
 def test_nothing_observed_is_not_healthy() -> None:
-    assert verdict(Diagnosis([], Trace())).status == "unknown"
+    nothing = Diagnosis([], Trace())
+    assert verdict(nothing).status == "unknown"
+    assert nothing.unjudged and not nothing.healthy and nothing.to_dict()["healthy"] is False
 
 
 def test_coverage_shows_unknown_keys_and_what_was_not_seen() -> None:
