@@ -101,6 +101,12 @@ class RunFolder:
         """All trials that ended. Raises: RunError for a damaged one."""
         return [Record.load(file) for file in sorted(self.trials.glob("*.trial"))]
 
+    def lost(self, held: int) -> int:
+        """How many trials of the finished run are gone, of which `held` are left; 0 of one that is not finished."""
+        header = self.header
+        trials = header.get("trials")
+        return max(0, trials - held) if header.get("finished") and isinstance(trials, int) else 0
+
 
 def described(settings: Mapping[str, Any]) -> str:
     """Settings in one line."""

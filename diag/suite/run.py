@@ -132,8 +132,15 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
         seconds = float(header.get("seconds", "nan"))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder.path / 'run.json'} is damaged: {type(error).__name__}: {error}") from None
-    whole = bool(header.get("finished"))
-    run = Run(chosen, folder.path, Results(_in_order(chosen, folder.records())), seconds=seconds)
+    records = folder.records()
+    lost = folder.lost(len(records))
+    if lost and not records:
+        raise RunError(
+            f"none of the {lost} trials of this run is left in {folder.trials}: bring them back, or run "
+            f"them again: diag run with its options, --resume and --output {folder.path}"
+        )
+    whole = bool(header.get("finished")) and not lost
+    run = Run(chosen, folder.path, Results(_in_order(chosen, records)), seconds=seconds)
     run.verdicts = _judged(run, whole)
     return run
 

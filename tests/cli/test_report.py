@@ -151,6 +151,24 @@ def test_an_unfinished_run_says_so(run: Run, folder: Path, tmp_path: Path) -> No
     assert "undecided" in result.out
 
 
+def test_trials_that_are_gone_are_counted(run: Run, folder: Path) -> None:
+    held = sorted((folder / "trials").glob("*.trial"))
+    for one in held[3:]:
+        one.unlink()
+    result = run("report", folder)
+    told = "3 of the 6 trials of this run are missing from its folder."
+    assert result.code == 0
+    assert result.err.startswith(f"diag: {told}") and told in (folder / "report.html").read_text()
+    before = files(folder)
+    for one in held[:3]:
+        one.unlink()
+    result = run("report", folder)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"diag: error: none of the 6 trials of this run is left in {folder / 'trials'}: ")
+    assert result.err.count("\n") == 1 and "--resume" in result.err
+    assert set(files(folder)) == {one for one in before if not one.endswith(".trial")}
+
+
 def test_a_strangers_run_needs_trust(run: Run, folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     source = f"open({str(mark)!r}, 'w').close()\n{SOURCE}"

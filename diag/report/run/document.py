@@ -83,8 +83,10 @@ def document(run: Run) -> Document:
 
     Raises: SuiteError if a figure, table or answer of the suite fails.
     """
-    header = RunFolder(run.folder).header
-    whole = bool(header.get("finished"))
+    folder = RunFolder(run.folder)
+    header = folder.header
+    lost = folder.lost(len(run.results.records))
+    whole = bool(header.get("finished")) and not lost
     absent: list[str] = []
     pictures = _pictures(run, whole, absent)
     tables = _tables(run, whole, absent)
@@ -99,7 +101,7 @@ def document(run: Run) -> Document:
         notes=list(run.suite.notes),
         how=_how(run, header),
         command=command(header),
-        unfinished=_unfinished(run, header),
+        unfinished=_lost(lost, header) if lost else _unfinished(run, header),
         absent=absent,
     )
 
@@ -256,6 +258,13 @@ def _unfinished(run: Run, header: dict[str, Any]) -> str:
     total = header.get("trials")
     of = f"{done} of {total} trials" if total else f"{plural(done, 'trial')} so far"
     return f"This run is unfinished: {of}. What needs the others is undecided or left out; `--resume` goes on with it."
+
+
+def _lost(lost: int, header: dict[str, Any]) -> str:
+    return (
+        f"{lost} of the {header['trials']} trials of this run are missing from its folder. What needs them is "
+        "undecided or left out; `--resume` runs them again."
+    )
 
 
 def _how(run: Run, header: dict[str, Any]) -> str:
