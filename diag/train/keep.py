@@ -19,9 +19,10 @@ _SHARE = 0.01
 
 
 class Keeper:
-    """Saves a probe's trace now and then: every half a minute, or less often where that takes 1 % of the time.
+    """Saves a probe's trace now and then: every half a minute, or as often as is asked for.
 
-    Of several ranks only the first one does: all have the same path.
+    The first is written by then whatever it takes. After it the limit is 1 % of the time: the next waits at least a
+    hundred times as long as the last one took. Of several ranks only the first one does: all have the same path.
     """
 
     def __init__(self, probe: Probe, path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -79,6 +80,26 @@ def test_nothing_is_written_before_it_is_time(tmp_path: Path) -> None:
     script.write_text(SCRIPT.format(steps=3))
     watch_script(script, [], trace=tmp_path / "trace.parquet")
     assert not (tmp_path / "trace.parquet").exists()
+
+
+def test_the_first_comes_by_the_asked_time_and_the_next_within_1_percent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, saved = [100.0], []
+
+    def save(trace: object, path: Path) -> None:
+        saved.append(now[0])
+        now[0] += 0.5
+
+    monkeypatch.setattr("diag.train.keep.save", save)
+    monkeypatch.setattr("diag.train.keep.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setenv(VARIABLE, "1")
+    probe = Probe()
+    Keeper(probe, tmp_path / "trace.parquet")
+    while now[0] < 200:
+        now[0] += 0.25
+        probe.on_closed()
+    assert saved == [101.0, 151.5]
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
