@@ -55,7 +55,9 @@ def scale(
     from diag.scaling.scale import scale as check
     from diag.train.target import sized_target
 
-    if (width is None) == (depth is None):
+    if width is not None and depth is not None:
+        raise DiagError("--width and --depth were both given: one at a time, since each needs slopes of its own")
+    if width is None and depth is None:
         raise DiagError("give --width or --depth, with the multiples to build, such as --width 1,2,4,8")
     axis, text = ("width", width) if width is not None else ("depth", depth or "")
     with contextlib.redirect_stdout(sys.stderr):
@@ -63,7 +65,7 @@ def scale(
         sizes = [base * one for one in _numbers(axis, text)]
         with progress_bar(f"scale {target}") as bar:
             progress = None if bar is None else lambda done, total: bar(done, total, None)
-            found = check(build, sizes, axis=axis, seeds=seeds, steps=steps, progress=progress)
+            found = check(build, sizes, axis=axis, seeds=seeds, steps=steps, progress=progress, target=target)
     attempts = Attempts()
     if html is not None:
         attempts.try_(lambda: write_text(html, report.page(found, target)))

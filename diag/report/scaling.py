@@ -24,7 +24,9 @@ def headline(found: Scaling) -> str:
     """The answer in a sentence."""
     sizes = ", ".join(map(str, found.sizes))
     if found.answer == "level":
-        return f"level: activations and gradients keep their size over {found.axis} {sizes}"
+        meant = any(one.verdict == "shrinks" for which in found.intended.values() for one in which)
+        but = ", or shrink as they are meant to," if meant else ""
+        return f"level: activations and gradients keep their size{but} over {found.axis} {sizes}"
     if found.answer == "cannot tell":
         return f"cannot tell: {found.seeds} seeds leave some slopes open over {found.axis} {sizes}; give more --seeds"
     return f"changes: {len(found.troubles)} of {len(found.slopes)} slopes are not level over {found.axis} {sizes}"
@@ -54,7 +56,7 @@ def show(found: Scaling, file: TextIO) -> None:
     console.print(f"[{STYLES[found.answer]}]{escape(headline(found))}[/]")
     for line in found.advice():
         console.print(f"- {line}", markup=False)
-    rows = found.troubles or [one for one in found.slopes if one.verdict == "cannot tell"]
+    rows = found.troubles or [one for one in found.judged if one.verdict == "cannot tell"]
     if rows:
         frame = table(rows[:MOST])
         shown = RichTable(*frame.columns, title=f"{min(MOST, len(rows))} of {len(rows)}")

@@ -49,6 +49,9 @@ def slopes(table: pd.DataFrame) -> list[Slope]:
 def _slope(site: str, quantity: str, step: int, rows: pd.DataFrame) -> Slope:
     from scipy import stats
 
+    if (rows["value"] == 0).all():
+        # A readout that begins at zero: nothing there depends on the size.
+        return Slope(site, quantity, step, 0.0, 0.0, 0.0, 1.0, "level")
     good = rows[np.isfinite(rows["value"]) & (rows["value"] > 0)]
     if len(good) < len(rows):
         bad = rows.drop(good.index)

@@ -27,6 +27,9 @@ def build(width=16):
 def sized(width):
     return build(width)
 
+def careless(width=16):
+    return build()
+
 def nothing(width=16):
     return None
 
@@ -76,7 +79,8 @@ def test_markdown(run: Run, model: Path) -> None:
         (["build", "--width", "1,x"], "two or more whole numbers"),
         (["build", "--width", "2"], "two or more whole numbers"),
         (["build"], "give --width or --depth"),
-        (["build", "--width", "1,2", "--depth", "1,2"], "give --width or --depth"),
+        (["build", "--width", "1,2", "--depth", "1,2"], "--width and --depth were both given"),
+        (["careless", "--width", "1,2", "--seeds", 1], "model.py:careless use its width?"),
         (["build", "--depth", "1,2"], "takes no 'depth'"),
         (["nothing", "--width", "1,2"], "expected a diag.Workload"),
         (["worded", "--width", "1,2"], "expected a whole number"),

@@ -72,6 +72,89 @@ def test_adam_at_one_rate_grows_with_width_after_some_steps_only() -> None:
     assert any("learning rate" in one for one in found.advice())
 
 
+def mup(width: int) -> diag.Workload:
+    """A readout of 1 / width, and rates of 1 / width behind the first layer."""
+    made = workload(width, 3, nn.init.kaiming_normal_, torch.optim.SGD, 0.1)
+    first, second, third, readout = (one for one in made.model if isinstance(one, nn.Linear))
+    nn.init.normal_(readout.weight, std=1 / width)
+    rate = 0.01 * 32 / width
+    wide = [second.weight, third.weight, readout.weight]
+    rest = [first.weight, *(one.bias for one in (first, second, third, readout))]
+    optimizer = torch.optim.Adam([{"params": wide, "lr": rate}, {"params": rest, "lr": 0.01}])
+    return diag.Workload(made.model, made.batches, made.loss, optimizer)
+
+
+class Residual(nn.Module):
+    """Branches of a weight each."""
+
+    def __init__(self, depth: int, weight: float) -> None:
+        super().__init__()
+        self.inp, self.out, self.weight = nn.Linear(32, 32), nn.Linear(32, 10), weight
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)) for _ in range(depth)
+        )
+        for branch in self.branches:
+            nn.init.kaiming_normal_(branch[0].weight)
+            nn.init.kaiming_normal_(branch[2].weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inp(x)
+        for branch in self.branches:
+            x = x + self.weight * branch(x)
+        return self.out(x)
+
+
+def by_depth(weight: Callable[[int], float]) -> Scaling:
+    def build(depth: int) -> diag.Workload:
+        made = workload(32, 1, fixed, torch.optim.SGD, 0.1)
+        model = Residual(depth, weight(depth))
+        return diag.Workload(model, made.batches, made.loss, torch.optim.SGD(model.parameters(), lr=1e-4))
+
+    return scale(build, [2, 4, 8, 16], axis="depth", seeds=5)
+
+
+@pytest.mark.slow
+def test_the_shrinking_of_mup_is_no_trouble() -> None:
+    found = scale(mup, [32, 64, 128, 256], seeds=5)
+    assert slope(found, "(output)", "activation", 0) == pytest.approx(-0.5, abs=0.2)
+    assert slope(found, "3", "gradient", 0) == pytest.approx(-0.5, abs=0.15)
+    assert found.troubles == [] and found.answer != "changes"
+    assert [one.partition(",")[0] for one in found.advice()] == [
+        "At initialization the output shrinks with width", "Gradients shrink with width",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_branches_that_are_scaled_as_advised_are_no_trouble() -> None:
+    found = by_depth(lambda depth: 0.5 * depth**-0.5)
+    assert slope(found, "branches.0.2", "gradient", 0) == pytest.approx(-0.45, abs=0.15)
+    assert found.troubles == []
+    assert any(one.startswith("Within residual branches") for one in found.advice())
+
+
+@pytest.mark.slow
+def test_branches_that_are_not_scaled_grow() -> None:
+    found = by_depth(lambda depth: 1.0)
+    assert found.answer == "changes" and {one.verdict for one in found.troubles} == {"grows"}
+    assert any("1 / sqrt(depth)" in one for one in found.advice())
+
+
+def test_a_readout_that_begins_at_zero_is_level() -> None:
+    def build(width: int) -> diag.Workload:
+        made = workload(width, 1, nn.init.kaiming_normal_, torch.optim.SGD, 0.1)
+        nn.init.zeros_(made.model[-1].weight)
+        return made
+
+    found = scale(build, [8, 16], seeds=2, steps=2)
+    (one,) = [s for s in found.slopes if (s.site, s.quantity, s.step) == ("(output)", "activation", 0)]
+    assert (one.verdict, one.slope) == ("level", 0.0)
+
+
+def test_a_size_that_changes_nothing_is_told() -> None:
+    with pytest.raises(TargetError, match=r"the size changes nothing: does m\.py:f use its width\?"):
+        scale(lambda width: workload(8, 1, fixed, torch.optim.SGD, 0.1), [8, 16], seeds=2, target="m.py:f")
+
+
 @pytest.mark.slow
 def test_gradients_of_torchs_default_shrink_with_depth() -> None:
     def default(weight: torch.Tensor) -> object:
