@@ -17,6 +17,7 @@ from diag.trace import Trace
 from diag.train.joined import Joined
 from diag.train.keep import Keeper
 from diag.train.termination import Termination
+from diag.train.user_code import shown
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,12 @@ def _exit_code(stop: SystemExit) -> int:
 
 
 def _print_theirs(error: BaseException) -> None:
-    """Their traceback as Python prints it: without the frames that ran the script."""
+    """Their traceback as Python prints it: without the frames that ran the script, and those of what watches it."""
     own = os.path.abspath(__file__)
     frames = error.__traceback__
     while frames is not None and os.path.abspath(frames.tb_frame.f_code.co_filename) == own:
         frames = frames.tb_next
-    traceback.print_exception(type(error), error, frames)
+    sys.stderr.write(shown(error, frames))
 
 
 @contextlib.contextmanager

@@ -8,10 +8,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from diag.errors import DiagError, TargetError
 
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
+_MODULE = os.path.join("torch", "nn", "modules", "module.py")
+_CALLERS = ("_wrapped_call_impl", "_call_impl", "inner")
+"""Functions of torch by which a module is called, hooks included."""
 
 
 class UserCodeError(TargetError):
@@ -50,4 +54,26 @@ def their_traceback(error: BaseException, file: str | None = None) -> str:
         if frame == file or not (frame.startswith(("<frozen importlib", _OURS)) or frame == importlib.__file__):
             break
         entry = entry.tb_next
-    return "".join(traceback.format_exception(type(error), error, entry))
+    return shown(error, entry)
+
+
+def shown(error: BaseException, entry: TracebackType | None) -> str:
+    """A traceback from `entry` on as it would be unwatched: without our hooks and what calls them."""
+    told = traceback.TracebackException(type(error), error, entry)
+    _leave_out(told, set())
+    return "".join(told.format())
+
+
+def _leave_out(told: traceback.TracebackException, seen: set[int]) -> None:
+    if id(told) in seen:
+        return
+    seen.add(id(told))
+    theirs = [one for one in told.stack if not _is_ours(one)]
+    told.stack = traceback.StackSummary.from_list(theirs)
+    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        if other is not None:
+            _leave_out(other, seen)
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_OURS) or (frame.filename.endswith(_MODULE) and frame.name in _CALLERS)
