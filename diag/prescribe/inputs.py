@@ -64,11 +64,11 @@ class Rescaled(nn.Module):
 
 targets = torch.cat([batch[1] for batch in batches])
 model = Rescaled(model, targets.mean(), targets.std()).to(next(model.parameters()).device)
-in_units, scale = loss, float(targets.std()){power}
+scale = float(targets.std()){power}
 
 
-def loss(model, batch):
-    return in_units(model, batch) / scale
+def loss_in_units(model, batch):
+    return loss(model, batch) / scale
 """
 
 
@@ -126,4 +126,5 @@ def targets(patient: Patient) -> Iterator[Remedy | Advice]:
         direct=True,
         surgery=True,
         place=PLACE + 2,
+        loss="loss_in_units",
     )

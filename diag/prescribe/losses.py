@@ -21,22 +21,16 @@ PLACE = 80
 SMALL, LARGE = 1e-3, 50.0
 """Losses of classification and of standardized regression begin between these by far."""
 
-_SIGN = """ascended = loss
-
-
-def loss(model, batch):
-    return -ascended(model, batch)
+_SIGN = """def turned_loss(model, batch):
+    return -loss(model, batch)
 """
-_SCALE = """unscaled = loss
-
-
-def loss(model, batch):
-    return unscaled(model, batch) * {factor:.3g}
+_SCALE = """def scaled_loss(model, batch):
+    return loss(model, batch) * {factor:.3g}
 """
 _CROSS_ENTROPY = """import torch
 
 
-def loss(model, batch):
+def loss_of_logits(model, batch):
     return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 """
 WITHOUT = """from torch import nn
@@ -80,7 +74,8 @@ def sign(patient: Patient) -> Iterator[Remedy | Advice]:
     """The sign turned where the rules saw the negative of a loss that is never negative."""
     if patient.finding("diverging-loss", of="sign"):
         change = "Turn the sign of the loss: what is minimized is minus a loss that is never negative."
-        yield Remedy("sign turned", "loss", change, _SIGN, ("diverging-loss",), direct=True, place=PLACE)
+        rules = ("diverging-loss",)
+        yield Remedy("sign turned", "loss", change, _SIGN, rules, direct=True, place=PLACE, loss="turned_loss")
 
 
 @family("scale of the loss")
@@ -100,6 +95,7 @@ def scale(patient: Patient) -> Iterator[Remedy | Advice]:
             (*STEP, *SLOW, "vanishing-gradient", "missing-gradient", "exploding-gradient"),
             direct=abs(first) < SMALL,
             place=PLACE,
+            loss="scaled_loss",
         )
 
 
@@ -115,7 +111,8 @@ def squashed(patient: Patient) -> Iterator[Remedy | Advice]:
         yield Remedy("squashed once", "loss", change, code, SLOW, direct=True, surgery=True, place=5)
     elif _are_classes(patient.batches):
         change = "Give cross_entropy the logits: it applies softmax itself."
-        yield Remedy("squashed once", "loss", change, _CROSS_ENTROPY, SLOW, direct=True, place=PLACE)
+        code = _CROSS_ENTROPY
+        yield Remedy("squashed once", "loss", change, code, SLOW, direct=True, place=PLACE, loss="loss_of_logits")
     else:
         why = "the loss is not known to be one of model(batch[0]) and batch[1]: take the squashing out of it by hand"
         yield Advice("squashed once", "Squash the output once: the loss does it.", why)

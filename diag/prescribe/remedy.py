@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diag.errors import DiagError
+from diag.prescribe.snippet import Snippet, is_import, snippet
 from diag.train.workload import Workload
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ SLOW = ("stalled-update", "loss-not-decreasing", "unrelated-targets")
 class Remedy:
     """A change to a training. What is printed is what is tried: `apply` runs `code`.
 
-    change: one sentence. code: lines on `model`, `optimizer`, `loss` and `batches`, which may set these anew. answers:
-    the rules that it may cure. direct: whether what it mends was itself seen, such as an option that is wrong.
+    change: one sentence. code: lines on `model`, `optimizer`, `loss` and `batches`, which may set the first two anew.
+    answers: the rules that it may cure. direct: whether what it mends was itself seen, such as an option that is wrong.
     surgery: whether it changes more than parameters, optimizer and loss, so that it needs a copy of the model.
-    place: when its code runs among others'. parts: of how many changes it is made.
+    place: when its code runs among others'. parts: of how many changes it is made. loss: the name of the loss after it;
+    one of its own, for in a function that sets `loss` nothing could read a `loss` from outside.
     """
 
     name: str
@@ -46,6 +48,12 @@ class Remedy:
     surgery: bool = False
     place: int = 0
     parts: int = 1
+    loss: str = "loss"
+
+    @property
+    def snippet(self) -> Snippet:
+        """Its code in the parts in which it is pasted."""
+        return snippet(self.code)
 
     def apply(self, workload: Workload) -> Workload:
         """Run the code on a workload, which is changed, and return what it has become.
@@ -55,7 +63,7 @@ class Remedy:
         names: dict[str, Any] = {"__name__": "diag_remedy", "model": workload.model, "optimizer": workload.optimizer}
         names |= {"loss": workload.loss, "batches": workload.batches}
         exec(compile(self.code, f"<remedy: {self.name}>", "exec"), names)
-        return Workload(names["model"], names["batches"], names["loss"], names["optimizer"])
+        return Workload(names["model"], names["batches"], names[self.loss], names["optimizer"])
 
 
 @dataclass(frozen=True)
@@ -89,24 +97,25 @@ def family(name: str) -> Callable[[Family], Family]:
 
 
 def combined(first: Remedy, second: Remedy) -> Remedy:
-    """Both, one after the other, as their places say."""
+    """Both, one after the other, as their places say; the second calls the loss that the first makes."""
     one, other = sorted((first, second), key=lambda remedy: remedy.place)
     return Remedy(
         name=f"{one.name} + {other.name}",
         family="combination",
         change=f"{one.change.rstrip('.')}; and {other.change[0].lower()}{other.change[1:]}",
-        code=joined(one.code, other.code),
+        code=joined(one.code, re.sub(r"\bloss\(", f"{one.loss}(", other.code)),
         answers=tuple(dict.fromkeys((*first.answers, *second.answers))),
         surgery=first.surgery or second.surgery,
         place=other.place,
         parts=first.parts + second.parts,
+        loss=one.loss if other.loss == "loss" else other.loss,
     )
 
 
 def joined(one: str, other: str) -> str:
     """Two pieces of code as one, what they import on top and once."""
     lines = [*one.splitlines(), "", *other.splitlines()]
-    imports = dict.fromkeys(line for line in lines if line.startswith(("import ", "from ")))
+    imports = dict.fromkeys(line for line in lines if is_import(line))
     rest = "\n".join(line for line in lines if line not in imports).strip()
     rest = re.sub(r"\n{3,}(?!class |def )", "\n\n", rest)
     return "\n".join([*sorted(imports, reverse=True), *([""] if imports else []), rest, ""])

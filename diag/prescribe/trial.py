@@ -40,7 +40,7 @@ class Trial:
         return self.verdict == "helped"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe values: `change`, `helped`, `effect` and `code` among them."""
+        """JSON-safe values: `change`, `helped`, `effect` and `code` among them; `loss`: the name to train with then."""
         content = {
             "name": self.remedy.name,
             "family": self.remedy.family,
@@ -54,6 +54,9 @@ class Trial:
             "errors_new": self.errors,
             "direct": self.remedy.direct,
             "code": self.remedy.code,
+            "imports": self.remedy.snippet.imports,
+            "lines": self.remedy.snippet.lines,
+            "loss": self.remedy.loss,
             "why": self.why,
         }
         safe: dict[str, Any] = json_safe(content)

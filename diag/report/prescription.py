@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from diag.prescribe.prescribe import Prescription
 from diag.report.markdown import code, escape
-from diag.report.prescription_words import COLUMNS, VERDICTS, cells, headline, method, simpler_text
+from diag.report.prescription_words import COLUMNS, VERDICTS, cells, headline, method, pasting, simpler_text
 from diag.report.terminal import INDENT, MARKS, STYLES
 from diag.report.text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from diag.prescribe.remedy import Remedy
     from diag.rules.finding import Finding
 
 
@@ -30,11 +31,10 @@ def show(found: Prescription, file: TextIO, title: str) -> None:
     if found.trials:
         parts += [Text(), _table(found), Text(method(found), "dim")]
     if found.best is not None:
-        parts += [Text(), Text(f"{found.best.remedy.change} Paste after the model and the optimizer are made:", "bold")]
-        parts += [Text(), *(Text(f"    {plain(line)}", "green") for line in found.best.remedy.code.splitlines())]
+        parts += [Text(), Text(found.best.remedy.change, "bold"), *_to_paste(found.best.remedy)]
     if found.simpler is not None:
-        parts += [Text(), Text(f"{simpler_text(found)} {found.simpler.remedy.change}", "bold"), Text()]
-        parts += [Text(f"    {plain(line)}", "green") for line in found.simpler.remedy.code.splitlines()]
+        parts += [Text(), Text(f"{simpler_text(found)} {found.simpler.remedy.change}", "bold")]
+        parts += _to_paste(found.simpler.remedy)
     remarks = _remarks(found)
     parts += [Text(), *(Text(plain(f"- {one}")) for one in remarks)] if remarks else []
     for one in parts:
@@ -61,6 +61,17 @@ def _finding(finding: Finding) -> list[RenderableType]:
     marked = [("what to do: ", finding.remedy)] if finding.remedy else []
     marked += [("therefore: ", f"{one.rule}: {one.message}") for one in finding.consequences]
     return [head, *(Padding(Text(f"{mark}{plain(text)}"), (0, 0, 0, INDENT)) for mark, text in marked)]
+
+
+def _to_paste(remedy: Remedy) -> list[RenderableType]:
+    """A remedy's code in parts, each behind what is to be done with it."""
+    from rich.text import Text
+
+    shown: list[RenderableType] = []
+    for said, lines in pasting(remedy):
+        shown += [Text(), Text(said, "bold"), *([Text()] if lines else [])]
+        shown += [Text(f"    {plain(line)}", "green") for line in lines.splitlines()]
+    return shown
 
 
 def _table(found: Prescription) -> RenderableType:
@@ -93,14 +104,18 @@ def markdown(found: Prescription, title: str) -> str:
         out += ["| " + " | ".join(map(escape, cells(one, found.seeds))) + " |" for one in found.trials]
         out += ["", escape(method(found))]
     if found.best is not None:
-        out += ["", f"{escape(found.best.remedy.change)} Paste after the model and the optimizer are made:", ""]
-        out += ["```python", found.best.remedy.code.rstrip(), "```"]
+        out += ["", escape(found.best.remedy.change), *_fenced(found.best.remedy)]
     if found.simpler is not None:
-        out += ["", f"{escape(simpler_text(found))} {escape(found.simpler.remedy.change)}", ""]
-        out += ["```python", found.simpler.remedy.code.rstrip(), "```"]
+        out += ["", f"{escape(simpler_text(found))} {escape(found.simpler.remedy.change)}"]
+        out += _fenced(found.simpler.remedy)
     remarks = _remarks(found)
     out += ["", *(f"- {escape(one)}" for one in remarks)] if remarks else []
     return "\n".join([*out, ""])
+
+
+def _fenced(remedy: Remedy) -> list[str]:
+    parts = [["", escape(said), *(["", "```python", lines, "```"] if lines else [])] for said, lines in pasting(remedy)]
+    return [line for part in parts for line in part]
 
 
 def page(found: Prescription, title: str, command: str) -> str:
@@ -115,5 +130,6 @@ def page(found: Prescription, title: str, command: str) -> str:
         columns=COLUMNS,
         cells=functools.partial(cells, seeds=found.seeds),
         status=VERDICTS,
+        pasting=pasting,
         **values,
     )

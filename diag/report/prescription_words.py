@@ -7,6 +7,7 @@ import math
 from diag.prescribe.arm import LAST
 from diag.prescribe.effect import MARGIN, Effect
 from diag.prescribe.prescribe import Prescription
+from diag.prescribe.remedy import Remedy
 from diag.prescribe.trial import Trial
 from diag.report.text import number, plural
 
@@ -18,6 +19,7 @@ VERDICTS = {
     "could not be tried": "unknown",
 }
 """The verdicts of trials in the colors of findings."""
+_MEANINGS = {"loss": " (a function of model and batch)", "batches": " (what you train on)"}
 COLUMNS = ("change", "loss, untreated -> treated", "effect (95 % interval)", "findings gone", "verdict")
 
 
@@ -119,3 +121,13 @@ def simpler_text(found: Prescription) -> str:
     if one is None:
         return ""
     return f"Simpler, one change that mends what was seen to be wrong: {one.remedy.name}, {effect_text(one)}."
+
+
+def pasting(remedy: Remedy) -> list[tuple[str, str]]:
+    """What is to be done with the code of a remedy, in sentences, each with its lines; "" for none."""
+    parts = remedy.snippet
+    names = [f"{name}{_MEANINGS.get(name, '')}" for name in parts.names]
+    own = f", with your own names for {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}" if names else ""
+    told = [("Paste at the top of the file:", parts.imports)] if parts.imports else []
+    told += [(f"Paste after the model and the optimizer are made{own}:", parts.lines)]
+    return [*told, *([(f"Then train with {remedy.loss} in place of your loss.", "")] if remedy.loss != "loss" else [])]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diag.prescribe.arm import run_arm, seed_everything
-from diag.prescribe.remedy import Remedy
+from diag.prescribe.remedy import Remedy, combined
+from diag.prescribe.snippet import snippet
 from diag.train.seeds import derived_seed
 from diag.train.workload import Workload
 from tests.prescribe.cases import STEPS, blobs, classify, mlp, proposals, quiet, sgd
@@ -255,16 +258,25 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
 }
 
 
+_PASTED = """{imports}
+
+def train(given):
+    with torch.enable_grad():  # the user's own lines read torch and nn, and a loss from outside
+        assert nn and loss
+    model, optimizer, batches = given.model, given.optimizer, given.batches
+{lines}
+    return model, batches, {loss}, optimizer
+"""
+
+
 def pasted(remedy: Remedy, workload: Workload) -> Workload:
-    """What becomes of the user's names when they paste the code after them."""
-    names: dict[str, Any] = {
-        "model": workload.model,
-        "optimizer": workload.optimizer,
-        "loss": workload.loss,
-        "batches": workload.batches,
-    }
-    exec(remedy.code, names)
-    return Workload(names["model"], names["batches"], names["loss"], names["optimizer"])
+    """What becomes of the user's names when they paste the code as they are told: imports on top of their file, lines
+    into their function, whose loss is one of the file's."""
+    parts = remedy.snippet
+    lines = textwrap.indent(parts.lines, "    ")
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "loss": workload.loss}
+    exec(_PASTED.format(imports=parts.imports, lines=lines, loss=remedy.loss), names)
+    return Workload(*names["train"](workload))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -352,3 +364,31 @@ def test_what_is_added_with_what_is_unfrozen_is_said() -> None:
     assert (both.parts, both.direct, remedies["parameters added"].direct) == (2, False, True)
     optimizer = pasted(both, workload).optimizer
     assert optimizer is not None and len(optimizer.param_groups[0]["params"]) == 8
+
+
+def test_two_wrappers_of_a_loss_wrap_each_other() -> None:
+    workload = regression()
+    _, remedies, _ = proposals(workload)
+    pair = combined(remedies["targets standardized"], remedies["loss scaled"])
+    assert (pair.loss, pair.code.count("def loss"), pair.code.count(" loss(")) == ("loss_in_units", 1, 1)
+    batch = next(iter(workload.batches))
+    deviation = float(torch.cat([y for _, y in workload.batches]).std())
+    factor = float(re.findall(r"\* (\d.*e-\d+)", pair.code)[0])
+    changed = pasted(pair, workload)
+    both = float(changed.loss(changed.model, batch).detach())
+    assert both == pytest.approx(factor * float(workload.loss(changed.model, batch).detach()) / deviation**2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("code", "imports", "names"),
+    [
+        ("import torch\n\nmodel = torch.compile(model)\n", "import torch", ("model",)),
+        ("def scaled(model, batch):\n    return loss(model, batch)\n", "", ("loss",)),
+        ("class A:\n    def f(self, loss):\n        return [loss for _ in batches]\n", "", ("batches",)),
+        ("optimizer.register(lambda *_: model.zero_grad())\n", "", ("model", "optimizer")),
+    ],
+)
+def test_which_names_of_the_user_it_reads(code: str, imports: str, names: tuple[str, ...]) -> None:
+    parts = snippet(code)
+    assert (parts.imports, parts.names) == (imports, names)
+    assert "import" not in parts.lines and parts.lines in code

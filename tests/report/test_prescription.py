@@ -14,7 +14,7 @@ from diag.prescribe.remedy import Advice, Remedy
 from diag.prescribe.trial import Trial
 from diag.prescribe.watched import Watched
 from diag.report.prescription import markdown, page, text
-from diag.report.prescription_words import cells, effect_text, headline, method
+from diag.report.prescription_words import cells, effect_text, headline, method, pasting
 from diag.rules.finding import Finding
 from diag.trace import Trace
 
@@ -157,6 +157,29 @@ def test_markdown() -> None:
     )
     # A name is in a code span, where nothing is markup, or escaped.
     assert "\x1b" not in shown and "<b>" not in re.sub(r"`[^`]*`", "", shown)
+
+
+def test_what_is_pasted_where() -> None:
+    code = "import torch\n\n\ndef scaled_loss(model, batch):\n    return torch.sum(loss(model, batch))\n"
+    one = replace(trial(), remedy=Remedy("loss scaled", "loss", "Scale it.", code, (), loss="scaled_loss"))
+    where = "Paste after the model and the optimizer are made, with your own names for loss"
+    where += " (a function of model and batch):"
+    assert pasting(one.remedy) == [
+        ("Paste at the top of the file:", "import torch"),
+        (where, code.removeprefix("import torch\n\n\n").rstrip()),
+        ("Then train with scaled_loss in place of your loss.", ""),
+    ]
+    for shown in (text(prescription(one), "t"), markdown(prescription(one), "t"), page(prescription(one), "t", "c")):
+        words = " ".join(shown.replace("\\", "").split())
+        order = ["at the top of the file:", "import torch", where, "def scaled_loss", "Then train with scaled_loss in"]
+        places = [words.index(part) for part in order]
+        assert places == sorted(places)
+    assert pasting(trial().remedy) == [
+        ("Paste after the model and the optimizer are made, with your own names for optimizer:", CODE.rstrip())
+    ]
+    told = one.to_dict()
+    assert (told["code"], told["imports"], told["loss"]) == (code, "import torch", "scaled_loss")
+    assert told["lines"].startswith("def scaled_loss")
 
 
 def test_page_stands_alone_and_escapes() -> None:
