@@ -29,7 +29,9 @@ def prescribe(
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="path/to/file.py:name or package.module:name.", show_default=False)
     ],
-    steps: Annotated[int, typer.Option(min=5, metavar="N", help="Training steps of each trial.")] = 60,
+    steps: Annotated[
+        int, typer.Option(min=5, metavar="N", help="Training steps: of each trial, and judged (30 or more).")
+    ] = 60,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trials of each remedy.")] = 3,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Remedies to try.")] = 8,
     all_: Annotated[bool, typer.Option("--all", help="Try remedies on a healthy training too.")] = False,

@@ -95,9 +95,10 @@ def prescribe(
 ) -> Prescription:
     """Judge a training, and try what may help it, each remedy on a copy and beside an untouched one.
 
-    steps, seeds: of each training; a seed decides the order of the batches and what a remedy draws. most: remedies that
-    are tried. everything: try remedies on a healthy training too. budget: seconds, after which no other is begun.
-    progress: called with trainings done and to do. The user's model, optimizer and random state are left as they were.
+    steps, seeds: of each training; as many steps, 30 at the least, are judged, and a seed decides the order of the
+    batches and what a remedy draws. most: remedies that are tried. everything: try remedies on a healthy training too.
+    budget: seconds, after which no other is begun. progress: called with trainings done and to do. The user's model,
+    optimizer and random state are left as they were.
 
     Raises: DiagError for a workload that cannot be trained, or whose loss trains a model of its own.
     """
@@ -116,14 +117,16 @@ def prescribe(
 
 
 def _bench(workload: Workload, steps: int, seeds: int, is_late: Callable[[], bool] = lambda: False) -> Bench:
-    """The workload's batches read once, its copies, and what the rules say of it."""
-    batches = _materialized(workload, steps)
+    """The workload's batches read once, its copies, and what the rules say of as many steps as are trained, and of
+    `STEPS` at the least."""
+    judged = _materialized(workload, max(steps, STEPS))
+    batches = judged[:steps]
     source = Source(Workload(workload.model, batches, workload.loss, workload.optimizer), batches[0])
     require_own_loss(source, batches[0])
     with source.fresh() as lent:
-        watched = watch(lent, batches, min(steps, STEPS))
+        watched = watch(lent, judged, len(judged))
     measure, what = measure_of(workload, watched, batches)
-    return Bench(source, batches, watched, seeds, measure, what, is_late)
+    return Bench(source, batches, judged, watched, seeds, measure, what, is_late)
 
 
 def _is_doubtful(bench: Bench) -> bool:

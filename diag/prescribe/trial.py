@@ -65,11 +65,13 @@ class Trial:
 
 @dataclass
 class Bench:
-    """Where trials are run. measure: the loss that counts; measured_by: what it is if it is not the user's. controls:
-    the user's own training by seed, run when first needed."""
+    """Where trials are run. judged: the batches that the rules see, which may be more. measure: the loss that counts;
+    measured_by: what it is if it is not the user's. controls: the user's own training by seed, run when first needed.
+    """
 
     source: Source
     batches: Sequence[Any]
+    judged: Sequence[Any]
     watched: Watched
     seeds: int
     measure: Loss
@@ -149,7 +151,7 @@ class Bench:
     def _watched(self, remedy: Remedy, seed: int) -> Watched:
         with self.source.fresh() as workload:
             seed_everything(derived_seed(seed, "remedy"))
-            return watch(remedy.apply(workload), self.batches)
+            return watch(remedy.apply(workload), self.judged, len(self.judged))
 
     def _compare(self, after: Watched) -> tuple[list[str], list[str], list[str]]:
         before, now = self.watched.rules("error", "warning"), after.rules("error", "warning")

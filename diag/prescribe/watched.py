@@ -15,7 +15,7 @@ from diag.train.loop import Progress, train
 from diag.train.workload import Workload
 
 STEPS = 30
-"""As `diag check` watches."""
+"""As `diag check` watches: the least that is judged."""
 
 
 @dataclass(frozen=True)

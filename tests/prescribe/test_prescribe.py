@@ -290,6 +290,24 @@ def test_few_batches_are_used_again_and_an_iterator_once() -> None:
     assert prescribe(workload, steps=20, seeds=2, most=1).trials[0].effect is not None
 
 
+@pytest.mark.parametrize(("steps", "judged"), [(5, 30), (30, 30), (50, 50)])
+def test_as_many_steps_are_judged_as_are_trained(steps: int, judged: int) -> None:
+    def grows(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        group = optimizer.param_groups[0]
+        group["taken"] = group.get("taken", 0) + 1
+        group["lr"] = 0.05 if group["taken"] < 35 else 1e6
+
+    workload = sgd(mlp(3), 0.05)
+    assert workload.optimizer is not None
+    workload.optimizer.register_step_post_hook(grows)
+    found = prescribe(workload, steps=steps, seeds=2, most=1)
+    assert found.steps == steps
+    # At 1e6 it diverges, and is watched no further.
+    assert (found.watched.trace.coverage["steps"] > 34) == (judged == 50)
+    assert found.watched.trace.coverage["steps"] == judged or judged == 50
+    assert (found.watched.clean, bool(found.trials)) == (judged == 30, judged == 50)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
