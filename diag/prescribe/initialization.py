@@ -9,7 +9,7 @@ from torch import nn
 from diag.prescribe.arguments import arguments
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
-from diag.recipes.weights import layers_of
+from diag.recipes.weights import is_input_first, layers_of
 
 ANSWERS = (*SIGNAL, "symmetric-units", *STEP, *SLOW)
 PLACE = 30
@@ -35,6 +35,10 @@ for layer in model.modules():
         {call}
         if getattr(layer, "bias", None) is not None:
             nn.init.zeros_(layer.bias)
+"""
+_INPUT_FIRST = """    elif type(layer).__name__ == "Conv1D":  # a linear layer of transformers: its weight is [in, out]
+        {call}
+        nn.init.zeros_(layer.bias)
 """
 _RECURRENT = """    elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
         for name, weight in layer.named_parameters(recurse=False):
@@ -63,8 +67,11 @@ def scheme_for(activation: str) -> str:
 def code_for(model: nn.Module, scheme: str) -> str:
     """Lines that draw every linear, convolutional and recurrent weight anew and set biases to 0."""
     kinds = "nn.Linear, nn.Embedding" if scheme == "GPT-2" else "nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d"
+    code = _HEAD.format(kinds=kinds, call=_CALLS[scheme])
+    if any(map(is_input_first, model.modules())):
+        code += _INPUT_FIRST.format(call=_CALLS[scheme].replace("layer.weight", "layer.weight.data.T"))
     recurrent = any(isinstance(one, (nn.RNNBase, nn.RNNCellBase)) for one in model.modules())
-    return _HEAD.format(kinds=kinds, call=_CALLS[scheme]) + (_RECURRENT.format(fill=_fill(model)) if recurrent else "")
+    return code + (_RECURRENT.format(fill=_fill(model)) if recurrent else "")
 
 
 def _fill(model: nn.Module) -> str:

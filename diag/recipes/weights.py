@@ -81,6 +81,8 @@ def layer_of(module: nn.Module) -> Layer | None:
         separate = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
         # `out_proj` is a Linear of its own.
         return Layer(module, {"in_proj_weight": 3, **dict.fromkeys(separate, 1)}, ("in_proj_bias", "bias_k", "bias_v"))
+    if is_input_first(module):
+        return Layer(module, {"weight": 1}, ("bias",), transposed=True)
     for kind, gates in _GATES.items():
         if isinstance(module, kind):
             names = [name for name, _ in module.named_parameters(recurse=False)]
@@ -88,6 +90,12 @@ def layer_of(module: nn.Module) -> Layer | None:
             weights = {name: 1 if "_hr" in name else gates for name in names if name.startswith("weight")}
             return Layer(module, weights, tuple(name for name in names if name.startswith("bias")))
     return None
+
+
+def is_input_first(module: nn.Module) -> bool:
+    """Whether it is the linear layer of transformers' GPT-2, by its name: its weight is [in, out]."""
+    weight = module._parameters.get("weight")
+    return type(module).__name__ == "Conv1D" and weight is not None and weight.ndim == 2
 
 
 def materialize(model: nn.Module, inputs: torch.Tensor | None) -> None:

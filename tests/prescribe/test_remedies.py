@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diag.prescribe.arm import run_arm, seed_everything
+from diag.prescribe.initialization import code_for
 from diag.prescribe.remedy import Remedy, combined
 from diag.prescribe.snippet import snippet
 from diag.train.seeds import derived_seed
 from diag.train.workload import Workload
 from tests.prescribe.cases import STEPS, blobs, classify, mlp, proposals, quiet, sgd
+from tests.recipes.test_inits import Conv1D
 
 SEEDS = 3
 
@@ -311,6 +313,19 @@ def test_recurrent_weights_become_orthogonal() -> None:
     changed = pasted(remedies["LeCun initialization"], workload)
     weight = changed.model.cell.weight_hh_l0.detach()  # type: ignore[union-attr]
     assert torch.allclose(weight @ weight.T, torch.eye(16), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "std"),
+    [("He", (2 / 300) ** 0.5), ("LeCun", 300**-0.5), ("Glorot", (2 / 500) ** 0.5), ("GPT-2", 0.02)],
+)
+def test_linear_layers_of_transformers_are_drawn_by_their_own_fans(scheme: str, std: float) -> None:
+    layer = Conv1D(300, 200)
+    code = code_for(nn.Sequential(nn.Linear(4, 300), layer), scheme)
+    exec(code, {"model": nn.Sequential(layer)})
+    assert float(layer.weight.detach().std()) == pytest.approx(std, rel=0.02)
+    assert not layer.bias.any() and layer.weight.shape == (300, 200) and layer.weight.requires_grad
+    assert "transformers import" not in code and "Conv1D" not in code_for(mlp(2), scheme)
 
 
 def test_biases_that_the_code_does_not_reach_are_no_reason() -> None:

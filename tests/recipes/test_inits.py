@@ -21,12 +21,25 @@ from diag.recipes.spec import RecipeError
 ENTRIES = kinds.init.entries()
 DRAWN = [one for one in ENTRIES if one.name not in ("default", "constant")]
 
+
+class Conv1D(nn.Module):
+    """As transformers has it: a linear layer whose weight is [in, out]."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(into, out)), nn.Parameter(torch.ones(out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight + self.bias
+
+
 # A layer, and by hand: inputs of one unit, units that one input reaches.
 LAYERS = {
     "linear": (lambda: nn.Linear(300, 200), 300, 200),
     "conv1d": (lambda: nn.Conv1d(24, 60, 5), 24 * 5, 60 * 5),
     "conv2d": (lambda: nn.Conv2d(16, 48, (3, 2)), 16 * 6, 48 * 6),
     "grouped": (lambda: nn.Conv2d(32, 64, 3, groups=2), 16 * 9, 32 * 9),
+    "input first": (lambda: Conv1D(300, 200), 300, 200),
     "transposed": (lambda: nn.ConvTranspose1d(40, 20, 7), 40 * 7, 20 * 7),
 }
 
