@@ -19,6 +19,9 @@ tests/corpus end within 0.022 of each other in three orders of their batches, ni
 (`python -m tests.corpus.prescribe --noise`): a smaller change is one that chance makes as well."""
 MORE_SEEDS = 2
 """For a remedy of what was itself seen to be wrong, where each seed ended lower and the interval still holds 0."""
+FEWEST_RESCUED = 3
+"""Seeds from which it is beyond chance that all treated trainings end lower and all untreated ones higher: by Fisher's
+exact test 1 / C(2 n, n), which is 1 in 20 for three seeds and 1 in 6 for two."""
 LEARNED = 0.01
 """The least fall of the remedy's own loss, relative to its start, for it to have learned anything."""
 
@@ -45,11 +48,17 @@ class Effect:
     seeds: int
     base: float
     end: float
+    rescued: bool = False
 
     @property
     def matters(self) -> bool:
         """Whether the loss ends lower by `MARGIN` of the one before training, sure or not."""
         return self.base - self.end >= MARGIN * self.start
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether chance can hardly have made it."""
+        return self.high < 0 or (self.rescued and self.seeds >= FEWEST_RESCUED)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -65,6 +74,7 @@ def effect_of(control: Sequence[Arm], remedy: Sequence[Arm]) -> Effect:
     pairs = list(zip(control, remedy, strict=False))
     starts = [arm.start for pair in pairs for arm in pair if math.isfinite(arm.start)] or [1.0]
     top = min(starts) if min(starts) > 0 else max(starts)
+    margin = MARGIN * abs(top)
     finals = [(min(a.final, top), min(b.final, top)) for a, b in pairs]
     positive = all(value > 0 for pair in finals for value in pair)
     changes = [math.log(b / a) if positive else b - a for a, b in finals]
@@ -80,19 +90,20 @@ def effect_of(control: Sequence[Arm], remedy: Sequence[Arm]) -> Effect:
         seeds=len(pairs),
         base=_middle([a for a, _ in finals], positive),
         end=_middle([b for _, b in finals], positive),
+        rescued=all(a.final >= top + margin and b.final <= top - margin for a, b in pairs),
     )
 
 
 def verdict_of(effect: Effect, remedy: Sequence[Arm]) -> Verdict:
-    """Helped: the loss ends lower by `MARGIN`, the remedy itself learned, and the interval excludes no effect; where
-    only the interval does not, more seeds might, and that cannot be told."""
+    """Helped: the loss ends lower by `MARGIN`, the remedy itself learned, and the interval excludes no effect, or it
+    rescued all seeds; where only the interval does not, more seeds might, and that cannot be told."""
     if any(arm.diverged for arm in remedy):
         return "diverged"
     start = float(np.mean([arm.start for arm in remedy]))
     learned = start - effect.remedy >= LEARNED * abs(start)
     if not effect.matters or not learned:
         return "did not help"
-    return "helped" if effect.high < 0 else "cannot tell"
+    return "helped" if effect.is_sure else "cannot tell"
 
 
 def is_settled(effect: Effect, remedy: Sequence[Arm], seeds: int) -> bool:
@@ -108,7 +119,7 @@ def is_settled(effect: Effect, remedy: Sequence[Arm], seeds: int) -> bool:
 
 def is_open(effect: Effect, control: Sequence[Arm], remedy: Sequence[Arm]) -> bool:
     """Whether each seed ended lower, by enough in the mean, and only that they are few leaves it undecided."""
-    if any(arm.diverged for arm in remedy) or effect.high < 0:
+    if any(arm.diverged for arm in remedy) or effect.is_sure:
         return False
     lower = all(b.final < a.final for a, b in zip(control, remedy, strict=True))
     return lower and effect.matters

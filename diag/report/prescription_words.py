@@ -109,6 +109,8 @@ def method(found: Prescription) -> str:
         f"Helped: the interval excludes no effect, and the loss ends lower by {MARGIN:.0%} of what it began with, "
         "untreated or treated, whichever is less."
     ]
+    if any(one.helped and one.effect is not None and not one.effect.high < 0 for one in found.trials):
+        parts += ["Or, whatever the interval: each untreated training ends higher by that, and each treated one lower."]
     if any(one.verdict == "cannot tell" for one in found.trials):
         more = f"--seeds {found.seeds + 2}"
         parts += [f"Cannot tell: it ends lower by as much, but not beyond doubt; more seeds may decide ({more})."]

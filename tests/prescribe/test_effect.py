@@ -82,11 +82,25 @@ def test_a_lower_start_alone_is_no_help() -> None:
         ((0.020, 0.020, 0.020), (0.010, 0.010, 0.010), "did not help"),  # both have solved it
         ((math.inf,) * 3, (1.99, 1.99, 1.99), "did not help"),  # it does not diverge, and learns nothing
         ((math.inf,) * 3, (1.0, 1.0, 1.0), "helped"),
+        ((math.inf,) * 3, (1.89, 0.9, 0.1), "helped"),  # each ends lower by MARGIN: by how much is no doubt
+        ((math.inf,) * 3, (1.91, 0.9, 0.1), "cannot tell"),  # one does not
+        ((2.11, 50.0, math.inf), (1.89, 0.9, 0.1), "helped"),
+        ((2.09, math.inf, math.inf), (1.89, 0.9, 0.1), "cannot tell"),  # one control is about where it began
+        ((math.inf,) * 3, (1.89, 0.9, math.inf), "diverged"),
+        ((math.inf,) * 2, (1.89, 0.1), "cannot tell"),  # of two seeds, chance makes it once in six times
     ],
 )
 def test_verdicts(control: tuple[float, ...], remedy: tuple[float, ...], verdict: str) -> None:
     treated = arms(*remedy)
     assert verdict_of(effect_of(arms(*control), treated), treated) == verdict
+
+
+def test_a_rescue_asks_for_no_more_seeds() -> None:
+    control, treated = arms(*[math.inf] * 3), arms(1.89, 0.9, 0.1)
+    effect = effect_of(control, treated)
+    assert effect.high > 0 and effect.rescued and effect.to_dict()["rescued"]
+    assert not is_open(effect, control, treated)
+    assert is_open(effect_of(arms(*[1.99] * 3), treated), arms(*[1.99] * 3), treated)
 
 
 def test_the_margin_is_a_share_of_the_loss_before_training() -> None:

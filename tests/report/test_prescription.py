@@ -103,6 +103,12 @@ def test_what_losses_count_as_is_explained_where_it_shows() -> None:
     assert "it counts as that" not in method(prescription(trial()))
 
 
+def test_a_rescue_is_explained_where_its_interval_is_not() -> None:
+    effect = Effect("log ratio", -0.5, -1.1, 0.1, math.inf, 1.4, 2.3, 3, 2.3, 1.4, rescued=True)
+    assert "each untreated training ends higher" in method(prescription(Trial(trial().remedy, "helped", effect)))
+    assert "each untreated training ends higher" not in method(prescription(trial(), Trial(trial().remedy, "helped")))
+
+
 def test_one_change_that_mends_what_was_seen_stands_beside_a_combination() -> None:
     pair = replace(trial(), remedy=Remedy("two + things", "combination", "Do both.", "both = 2\n", (), parts=2))
     single = replace(
