@@ -38,7 +38,8 @@ def settings(probe: Probe) -> dict[str, Any]:
 
     over_first: softmax modules that run over the first dimension of several; over_one: over a single entry.
     plain_tensors: by model, tensors with a gradient that are attributes, no parameters, and in no optimizer. held_last:
-    where there are several optimizers, the parameters of those that stepped last. forget_bias: of LSTMs. both_ways:
+    where there are several optimizers, the parameters of those that stepped last. forget_bias: of LSTMs and
+    their cells. both_ways:
     recurrent modules of two directions. time_first: sites of torch's sequence modules whose first dimension is time.
     norms_unused: of batch normalizations whose running statistics no batch has changed. slow_statistics: of those that
     take in a thousandth of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter,
@@ -115,13 +116,14 @@ def _held_last(probe: Probe) -> list[str]:
 
 
 def _forget_biases(modules: list[tuple[Site, nn.Module]], probe: Probe) -> dict[str, float]:
-    """Of the gates that let an LSTM's state pass: what is added before their sigmoid, on average over units, and the
-    least over layers."""
+    """Of the gates that let the state of an LSTM or of its cell pass: what is added before their sigmoid, on average
+    over units, and the least over layers."""
     found = {}
     for site, module in modules:
-        if isinstance(module, nn.LSTM) and module.bias:
+        if isinstance(module, (nn.LSTM, nn.LSTMCell)) and module.bias:
             units = slice(module.hidden_size, 2 * module.hidden_size)
-            pairs = [(f"bias_ih_l{layer}", f"bias_hh_l{layer}") for layer in range(module.num_layers)]
+            ends = [f"_l{layer}" for layer in range(module.num_layers)] if isinstance(module, nn.LSTM) else [""]
+            pairs = [(f"bias_ih{end}", f"bias_hh{end}") for end in ends]
             own = [[module._parameters.get(name) for name in pair] for pair in pairs]
             if all(one is not None and not one.is_meta for pair in own for one in pair):
                 means = [sum(float(one.detach()[units].mean()) for one in pair if one is not None) for pair in own]

@@ -46,10 +46,14 @@ def _by_weight(evidence: Evidence) -> Finding | None:
 
 
 def _length(evidence: Evidence, site: str) -> int:
-    """How many time steps a module is given, where they are enough to be forgotten."""
+    """How many time steps a module is given, where they are enough to be forgotten; of a cell, its calls in a pass."""
     shape = sizes(str(evidence.sites.loc[site, "shape"]))
     first = site in (evidence.trace.coverage.get("time_first") or ())
     length = shape[0 if first else 1] if len(shape) == 3 else 0
+    if f"{site}.weight_hh" in evidence.sites.index:  # a cell: of the modules, each layer has a number
+        rows = evidence.rows("activation", evidence.clean)
+        calls = rows.loc[rows["site"] == site, "call"]
+        length = int(calls.max()) + 1 if len(calls) else 0
     return length if length >= _FEWEST else 0
 
 

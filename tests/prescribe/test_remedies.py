@@ -207,6 +207,21 @@ class Forgetting(nn.Module):
         return self.head(self.cell(torch.stack([x] + [0 * x] * 9, 1))[0][:, -1])
 
 
+class ForgettingCell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.head = nn.LSTMCell(16, 16), nn.Linear(16, 4)
+        self.cell.bias_ih.data[16:32] = -5.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for one in [x] + [0 * x] * 9:
+            state = self.cell(one, state)
+        assert state is not None
+        return self.head(state[0])
+
+
 def embedded() -> Workload:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(8, 32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 8))
@@ -303,6 +318,16 @@ def test_it_helps_and_so_does_the_pasted_code(name: str) -> None:
             changed = pasted(remedy, mine)
             finals.append(run_arm(changed, list(mine.batches)[:STEPS], seed, found.bench.measure).final)
     assert math.prod(finals) ** (1 / SEEDS) == pytest.approx(trial.effect.remedy, rel=1e-6)
+
+
+def test_forget_gates_of_a_cell_are_opened() -> None:
+    found, remedies, _ = proposals(adam(ForgettingCell(), lr=0.01))
+    remedy = remedies["forget gates opened"]
+    trial = found.bench.try_(remedy)
+    assert trial.helped and trial.effect is not None and trial.effect.remedy < 0.8 * trial.effect.control
+    cell: Any = pasted(remedy, adam(ForgettingCell(), lr=0.01)).model.cell
+    # log(10 - 1), for ten steps.
+    assert torch.equal((cell.bias_ih + cell.bias_hh)[16:32], torch.full((16,), 2.2))
 
 
 def test_recurrent_weights_become_orthogonal() -> None:
