@@ -81,6 +81,13 @@ def to_tell(trials: Sequence[Trial]) -> list[Trial]:
     return [simplest, *(one for one in ordered if one is not simplest)]
 
 
+def adds_nothing(trial: Trial, others: Sequence[Trial]) -> bool:
+    """Whether it is more changes than one of the others, and all seeds of both ended with exactly the same loss."""
+    fewer = [one.ends for one in others if one.ends and one.remedy.parts < trial.remedy.parts]
+    finite = bool(trial.ends) and all(map(math.isfinite, trial.ends))
+    return finite and any(all(a == b for a, b in zip(trial.ends, ends, strict=False)) for ends in fewer)
+
+
 def _is_tied(effect: Effect, best: Effect) -> bool:
     """Whether it takes about as much as the best off what the untreated loss counts as, of either the lower."""
     base = min(best.base, effect.base)

@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Iterable, Iterator
 
-from diag.prescribe.order import to_tell, to_try
+from diag.prescribe.order import adds_nothing, to_tell, to_try
 from diag.prescribe.patient import Patient
 from diag.prescribe.rate import ANSWERS, UNTUNED, tuned
 from diag.prescribe.remedy import FAMILIES, Advice, Remedy, combined
@@ -93,7 +93,7 @@ class Search:
         trial = self.bench.try_(remedy)
         if trial.verdict == "could not be tried":
             self.advice.append(Advice(remedy.name, remedy.change, trial.why, remedy.code))
-        else:
+        elif not adds_nothing(trial, self.trials):
             self.trials.append(trial)
         if self.progress is not None:
             self.progress(len(self.trials), self.most, None)

@@ -22,7 +22,8 @@ class Trial:
     """What became of one remedy. effect: None where it raised, or where there is no optimizer to train with.
 
     gone, left, new: rules with an error or a warning before but not after, before and after, and only after; errors:
-    those of the new ones with an error. None where that was not looked at. why: what it raised.
+    those of the new ones with an error. None where that was not looked at. why: what it raised. ends: the final loss of
+    each seed.
     """
 
     remedy: Remedy
@@ -33,6 +34,7 @@ class Trial:
     new: list[str] | None = None
     why: str = ""
     errors: list[str] | None = None
+    ends: tuple[float, ...] = ()
 
     @property
     def helped(self) -> bool:
@@ -129,7 +131,7 @@ class Bench:
                 controls.append(self.control(seed))
                 arms.append(self.arm(remedy, seed))
             effect = effect_of(controls, arms)
-        return Trial(remedy, verdict_of(effect, arms), effect)
+        return Trial(remedy, verdict_of(effect, arms), effect, ends=tuple(one.final for one in arms))
 
     def watch(self, trial: Trial) -> Trial:
         """The trial with what the rules say after its change."""

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from diag.prescribe.effect import Effect, Verdict
-from diag.prescribe.order import MOST_OF_IT, USUAL, to_tell
+from diag.prescribe.order import MOST_OF_IT, USUAL, adds_nothing, to_tell
 from diag.prescribe.remedy import Remedy, combined, family
 from diag.prescribe.trial import Trial
 from diag.rules.causes import EXPLAINS
-from tests.prescribe.cases import mlp, proposals, sgd
+from tests.prescribe.cases import mlp, proposals, search, sgd
 from tests.prescribe.test_remedies import CASES
 
 
@@ -45,6 +45,33 @@ def test_the_largest_effect_is_on_top_and_what_diverged_below() -> None:
         trial(best, 0.4),
     ]
     assert [one.remedy.name for one in to_tell(trials)] == ["best", "good", "worst", "wild"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "parts", "nothing"),
+    [
+        ((1.0, 0.5, 0.25), 2, True),
+        ((1.0, 0.5, 0.25, 0.3, 0.4), 2, True),  # the other had fewer seeds
+        ((1.0, 0.5, 0.25 + 1e-12), 2, False),
+        ((1.0, 0.5, 0.25), 1, False),  # another single change is no addition
+        ((math.inf,), 2, False),
+        ((), 2, False),
+    ],
+)
+def test_what_a_combination_adds(ends: tuple[float, ...], parts: int, nothing: bool) -> None:
+    known = [Trial(remedy("a"), "helped", ends=(1.0, 0.5, 0.25)), Trial(remedy("b"), "diverged", ends=(math.inf,))]
+    one = Trial(remedy("a + b", "combination", parts=parts), "helped", ends=ends)
+    assert adds_nothing(one, [*known, Trial(remedy("untrained"), "helped")]) == nothing
+
+
+def test_a_combination_that_adds_nothing_is_not_listed() -> None:
+    found = search(sgd(mlp(3)), seeds=2, steps=6)
+    gain = remedy("gain", code="model[0].weight.data.mul_(1.1)\n")
+    idle = remedy("idle", "biases", code="model[0].bias.data.mul_(1.0)\n")
+    other = remedy("other", "biases", code="model[0].bias.data.add_(1.0)\n")
+    for one in (gain, idle, combined(gain, idle), other, combined(gain, other)):
+        found._try(one)
+    assert [one.remedy.name for one in found.trials] == ["gain", "idle", "other", "gain + other"]
 
 
 def test_one_change_goes_before_two_that_bring_hardly_more() -> None:
