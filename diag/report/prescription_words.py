@@ -96,9 +96,10 @@ def method(found: Prescription) -> str:
     """How it was measured."""
     parts = [
         f"{found.steps} steps and {plural(found.seeds, 'seed')} each, where no other number is told, on copies, with "
-        "the same batches in the same order as the untreated training. The loss is a mean over the last "
-        f"{LAST:.0%} of the steps, and a geometric mean over the seeds (a mean where one is not positive); the effect "
-        "is the change from untreated to treated, with Student's interval."
+        "the same batches in the same order as the untreated training, and all from the same initial weights: seeds "
+        "differ in the order of the batches and in what a remedy itself draws, and the interval is over these. The "
+        f"loss is a mean over the last {LAST:.0%} of the steps, and a geometric mean over the seeds (a mean where one "
+        "is not positive); the effect is the change from untreated to treated, with Student's interval."
     ]
     if any("(as " in _losses(one, None) for one in found.trials):
         parts += [

@@ -109,6 +109,14 @@ def test_a_rescue_is_explained_where_its_interval_is_not() -> None:
     assert "each untreated training ends higher" not in method(prescription(trial(), Trial(trial().remedy, "helped")))
 
 
+def test_what_the_interval_is_over_is_told() -> None:
+    told = (
+        "all from the same initial weights: seeds differ in the order of the batches and in what a remedy itself draws"
+    )
+    for shown in (text(prescription(trial()), "t"), page(prescription(trial()), "t", "c")):
+        assert told in " ".join(shown.split())
+
+
 def test_one_change_that_mends_what_was_seen_stands_beside_a_combination() -> None:
     pair = replace(trial(), remedy=Remedy("two + things", "combination", "Do both.", "both = 2\n", (), parts=2))
     single = replace(
