@@ -100,12 +100,19 @@ def prescribe(
     budget: seconds, after which no other is begun. progress: called with trainings done and to do. The user's model,
     optimizer and random state are left as they were.
 
-    Raises: DiagError for a workload that cannot be trained, or whose loss trains a model of its own.
+    Raises: DiagError for a workload that cannot be trained, or whose loss trains a model of its own, and for arguments
+    of another kind.
     """
     if not isinstance(workload, Workload):
         raise DiagError(f"prescribe takes a diag.Workload, got {type(workload).__name__}: diag.Workload(model, ...)")
-    if steps < 5 or seeds < 1 or most < 1:
-        raise DiagError(f"prescribe takes steps from 5, seeds and most from 1; got {steps}, {seeds} and {most}")
+    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (steps, seeds, most))
+    if not whole or steps < 5 or seeds < 1 or most < 1:
+        raise DiagError(f"prescribe takes steps from 5, seeds and most from 1; got {steps!r}, {seeds!r} and {most!r}")
+    number = budget is None or (isinstance(budget, (int, float)) and not isinstance(budget, bool))
+    if not number or (budget is not None and not budget > 0):
+        raise DiagError(f"the budget is a number of seconds above 0, or None; got {budget!r}")
+    if progress is not None and not callable(progress):
+        raise DiagError(f"progress is a function of trainings done and to do, or None; got {type(progress).__name__}")
     ends = math.inf if budget is None else time.monotonic() + budget
     with restored(workload):
         bench = _bench(workload, steps, seeds, lambda: time.monotonic() > ends)

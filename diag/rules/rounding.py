@@ -28,7 +28,7 @@ def rounded_away(evidence: Evidence) -> Finding | None:
     ratios = evidence.parameters[evidence.parameters["step"].isin(steps)].groupby("site")["update_ratio"].median()
     lost = (still - idle)[ratios.reindex(still.index) > _COARSE]
     limit = evidence.thresholds["rounded_warning"]
-    if not len(lost) or float(lost.median()) < limit:
+    if not len(lost) or not float(lost.median()) >= limit:
         return None
     share, site = float(lost.median()), str(lost.idxmax())
     return Finding(

@@ -313,6 +313,11 @@ def test_as_many_steps_are_judged_as_are_trained(steps: int, judged: int) -> Non
         ({"steps": 4}, "steps from 5"),
         ({"seeds": 0}, "seeds and most from 1"),
         ({"most": 0}, "seeds and most from 1"),
+        ({"steps": "x"}, "got 'x', 3 and 8"),
+        ({"seeds": 1.5}, "got 60, 1.5 and 8"),
+        ({"budget": "x"}, "seconds above 0, or None; got 'x'"),
+        ({"budget": float("nan")}, "got nan"),
+        ({"progress": 5}, "got int"),
     ],
 )
 def test_mistakes(change: dict[str, Any], message: str) -> None:
