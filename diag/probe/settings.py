@@ -27,8 +27,8 @@ _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
 _LAST = 10
 """Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
-_SEVERAL, _LOOKED_AT = 3, 2**16
-"""Weights from which a common law can be told; elements of each that are looked at."""
+_SEVERAL, _LOOKED_AT = 6, 2**16
+"""Weights from which a common law can be told: fewer may be random features; elements of each that are looked at."""
 _FEWEST = 64
 """Elements from which a weight can be told to be as it was initialized."""
 
@@ -223,7 +223,7 @@ def _are_normal(modules: list[nn.Module]) -> bool:
             return False
         if all(abs(std / one - 1) > error + 1e-3 for one in stds):
             stds.append(std)
-    return len(modules) >= _SEVERAL and len(stds) <= max(2, len(modules) // _SEVERAL)
+    return len(modules) >= _SEVERAL and len(stds) <= max(2, len(modules) // 3)
 
 
 def _is_frozen(module: nn.Module) -> bool:

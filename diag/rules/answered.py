@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
@@ -93,7 +92,7 @@ def _evaluated(evidence: Evidence, entries: list[dict[str, Any]]) -> list[pd.Ser
     found = []
     for _, one in lines:
         test = one.iloc[-1]
-        if test["samples"] >= _LEAST and _low(test["right"], test["samples"]) <= _commonest(test["labels"]):
+        if test["samples"] >= _LEAST and _interval(test["right"], test["samples"])[0] <= _commonest(test["labels"]):
             found.append(one.set_index("step")["loss"])
     return found
 
@@ -106,15 +105,18 @@ def _judge(test: dict[str, Any], losses: pd.Series) -> tuple[int, int, float, fl
     guess, entropy = _commonest(test["labels"]), -sum(n / samples * math.log(n / samples) for n in counts)
     before = losses[losses.index <= test["step"]]
     last = float(before.iloc[-max(1, len(before) // 5) :].median()) if len(before) else math.inf
-    if last > _FAR * entropy or _low(right, samples) > guess:
+    if last > _FAR * entropy or _interval(right, samples)[0] > guess:
         return None
-    high = binomtest(right, samples).proportion_ci(_CONFIDENCE, method="wilson").high
+    _, high = _interval(right, samples)
     return (samples, right, guess, last) if high <= (guess + math.exp(-last)) / 2 else None
 
 
-def _low(right: int, samples: int) -> float:
-    """The least share of right ones that is likely."""
-    return float(binomtest(int(right), int(samples)).proportion_ci(_CONFIDENCE, method="wilson").low)
+def _interval(right: int, samples: int) -> tuple[float, float]:
+    """Wilson's, of the share of right ones."""
+    from scipy.stats import binomtest  # takes as long to load as a short check takes
+
+    found = binomtest(int(right), int(samples)).proportion_ci(_CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _commonest(labels: dict[str, int]) -> float:

@@ -81,11 +81,11 @@ def _drawn(stds: list[float], tail: bool = False) -> nn.Sequential:
 @pytest.mark.parametrize(
     ("stds", "tail", "new"),
     [
-        ([0.02] * 4, False, True),
-        ([0.02, 0.005, 0.02, 0.005], False, True),
-        ([0.02, 0.03, 0.05, 0.01], False, False),
-        ([0.02] * 4, True, False),
-        ([0.02] * 2, False, False),
+        ([0.02] * 6, False, True),
+        ([0.02, 0.005] * 3, False, True),
+        ([0.02, 0.03, 0.05, 0.01, 0.06, 0.08], False, False),
+        ([0.02] * 6, True, False),
+        ([0.02] * 5, False, False),
     ],
 )
 def test_weights_of_a_law_of_ones_own(stds: list[float], tail: bool, new: bool) -> None:
