@@ -109,8 +109,8 @@ def prescribe(
     if not whole or steps < 5 or seeds < 1 or most < 1:
         raise DiagError(f"prescribe takes steps from 5, seeds and most from 1; got {steps!r}, {seeds!r} and {most!r}")
     number = budget is None or (isinstance(budget, (int, float)) and not isinstance(budget, bool))
-    if not number or (budget is not None and not budget > 0):
-        raise DiagError(f"the budget is a number of seconds above 0, or None; got {budget!r}")
+    if not number or (budget is not None and not budget >= 0):
+        raise DiagError(f"the budget is a number of seconds from 0, or None; got {budget!r}")
     if progress is not None and not callable(progress):
         raise DiagError(f"progress is a function of trainings done and to do, or None; got {type(progress).__name__}")
     ends = math.inf if budget is None else time.monotonic() + budget

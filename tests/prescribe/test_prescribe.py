@@ -315,7 +315,7 @@ def test_as_many_steps_are_judged_as_are_trained(steps: int, judged: int) -> Non
         ({"most": 0}, "seeds and most from 1"),
         ({"steps": "x"}, "got 'x', 3 and 8"),
         ({"seeds": 1.5}, "got 60, 1.5 and 8"),
-        ({"budget": "x"}, "seconds above 0, or None; got 'x'"),
+        ({"budget": "x"}, "seconds from 0, or None; got 'x'"),
         ({"budget": float("nan")}, "got nan"),
         ({"progress": 5}, "got int"),
     ],
