@@ -59,13 +59,13 @@ def watch(
         raise typer.Exit(outcome.exit_code)
     if outcome.trace.frame.empty:
         _end_unjudged(script, outcome)
+    if outcome.rank:
+        output, html, trace = (_of_rank(path, outcome.rank) for path in (output, html, trace))
+        delivery = replace(delivery, output=output, html=html, trace=trace)
     delivery.keep(outcome.trace)
     if outcome.interrupted:
         sys.stderr.write("diag: interrupted; this is what was seen until then\n")
     diagnosis = diagnose(outcome.trace, title=str(script), command=_command(script, argv, steps, every))
-    if outcome.rank:
-        output, html, trace = (_of_rank(path, outcome.rank) for path in (output, html, trace))
-        delivery = replace(delivery, output=output, html=html, trace=trace)
     delivery.send(diagnosis)
     # A rank that exits with anything but 0 has its launcher kill the others: only the first one's may tell of findings.
     found = 0 if outcome.rank else exit_code(diagnosis, fail_on)

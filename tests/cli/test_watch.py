@@ -86,10 +86,11 @@ def test_a_rank_that_speaks_for_itself_writes_beside_the_first(
 ) -> None:
     fake_watch.outcome = Script(fake_watch.outcome.trace, rank=1)
     fake_watch.diagnosis = diagnosis("error")
-    paths = tmp_path / "page.html", tmp_path / "report.txt"
-    result = run("watch", "--html", paths[0], "--output", paths[1], "train.py")
+    paths = tmp_path / "page.html", tmp_path / "report.txt", tmp_path / "kept.parquet"
+    result = run("watch", "--html", paths[0], "--output", paths[1], "--trace", paths[2], "train.py")
     assert result.code == 0, "or its launcher would kill the others"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["page.rank1.html", "report.rank1.txt"]
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert names == ["kept.rank1.parquet", "page.rank1.html", "report.rank1.txt"]
     assert "vanishing-gradient" in result.err
 
 
