@@ -8,14 +8,13 @@ from typing import Any
 import torch
 
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Remedy
+from diag.rules.momentum import LONGEST, summed
 
 PLACE = 50
 DECAYED = 0.01
 """What weight decay may take off a weight in one step, as a share of it: 0.01 leaves half after 69 steps."""
 LARGEST_PENALTY = 0.1
 """Beyond it, decay as a part of the gradient outweighs gradients of the usual size, below 0.1 of the weights."""
-LONGEST = 0.995
-"""Momentum that adds up 200 gradients; 0.9 is usual, 0.99 the most that is."""
 SMALLEST_EPS, LARGEST_EPS = 1e-12, 1e-2
 DOUBTFUL = ("sigmoid",)
 """Activation functions that are worth an exchange wherever most hidden ones are of them: Glorot & Bengio 2010."""
@@ -40,7 +39,7 @@ def mistakes(optimizer: torch.optim.Optimizer) -> Iterator[Remedy]:
         yield set_option("usual eps", f"Set eps to 1e-8: {eps[0]:g} swallows the steps or divides by 0.", "eps", 1e-8)
     momentum = max((float(group.get("momentum") or 0.0) for group in groups), default=0.0)
     if momentum >= LONGEST:
-        change = f"Lower the momentum from {momentum:g}, which adds up {1 / max(1 - momentum, 1e-9):.0f} steps, to 0.9."
+        change = f"Lower the momentum from {momentum:g}, which adds up {summed(momentum):.0f} steps, to 0.9."
         yield set_option("usual momentum", change, "momentum", 0.9)
     if any(_decays(optimizer, group) for group in groups):
         decay = max(float(group.get("weight_decay", 0.0)) for group in groups)

@@ -18,7 +18,7 @@ class Clearing:
     def __init__(self) -> None:
         self._left: dict[int, weakref.ref[torch.Tensor]] = {}
         self._cleared: set[int] = set()
-        self._waiting: int | None = None
+        self._waiting: set[int] = set()
         self.steps: dict[int, int] = {}
         self.uncleared: dict[int, int] = {}
 
@@ -30,11 +30,11 @@ class Clearing:
         """Steps follow of which nothing is told."""
         self._left.clear()
 
-    def before_step(self, index: int, optimizer: Optimizer, *, closure: bool) -> None:
-        """Optimizer number `index` is about to step; with a closure it may compute its gradients only then."""
+    def before_step(self, index: int, optimizer: Optimizer) -> None:
+        """Optimizer number `index` is about to step, perhaps with a closure that computes its gradients only then."""
         self.steps[index] = self.steps.get(index, 0) + 1
         left = self._left.get(index)
-        self._waiting = None
+        self._waiting.discard(index)
         if left is None:
             return
         gradient = left()
@@ -42,18 +42,11 @@ class Clearing:
             parameter.grad is gradient for group in optimizer.param_groups for parameter in group["params"]
         )
         if kept and index not in self._cleared:
-            self._waiting = index
-            if not closure:
-                self._count()
+            self._waiting.add(index)
 
     def see_backward(self) -> None:
         """A backward pass begins: within a step, its closure computes the gradients."""
-        self._waiting = None
-
-    def _count(self) -> None:
-        if self._waiting is not None:
-            self.uncleared[self._waiting] = self.uncleared.get(self._waiting, 0) + 1
-        self._waiting = None
+        self._waiting.clear()
 
     def most_uncleared(self) -> tuple[int, int]:
         """Of the optimizer that did it in the largest share of its steps: how many were uncleared, and how many all."""
@@ -62,7 +55,8 @@ class Clearing:
 
     def after_step(self, index: int, optimizer: Optimizer) -> None:
         """Remember one gradient that it leaves behind."""
-        self._count()  # the closure of Lightning's manual optimization does nothing
+        if index in self._waiting:  # no closure, or one that does nothing, as that of Lightning's manual optimization
+            self.uncleared[index] = self.uncleared.get(index, 0) + 1
         self._cleared.discard(index)
         gradients = (p.grad for group in optimizer.param_groups for p in group["params"])
         gradient = next((one for one in gradients if one is not None), None)

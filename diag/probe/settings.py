@@ -38,13 +38,12 @@ def settings(probe: Probe) -> dict[str, Any]:
 
     over_first: softmax modules that run over the first dimension of several; over_one: over a single entry.
     plain_tensors: by model, tensors with a gradient that are attributes, no parameters, and in no optimizer. held_last:
-    where there are several optimizers, the parameters of those that stepped last. forget_bias: of LSTMs and
-    their cells. both_ways:
-    recurrent modules of two directions. time_first: sites of torch's sequence modules whose first dimension is time.
-    norms_unused: of batch normalizations whose running statistics no batch has changed. slow_statistics: of those that
-    take in a thousandth of a batch or less, the momentum, and how many batches there were. weight_decay: by parameter,
-    how much, and whether it is decoupled. momentum: the largest whose steps add up. frozen_untrained: by model, frozen
-    weights that are as torch initializes them, and their share of all elements.
+    where there are several optimizers, the parameters of those that stepped last. forget_bias: of LSTMs and their
+    cells. both_ways: recurrent modules of two directions. time_first: sites of torch's sequence modules whose first
+    dimension is time. norms_unused: of batch normalizations whose running statistics no batch has changed.
+    slow_statistics: of those that take in a thousandth of a batch or less, the momentum, and how many batches there
+    were. weight_decay: by parameter, how much, and whether it is decoupled. momentum: the largest whose steps add up.
+    frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
     """
     modules = list(_modules(probe))
     return {

@@ -43,10 +43,11 @@ def biased(evidence: Evidence) -> Finding | None:
 def _shares(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
     """Layers whose output is nearly all bias: rms of both, and the order."""
     rows = evidence.rows("weight", steps)
-    rows = rows[rows["op"] == "bias"]
+    limit = evidence.thresholds["bias_error"]
+    rows = rows[(rows["op"] == "bias") & (rows["rms"] >= limit)]  # a deviation is no larger
     shifts = np.array([_behind(evidence, str(owner)) in _OF_CLASSES for owner in rows["owner"]], dtype=bool)
     size = (rows["var"] ** 0.5).where(shifts, rows["rms"])
-    rows = rows.assign(size=size)[size >= evidence.thresholds["bias_error"]]
+    rows = rows.assign(size=size)[size >= limit]
     bias = rows.groupby("owner")["size"].max()
     layers = evidence.rows("activation", steps, ("layer",))
     layers = layers[layers["site"].isin(bias.index)].groupby("site")[["rms", "order"]].first()

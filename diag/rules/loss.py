@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -97,21 +96,22 @@ def _without_bottom(losses: pd.Series) -> Finding:
     """A loss that is negative from the start and falls to many times that: it can be made as low as one likes."""
     return _looks_turned(
         losses,
-        f"falls without end, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g} in {len(losses)} steps. It looks as if"
-        " its sign were turned: what is to be made large, such as a likelihood or a reward, is made small.",
+        f"is negative from the start and falls without end, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g} in"
+        f" {len(losses)} steps. It looks as if its sign were turned: what is to be made large, such as a likelihood or"
+        " a reward, is made small.",
         "Minimize the negative log-likelihood, or minus the reward; if the sign is right, give the loss a bound.",
         worst=float(losses.min()),
     )
 
 
 def _looks_turned(losses: pd.Series, falls: str, remedy: str, **more: float) -> Finding:
-    """falls: how, as the end of a sentence. more: for the evidence."""
+    """falls: how the loss does, as the end of a sentence. more: for the evidence."""
     first, last = float(losses.iloc[0]), float(losses.iloc[-1])
     return Finding(
         "diverging-loss",
         "error",
         "loss",
-        f"The loss is negative from the start and {falls}",
+        f"The loss {falls}",
         {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last, **more},
         remedy,
         "torch.optim documentation: optimizers minimize",
@@ -132,8 +132,8 @@ def _ever_faster(evidence: Evidence) -> Finding | None:
         return None
     return _looks_turned(
         losses,
-        f"falls ever faster: {losses.iloc[0]:.3g} in the first step, {losses.iloc[-1]:.3g} in the last of"
-        f" {len(losses)}. It looks as if its sign were turned.",
+        f"is negative from the start and falls ever faster: {losses.iloc[0]:.3g} in the first step,"
+        f" {losses.iloc[-1]:.3g} in the last of {len(losses)}. It looks as if its sign were turned.",
         "Minimize the loss itself: look for a minus sign; a loss that is a reward needs a bound.",
     )
 
@@ -147,14 +147,13 @@ def _beyond_zero(evidence: Evidence, losses: pd.Series) -> Finding | None:
     falls = [before - after for before, after in pairwise(ends)]
     if not falls[0] > 0 or any(after < _EACH * before for before, after in pairwise(falls)):
         return None
-    found = _looks_turned(
+    return _looks_turned(
         losses,
         f"falls ever faster: {losses.iloc[0]:.3g} in the first step, {losses.iloc[-1]:.3g} in the last of"
         f" {len(losses)}. It looks as if the sign of one of its terms were turned.",
         "Look at the sign of each term: what is to be made large must be subtracted; a term that can fall without end,"
         " such as minus a logarithm of a variance, needs its counterpart.",
     )
-    return replace(found, message=found.message.replace("is negative from the start and ", "", 1))
 
 
 def _comes_back(losses: pd.Series) -> bool:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
-_LONG = 0.995
+LONGEST = 0.995
 """1 / (1 - momentum) is 200 gradients; 0.9 is usual, 0.99 the most that is."""
 _RISEN = 1.3
 """Times the lowest loss: one that has risen again."""
 
 
+def summed(momentum: float) -> float:
+    """How many gradients a step adds up: 1 / (1 - momentum)."""
+    return 1 / max(1 - momentum, 1e-9)
+
+
 def remembers(evidence: Evidence) -> Finding | None:
     """Steps of lr * sum momentum^i gradient_(t-i): an error where the loss rises again, breaks down or never falls."""
     momentum = float(evidence.trace.coverage.get("momentum") or 0.0)
-    if momentum < _LONG or not evidence.trains:
+    if momentum < LONGEST or not evidence.trains:
         return None
-    gradients = 1 / max(1 - momentum, 1e-9)
+    gradients = summed(momentum)
     harmed = evidence.stuck or evidence.diverged_at is not None or evidence.first_bad_step is not None
     return Finding(
         "oversized-update",
