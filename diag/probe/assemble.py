@@ -152,14 +152,14 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "measured_steps": len(measured),
         **({} if probe.budget is None else {"budget": probe.budget.to_dict()}),
         "training_passes": probe.forward.training_passes,
-        "evaluation_passes": probe.forward.evaluation_passes,
-        "evaluations": probe.forward.evaluations.entries(),
-        "answers": probe.forward.answers.entries([root.name for root in probe.sites.roots]),
+        "evaluation_passes": probe.forward.untrained.passes,
+        "evaluations": probe.forward.untrained.evaluations.entries(),
+        "answers": probe.forward.untrained.answers.entries([root.name for root in probe.sites.roots]),
         "computed_inputs": _computed_inputs(probe),
-        "acting_passes": probe.forward.acting.passes,
+        "acting_passes": probe.forward.untrained.acting.passes,
         **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {
-            probe.sites.roots[root].name: share for root, share in probe.forward.evaluations.dropped.items()
+            probe.sites.roots[root].name: share for root, share in probe.forward.untrained.evaluations.dropped.items()
         },
         "ran_without_gradient": _without_gradient(probe),
         "models": [root.name for root in probe.sites.roots],
@@ -281,7 +281,7 @@ def _was_evaluated(probe: Probe, root: int, path: str) -> bool:
     """Whether a module ran, alone or in what contains it, without a gradient."""
     parts = path.split(".") if path else []
     above = {".".join(parts[:count]) for count in range(len(parts) + 1)}
-    return any((root, one) in probe.forward.evaluated for one in above)
+    return any((root, one) in probe.forward.untrained.ran for one in above)
 
 
 def _inside_attention(model: Any, path: str) -> bool:
@@ -293,7 +293,7 @@ def _inside_attention(model: Any, path: str) -> bool:
 def _without_gradient(probe: Probe) -> list[str]:
     """Parts of models that were called, but never in a pass that builds a graph."""
     several = len(probe.sites.roots) > 1
-    paths = sorted(probe.forward.evaluated - probe.forward.ran)
+    paths = sorted(probe.forward.untrained.ran - probe.forward.ran)
     return [
         ".".join(filter(None, [probe.sites.roots[root].name if several else "", path])) for root, path in paths if path
     ]

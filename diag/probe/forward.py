@@ -16,18 +16,14 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from diag.probe import ops
-from diag.probe.acting import Acting
-from diag.probe.answers import Answers
 from diag.probe.backward import Backward
 from diag.probe.calls import TELLING, Calls
 from diag.probe.container import container_of
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
-from diag.probe.evaluation import Evaluations
 from diag.probe.frames import (
     Frame,
     describe,
-    in_reentrant_checkpoint,
     is_parametrization,
     loss_frame,
     saturation_of,
@@ -45,6 +41,7 @@ from diag.probe.spots import Spots
 from diag.probe.strangers import Strangers
 from diag.probe.tensors import find_inputs, find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
+from diag.probe.untrained import Untrained
 from diag.stats.saturation import Bounds, bounds_for
 
 
@@ -77,9 +74,6 @@ class Forward:
         self._hooks = ModuleHooks(self._enter, self._leave)
         self._late = Late()
         self._loss_frame: Frame | None = None
-        self._trained: set[int] = set()
-        self._in_eval: set[int] = set()
-        self._graded: int | None = None
         self._measures = False
         self._spots = Spots(sites)
         self._frames: dict[int, Frame] = {}
@@ -87,16 +81,11 @@ class Forward:
         self._rescanned = False
         self._input_order = -1
         self.on_pass: Callable[[], None] = lambda: None
-        self.on_untold: Callable[[int, tuple[Any, ...]], None] = lambda root, args: None
-        self.evaluation_passes = 0
-        self.evaluations = Evaluations(sites, recorder)
-        self.acting = Acting()
-        self.answers = Answers()
+        self.untrained = Untrained(sites, recorder)
         self.training_passes = 0
         self.copies = Copies()
         self.given: dict[tuple[int, str, str], list[int]] = {}
         self.ran: set[tuple[int, str]] = set()
-        self.evaluated: set[tuple[int, str]] = set()
         self.ran_compiled = False
         self.unmeasurable: dict[str, None] = {}
 
@@ -115,7 +104,7 @@ class Forward:
         self._late.clear()
         self._tokens.clear()
         self.losses.clear()
-        self.evaluations.abandon()
+        self.untrained.evaluations.abandon()
         self._loss_frame = None
         if self._mode_at:
             self._leave_mode()
@@ -191,29 +180,24 @@ class Forward:
             if self._sites.find_module(module) is None:
                 return
         recomputing = self._backward.running
-        evaluates = self._is_evaluation(module)
+        evaluates = self.untrained.has(module)
         if not recomputing and not (self._owner.is_here() if evaluates else self._owner.is_free()):
             return
         self._thread = threading.get_ident()
         frame = self._frame_of(module, 0)
         if frame is None or is_parametrization(frame.path) or evaluates:
             if frame is not None and not recomputing and not is_parametrization(frame.path):
-                self._begin_evaluation(module, frame, args)
+                self.untrained.begin(module, frame, args)
             self._stack.append(None)
-            if self.evaluations.is_open and not self._mode_at:
+            if self.untrained.evaluations.is_open and not self._mode_at:
                 self._enter_mode(1)  # for dropout that is left on
             return
         self._input_order = -1
         if not recomputing:
             self._owner.move_here()
-            if module.training:
-                self._trained.add(id(module))
-                self._in_eval.discard(id(module))
             self.training_passes += 1
-            self._graded = None
-            self.evaluations.follows = False
             self.on_pass()
-            self.acting.see(frame.root, args, evaluates=False)
+            self.untrained.see_training(module, frame.root, args)
             if not self._hooks.installed:
                 return
             self._unknown.clear()
@@ -231,40 +215,19 @@ class Forward:
         if not frame.quiet:
             self._enter_mode(1)
 
-    def _begin_evaluation(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
-        """A watched model is called for what is no training: an evaluation, a test that is not told so, an action."""
-        self.evaluation_passes += 1
-        self._graded = id(module) if torch.is_grad_enabled() else None
-        self.evaluated.add((frame.root, frame.path))
-        self.acting.see(frame.root, args, evaluates=not module.training)
-        if isinstance(module, _Loss):
-            self.evaluations.expect_loss(module)
-        elif id(module) in self._trained:
-            self.answers.expect(module, frame.root, args)
-            if module.training:
-                self.on_untold(frame.root, args)
-            else:
-                self.evaluations.begin(module, frame.root, frame.path, args)
-
     def _enter_loss(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""
         self._thread = threading.get_ident()
-        evaluates = self.evaluations.follows and not any(one.requires_grad for _, one in find_tensors(args))
+        evaluates = self.untrained.evaluations.follows and not any(one.requires_grad for _, one in find_tensors(args))
         measured = self._recorder.measures_step and torch.is_grad_enabled() and not self._backward.running
         measured = measured and not evaluates
         self._input_order = -1
         self._stack.append(loss_frame(module, self.losses.root) if measured else None)
         if evaluates:
-            self.evaluations.expect_loss(module)
+            self.untrained.evaluations.expect_loss(module)
         if measured and not self._mode_at:
             self._measures = True
             self._enter_mode(1)
-
-    def _is_evaluation(self, module: nn.Module) -> bool:
-        """No graph is built, or a module that has trained is called in evaluation mode."""
-        if torch.is_grad_enabled():
-            return not module.training and id(module) in self._trained and id(module) not in self._in_eval
-        return not in_reentrant_checkpoint()
 
     def _frame_of(self, module: nn.Module, root: int) -> Frame | None:
         """What is known of a module; None for one that no watched model contains."""
@@ -295,13 +258,10 @@ class Forward:
         frame = self._stack.pop()
         if len(self._stack) < self._mode_at and self._loss_frame is None:
             self._leave_mode()
-        if frame is None and self.evaluations.is_open:
-            if len(rest) == 1:
-                self.evaluations.abandon()
-            else:
-                self.evaluations.leave(module, *rest)
-        if frame is None and len(rest) == 2:
-            self.answers.see(module, self._recorder.step, *rest)
+        if frame is None and len(rest) == 1:
+            self.untrained.evaluations.abandon()
+        elif frame is None:
+            self.untrained.leave(module, *rest)
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:
@@ -335,13 +295,9 @@ class Forward:
                     self.losses.add_output(output, frame.root)
 
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Any optimizer steps. Where only a pass in evaluation mode came before, with a graph, that is now how the
-        model is trained, as a head on what stays as it is."""
+        """Any optimizer steps."""
         self.strangers.see_step(optimizer)
-        if self._graded is not None:
-            self._in_eval.add(self._graded)
-            self._graded = None
-            self.evaluations.drop()
+        self.untrained.see_step()
 
     def see_backward(self, roots: list[Any]) -> None:
         """A backward pass is about to begin, perhaps of a loss that was neither a module nor within `loss_scope`."""
@@ -384,8 +340,8 @@ class Forward:
         """A torch function was called while a watched module was running."""
         op = ops.function_op(func)
         frame = self._stack[-1] if self._stack else self._loss_frame
-        if frame is None and self.evaluations.is_open:
-            self.evaluations.see_call(func, kwargs)
+        if frame is None and self.untrained.evaluations.is_open:
+            self.untrained.evaluations.see_call(func, kwargs)
         if op is None or frame is None or frame.opaque or not self._measures:
             if self._measures and frame is not None and frame is self._loss_frame:
                 self.losses.see_difference(frame, func, args)

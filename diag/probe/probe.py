@@ -78,7 +78,7 @@ class Probe:
         self.on_closed: Callable[[], None] = lambda: None
         self.on_begun: Callable[[], None] = lambda: None
         self.forward.on_pass = self._on_pass
-        self.forward.on_untold = self.parameters.omissions.see_untold
+        self.forward.untrained.on_untold = self.parameters.omissions.see_untold
         self.backward.on_backward = self._on_backward
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
@@ -203,7 +203,7 @@ class Probe:
         self.recorder.turns.see(step, self._stepped, measured)
         self.backward.end_step()
         self.parameters.end_step()
-        self.forward.acting.end_step()
+        self.forward.untrained.acting.end_step()
         self._ended_by, self._ended_lr, self._loss, self._batch = None, float("nan"), None, -1
         self._stepped.clear()
         if self.active and self.max_steps is not None and self.recorder.step >= self.max_steps:
