@@ -13,7 +13,7 @@ from diag.train.workload import Workload
 from tests.corpus.healthy_attention import GPT, Encoder
 from tests.corpus.nets import mlp, next_token
 from tests.prescribe.cases import blobs, classify
-from tests.prescribe.test_remedies import Residual
+from tests.prescribe.sick import Residual
 
 
 def ends(model: nn.Module, batch: Any, loss: Any = classify) -> list[str]:

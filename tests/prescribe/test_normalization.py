@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from diag.train.workload import Workload
 from tests.prescribe.cases import blobs, mlp, proposals, sgd
-from tests.prescribe.test_remedies import Recurrent, pasted
+from tests.prescribe.sick import Recurrent
+from tests.prescribe.test_remedies import pasted
 
 
 class Tree(nn.Module):

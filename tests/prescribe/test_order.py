@@ -14,7 +14,7 @@ from diag.prescribe.remedy import Remedy, combined, family
 from diag.prescribe.trial import Trial
 from diag.rules.causes import EXPLAINS
 from tests.prescribe.cases import mlp, proposals, search, sgd
-from tests.prescribe.test_remedies import CASES
+from tests.prescribe.sick import CASES
 
 
 def remedy(

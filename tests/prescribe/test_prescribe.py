@@ -18,8 +18,8 @@ from diag.prescribe.remedy import FAMILIES
 from diag.train.bare import bare_workload, parse_shapes
 from diag.train.workload import Workload
 from tests.prescribe.cases import blobs, mlp, proposals, sgd
+from tests.prescribe.sick import adam, biased, convolutions, scaled_loss, softmaxed, uncleared
 from tests.prescribe.test_copies import Locked
-from tests.prescribe.test_remedies import adam, biased, convolutions, scaled_loss, softmaxed, uncleared
 
 QUICK: dict[str, Any] = {"steps": 30, "seeds": 3}
 
