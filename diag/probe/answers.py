@@ -25,6 +25,8 @@ _FIRST, _MOST = 8, 40
 """Tests of one model by one line that are kept: so many, the first ones and the last."""
 _FOLLOWING = 4
 """Statements after the call in which labels are looked for."""
+_IGNORED = -100
+"""The label of a position that is to be ignored."""
 _TAKEN = 8
 """Entries of a batch that are looked into."""
 
@@ -75,7 +77,7 @@ class Answers:
         self._module = None
         self._given += [id(one) for one in kwargs.values()]
         logits = getattr(output, "logits", output)  # as models of transformers return it
-        if type(logits) is not torch.Tensor or logits.ndim != 2 or not logits.is_floating_point():
+        if type(logits) is not torch.Tensor or logits.ndim not in (2, 3) or not logits.is_floating_point():
             return
         if not is_measurable(logits) or not logits.numel():
             return
@@ -92,10 +94,10 @@ class Answers:
         if test.passes > _PASSES:
             return
         with torch._C.DisableTorchFunction(), torch.no_grad():
-            found = _labels(caller, *logits.shape, given=self._given)
+            found = _labels(caller, logits.shape, given=self._given)
             if found is not None:
                 labels, rows = found
-                logits = logits.detach().cpu().double()[rows]
+                logits = logits.detach().cpu().double().flatten(0, -2)[rows]
                 test.right += int((_told(logits) == labels).sum())
                 test.loss += _cross_entropy(logits, labels)
                 test.labels.update(labels.tolist())
@@ -135,19 +137,18 @@ def _place(frame: FrameType) -> tuple[Any, ...]:
     return frame.f_code, frame.f_lineno, above and above.f_code, above and above.f_lineno
 
 
-def _labels(
-    frame: FrameType, samples: int, classes: int, *, given: list[int]
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The labels of so many samples, and which samples they are of, if that can be told: all, or those of a mask."""
+def _labels(frame: FrameType, shape: torch.Size, *, given: list[int]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The labels of the samples, or of their positions, for logits of this shape, and which of them they are of, if
+    that can be told: all, or those of a mask, but for those to be ignored."""
     found: list[torch.Tensor] = []
     masks: list[torch.Tensor] = []
     for names in _names(frame.f_code.co_filename, frame.f_lineno):
         for value, name in zip(_values(frame, names), names, strict=True):
             for one in _entries(value):
-                labels = None if id(one) in given else _as_labels(one, samples, classes)
+                labels = None if id(one) in given else _as_labels(one, shape)
                 if labels is None:
                     continue
-                if classes > 2 and one.dtype in (torch.bool, np.bool_):
+                if shape[-1] > 2 and one.dtype in (torch.bool, np.bool_):
                     masks.append(labels.bool() ^ name.inverted)
                 else:
                     found.append(labels)
@@ -155,7 +156,7 @@ def _labels(
             break
     if any(not torch.equal(group[0], one) for group in (found, masks) for one in group[1:]) or not found:
         return None
-    rows = masks[0] if masks else torch.ones(samples, dtype=torch.bool)
+    rows = (masks[0] if masks else torch.ones_like(found[0], dtype=torch.bool)) & (found[0] != _IGNORED)
     return found[0][rows], rows
 
 
@@ -183,10 +184,12 @@ def _entries(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _as_labels(value: Any, samples: int, classes: int) -> torch.Tensor | None:
-    """The numbers of classes that a value holds, one for each sample; of two classes they may be zeros and ones of any
-    kind."""
-    if type(value) not in (torch.Tensor, np.ndarray) or tuple(value.shape) not in {(samples,), (samples, 1)}:
+def _as_labels(value: Any, shape: torch.Size) -> torch.Tensor | None:
+    """The numbers of classes that a value holds, one for each sample or position; of two classes they may be zeros and
+    ones of any kind."""
+    places, classes = shape[:-1], shape[-1]
+    shapes = {tuple(places), (*places, 1)} if len(places) == 1 else {tuple(places)}
+    if type(value) not in (torch.Tensor, np.ndarray) or tuple(value.shape) not in shapes:
         return None
     if type(value) is np.ndarray:
         value = torch.from_numpy(value.copy()) if value.dtype.kind in "biuf" else None
@@ -194,8 +197,9 @@ def _as_labels(value: Any, samples: int, classes: int) -> torch.Tensor | None:
         return None
     if value.is_floating_point() and classes != 1:
         return None
-    numbers = value.detach().cpu().double().reshape(samples)
-    known = bool(((numbers >= 0) & (numbers < max(classes, 2)) & (numbers == numbers.round())).all())
+    numbers = value.detach().cpu().double().reshape(-1)
+    asked = numbers[numbers != _IGNORED] if len(places) > 1 else numbers
+    known = bool(((asked >= 0) & (asked < max(classes, 2)) & (asked == asked.round())).all())
     return numbers.long() if known else None
 
 

@@ -188,7 +188,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
 
 def _of_calls(probe: Probe) -> dict[str, Any]:
     """What the ways tell in which functions, attention and losses were called."""
-    calls, feeding = probe.forward.calls, probe.forward.losses.feeding
+    calls, feeding, terms = probe.forward.calls, probe.forward.losses.feeding, probe.forward.losses.terms
     single = [place for place, alone in calls.over_one.items() if alone]
     return {
         "over_one": probe.settings["over_one"] + _names(probe, single),
@@ -196,6 +196,7 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,
         "scrambled": dict(_named(probe, feeding.scrambled)),
+        "terms": terms.told(),
         "looks_ahead": _names(probe, [place for place, ahead in calls.ahead.items() if ahead]),
         "looks_back": _names(probe, [place for place, ahead in calls.ahead.items() if not ahead]),
     }

@@ -29,7 +29,7 @@ _SCALINGS, _FACTORS = ("DivBackward0", "MulBackward0"), 4
 _SQUASHED = ("SoftmaxBackward0", "LogSoftmaxBackward0")
 _NEAR_ONE = 0.01
 """How far from 1 probabilities may add up to, in half precision too."""
-_VIEWS = frozenset(
+VIEWS = frozenset(
     "ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 "
     "UnsqueezeBackward0 TransposeBackward0 PermuteBackward0 TBackward0 CloneBackward0 ExpandBackward0 "
     "ToCopyBackward0".split()
@@ -177,7 +177,7 @@ def _below(node: Any) -> Any:
 
 
 def _through_views(node: Any, outputs: Outputs) -> Any:
-    while node is not None and not outputs.has(node) and node.name() in _VIEWS:
+    while node is not None and not outputs.has(node) and node.name() in VIEWS:
         node = _below(node)
     return node
 

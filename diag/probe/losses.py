@@ -15,6 +15,7 @@ from diag.probe.loss_graph import Outputs, losses_before, maker
 from diag.probe.pairing import argument
 from diag.probe.recorder import Recorder
 from diag.probe.tensors import find_tensors
+from diag.probe.terms import Terms
 from diag.probe.tokens import Tokens
 from diag.trace.schema import INDEXED
 
@@ -35,6 +36,7 @@ class Losses:
         self._recorder = recorder
         self._tokens = tokens
         self.feeding = Feeding()
+        self.terms = Terms()
         self._outputs = Outputs()
 
     def clear(self) -> None:
@@ -86,11 +88,15 @@ class Losses:
                 self._see_pair(frame, *pair)
 
     def see_backward(self, roots: list[Any]) -> None:
-        """A backward pass is about to begin: losses that nobody has told of, read off its graph."""
+        """A backward pass is about to begin: losses that nobody has told of, read off its graph, and signs of terms."""
+        tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
+        if self._outputs and self.looks_beside():
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                for root in tensors:
+                    self.terms.see(root, self._outputs)
         if not self._outputs or self.has_seen:
             return
         frame = loss_frame(nn.Module(), self.root)
-        tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
         for root in tensors:
             self.feeding.see_root(root.grad_fn)
         with torch._C.DisableTorchFunction():

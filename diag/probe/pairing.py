@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -22,6 +21,8 @@ FEWEST = 8
 _SAMPLES, _MANY_SAMPLES, _POSITIONS, _FEATURES = 64, 256, 16, 1024
 """Of a batch that is larger an even part is looked at: of samples (of single predictions more), positions, features."""
 _ROUNDING = 1e-6
+_IGNORED = -100
+"""What torch's losses ignore, if they are told nothing else."""
 
 
 def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -46,7 +47,8 @@ def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
         if op in INDEXED and not target.is_floating_point():
             if given.ndim != target.ndim + 1:
                 return None
-            return _score(_of_classes(given, target))
+            ignored = argument(args, kwargs, 4, "ignore_index")
+            return _of_classes(given, target, ignored if isinstance(ignored, int) else _IGNORED)
         if target.shape != given.shape:
             return None
         return _score(_of_numbers(given, target))
@@ -57,17 +59,29 @@ def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: st
     return args[place] if len(args) > place else kwargs.get(name)
 
 
-def _of_classes(given: Tensor, target: Tensor) -> Tensor:
+def _of_classes(given: Tensor, target: Tensor, ignored: int) -> Tensor:
     """The score that prediction i gives to the class of target j, summed over positions.
 
-    A target to be ignored, -100 as a rule, counts as class 0: that takes from the score's power, not from its law.
+    At each position those pairs alone are compared whose targets are not to be ignored: what is put out where nothing
+    is asked differs from the rest.
     """
     if given.ndim == 2:
-        labels = thinned(target, _MANY_SAMPLES).clamp(0, given.shape[1] - 1)
-        return thinned(given, _MANY_SAMPLES).gather(1, labels.expand(len(labels), -1)).float()
-    rows = thinned(thinned(given, _SAMPLES).flatten(2), _POSITIONS, 2).permute(2, 0, 1)
-    labels = thinned(thinned(target, _SAMPLES).flatten(1), _POSITIONS, 1).t().clamp(0, given.shape[1] - 1)
-    return rows.gather(2, labels[:, None, :].expand(-1, rows.shape[1], -1)).float().sum(0)
+        rows, labels = thinned(given, _MANY_SAMPLES)[None], thinned(target, _MANY_SAMPLES)[None]
+    else:
+        rows = thinned(thinned(given, _SAMPLES).flatten(2), _POSITIONS, 2).permute(2, 0, 1)
+        labels = thinned(thinned(target, _SAMPLES).flatten(1), _POSITIONS, 1).t()
+    kept = ((labels != ignored) & (labels >= 0)).float()
+    labels = labels.clamp(0, given.shape[1] - 1)
+    products = rows.gather(2, labels[:, None, :].expand(-1, rows.shape[1], -1)).float()
+    pairs = kept[:, :, None] * kept[:, None, :]
+    centered = _less_mean(_less_mean(products, pairs, 1), pairs, 2)
+    asked = kept.sum(1)
+    return _standardized((centered * pairs).sum(0), (asked**2).sum() / asked.sum().clamp_min(1), products)
+
+
+def _less_mean(products: Tensor, pairs: Tensor, dim: int) -> Tensor:
+    """products, less the mean over one dimension of those that count."""
+    return products - (products * pairs).sum(dim, keepdim=True) / pairs.sum(dim, keepdim=True).clamp_min(1)
 
 
 def _of_numbers(given: Tensor, target: Tensor) -> Tensor:
@@ -88,7 +102,13 @@ def thinned(tensor: Tensor, most: int, dim: int = 0) -> Tensor:
 def _score(products: Tensor) -> Tensor:
     centered = products - products.mean(0)
     centered -= centered.mean(1, keepdim=True)
+    return _standardized(centered, len(products), products)
+
+
+def _standardized(centered: Tensor, count: Tensor | int, products: Tensor) -> Tensor:
+    """sum_i D_ii / sqrt(sum_ij D_ij^2 / (n - 1)), with n samples that count."""
     norm = centered.norm()
-    score = centered.diagonal().sum() * math.sqrt(len(products) - 1) / norm
+    samples = torch.as_tensor(count, dtype=centered.dtype, device=centered.device)
+    score = centered.diagonal().sum() * (samples - 1).clamp_min(0).sqrt() / norm
     # Rounding leaves something even of what is alike; with NaN or an infinity this holds as little.
     return torch.where(norm > _ROUNDING * products.norm(), score, 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from diag.probe.drawn import untrained
 from diag.probe.sites import Site
 from diag.trace.shapes import sizes
 
@@ -21,16 +21,10 @@ _COUPLED = (
     torch.optim.Adamax, torch.optim.Adadelta, torch.optim.ASGD,
 )  # fmt: skip
 """Optimizers that add weight_decay * weight to the gradient, unless a group says that its decay is decoupled."""
-_WEIGHTS = (nn.Linear, nn.modules.conv._ConvNd)
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
 _LAST = 10
 """Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
-_SEVERAL, _LOOKED_AT = 6, 2**16
-"""Weights from which a common law can be told: fewer may be random features; elements of each that are looked at."""
-_FEWEST = 64
-"""Elements from which a weight can be told to be as it was initialized."""
 
 
 def settings(probe: Probe) -> dict[str, Any]:
@@ -58,7 +52,7 @@ def settings(probe: Probe) -> dict[str, Any]:
         "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),
-        "frozen_untrained": _untrained(probe),
+        "frozen_untrained": untrained(probe),
     }
 
 
@@ -176,71 +170,3 @@ def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool | None:
     if type(optimizer) is torch.optim.AdamW:
         return True
     return bool(group.get("decoupled_weight_decay", False)) if type(optimizer) in _COUPLED else None
-
-
-def _untrained(probe: Probe) -> dict[str, dict[str, Any]]:
-    found = {}
-    for index, root in enumerate(probe.sites.roots):
-        ran = {path for number, path in probe.forward.ran if number == index}
-        frozen = [
-            (path, module)
-            for path, module in root.model.named_modules()
-            if path in ran and (_is_matrix(module) or isinstance(module, _NORMS)) and _is_frozen(module)
-        ]
-        weights = [(path, module) for path, module in frozen if _is_matrix(module)]
-        norms = [module for _, module in frozen if isinstance(module, _NORMS)]
-        total = sum(one.numel() for one in root.model.parameters())
-        new = all(_is_new(module) for _, module in weights) or _are_normal([module for _, module in weights])
-        if weights and new and all(_is_new(module) for module in norms):
-            own = sum(one.numel() for _, module in weights for one in module.parameters(recurse=False))
-            found[root.name] = {"modules": [path for path, _ in weights], "share": own / total}
-    return found
-
-
-def _is_matrix(module: nn.Module) -> bool:
-    """Whether it is a linear or convolutional layer, transformers' own among them."""
-    return isinstance(module, _WEIGHTS) or type(module).__name__ == "Conv1D"
-
-
-@torch.no_grad()
-def _are_normal(modules: list[nn.Module]) -> bool:
-    """Whether weights look as drawn: normal, around 0, and with no more than a few standard deviations among all of
-    them, as 0.02 and what a deep network's branches have. What was trained has one of its own in each, and long tails.
-    """
-    stds: list[float] = []
-    for module in modules:
-        weight = module._parameters["weight"]
-        assert weight is not None
-        values = weight.reshape(-1)[:_LOOKED_AT].double()
-        count, std = len(values), float(values.std())
-        if count < _FEWEST or not std > 0:
-            return False
-        error = 4 / math.sqrt(count)
-        if abs(float(values.mean())) > error * std:
-            return False
-        if abs(float(((values / std) ** 4).mean()) - 3) > error * math.sqrt(24):
-            return False
-        if all(abs(std / one - 1) > error + 1e-3 for one in stds):
-            stds.append(std)
-    return len(modules) >= _SEVERAL and len(stds) <= max(2, len(modules) // 3)
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    # Not the attribute: of a parametrized weight, to read it is to compute it.
-    weight = module._parameters.get("weight")
-    return type(weight) is nn.Parameter and not weight.requires_grad and not weight.is_meta
-
-
-@torch.no_grad()
-def _is_new(module: nn.Module) -> bool:
-    """Whether weights are what torch's default gives: uniform up to 1 / sqrt(fan_in); those of a normalization 1."""
-    weight = module._parameters["weight"]
-    assert weight is not None
-    if isinstance(module, _NORMS):
-        return bool((weight == 1).all())
-    count, bound = weight.numel(), weight[0].numel() ** -0.5
-    if count < _FEWEST or weight.dtype not in (torch.float32, torch.float64):
-        return False
-    rms = float(torch.linalg.vector_norm(weight)) / math.sqrt(count)
-    even = abs(rms / bound * math.sqrt(3) - 1) < 2 / math.sqrt(count) + 1e-3
-    return even and float(weight.abs().max()) <= bound * (1 + 1e-5)

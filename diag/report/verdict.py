@@ -73,6 +73,7 @@ _OF_RULES = (
     "plain_tensors",
     "over_one",
     "scrambled",
+    "terms",
     "likelihood_minimized",
     "squashed",
     "held_last",

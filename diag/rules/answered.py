@@ -20,6 +20,11 @@ _EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
 """So many at least, none below this share of a guess's cross-entropy, where training has come below that one."""
 _BEGUN, _RISEN = 0.9, 1.1
 """The same where training has come less far, and the evaluation's has risen that far above a guess's."""
+_MANY, _EVEN, _NEAR, _AT_THE_END = 100, 0.6, 0.15, 0.8
+"""Samples, a guess's share, how much of the rest may be told, and the share of the steps before a test, that shows that
+nothing was learned."""
+_WORSE, _ANYTHING = 1.02, 0.99
+"""Of a guess's cross-entropy, the test's and the training's, that show that what was learned is of no use."""
 _REMEDY = (
     "Look at inputs beside their labels as the network gets them, of both sets: have they been shuffled or sorted"
     " apart, or are classes numbered differently? If they belong together, there are too few samples."
@@ -32,14 +37,16 @@ def by_guessing(evidence: Evidence) -> Finding | None:
 
     A guess is the commonest label always, its cross-entropy H = -sum p log p over the labels' shares. With training's
     cross-entropy L, of samples like those it learned it would tell exp(-L): error where an interval around the test's
-    share reaches down to the guess's, and not up to the middle of both.
+    share reaches down to the guess's, and not up to the middle of both; or where at the end nothing is told, with a
+    cross-entropy that is worse than a guess's, while training's is below it.
     """
     known = guesses(evidence)
     _, tests = next(evidence.of_models("answers"), ("", []))
     if known is None or not tests:
         return None
     step = max(int(one["step"]) for one in tests)
-    judged = [_judge(one, known[0]) for one in tests if one["step"] == step]
+    none = at_a_guess(evidence) is not None
+    judged = [_judge(one, known[0], none) for one in tests if one["step"] == step]
     found = next((one for one in judged if one is not None), None)
     if found is None:
         return None
@@ -55,6 +62,22 @@ def by_guessing(evidence: Evidence) -> Finding | None:
         _REMEDY,
         _SOURCE,
     )
+
+
+def at_a_guess(evidence: Evidence) -> tuple[int, int, float] | None:
+    """Samples, right ones and a guess's share, of the last test, after most of the steps, where classes are not so
+    uneven that a guess is hard to beat, and for certain it is hardly beaten."""
+    _, tests = next(evidence.of_models("answers"), ("", []))
+    if not tests or not evidence.measured:
+        return None
+    step = max(int(one["step"]) for one in tests)
+    test = max((one for one in tests if one["step"] == step), key=lambda one: int(one["samples"]))
+    samples, right, guess = int(test["samples"]), int(test["right"]), _commonest(test["labels"])
+    low, high = _interval(right, samples)
+    late = step >= _AT_THE_END * evidence.measured[-1]
+    if samples < _MANY or guess > _EVEN or not late or not low <= guess or not high <= guess + _NEAR * (1 - guess):
+        return None
+    return samples, right, guess
 
 
 def never_better(evidence: Evidence, entries: list[dict[str, Any]]) -> Finding | None:
@@ -97,18 +120,22 @@ def _evaluated(evidence: Evidence, entries: list[dict[str, Any]]) -> list[pd.Ser
     return found
 
 
-def _judge(test: dict[str, Any], losses: pd.Series) -> tuple[int, int, float, float] | None:
-    """Samples, right ones, the share of a guess and training's cross-entropy, where the test is no better than that."""
+def _judge(test: dict[str, Any], losses: pd.Series, none: bool) -> tuple[int, int, float, float] | None:
+    """Samples, right ones, the share of a guess and training's cross-entropy, where the test is no better than that.
+    none: whether at the end nothing is told.
+    """
     counts, samples, right = test["labels"].values(), int(test["samples"]), int(test["right"])
     if samples < _LEAST or len(counts) < 2:
         return None
     guess, entropy = _commonest(test["labels"]), -sum(n / samples * math.log(n / samples) for n in counts)
     before = losses[losses.index <= test["step"]]
     last = float(before.iloc[-max(1, len(before) // 5) :].median()) if len(before) else math.inf
-    if last > _FAR * entropy or _interval(right, samples)[0] > guess:
+    low, high = _interval(right, samples)
+    if low > guess:
         return None
-    _, high = _interval(right, samples)
-    return (samples, right, guess, last) if high <= (guess + math.exp(-last)) / 2 else None
+    far = last <= _FAR * entropy and high <= (guess + math.exp(-last)) / 2
+    useless = last <= _ANYTHING * entropy and test["loss"] >= _WORSE * entropy
+    return (samples, right, guess, last) if far or (useless and none) else None
 
 
 def _interval(right: int, samples: int) -> tuple[float, float]:

@@ -120,10 +120,21 @@ def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None)
 
 
 def _unexplained(finding: Finding) -> Finding:
-    """A loss that does not fall, alone: the text says that the cause was not seen."""
+    """A loss that does not fall, alone: the text says that no cause was seen; an error where tests tell as much."""
     alone = finding.rule == "loss-not-decreasing" and finding.severity == "warning" and not finding.consequences
-    alone = alone and "of" not in finding.evidence
-    return replace(finding, message=f"{finding.message} {_NO_CAUSE}") if alone else finding
+    if not alone or "of" in finding.evidence:
+        return finding
+    known = finding.evidence
+    if "tested" not in known:
+        return replace(finding, message=f"{finding.message} {_NO_CAUSE}")
+    return replace(
+        finding,
+        severity="error",
+        message=f"{finding.message} Of {known['tested']} samples that are tested {known['right']} are told right;"
+        f" always the commonest label would be right in {known['guess']:.1%}. {_NO_CAUSE}",
+        remedy="Look at inputs beside their labels as the network gets them: has one of the two been shuffled, sorted"
+        f" or shifted without the other? {finding.remedy}",
+    )
 
 
 class _Below:

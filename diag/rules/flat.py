@@ -8,6 +8,8 @@ from diag.rules.evidence import OF_LOSS, Evidence
 from diag.rules.finding import Finding
 
 _FEWEST = 12
+_FEW, _MOSTLY = 3, 0.9
+"""Backward passes, and the share of those that were looked at, that begin at 0."""
 _SAME = 1e-6
 """Of a loss: what a sum of the same terms differs by in single precision."""
 
@@ -32,6 +34,10 @@ def flat(evidence: Evidence) -> Finding | None:
     if float(np.abs(losses - value).max()) > _SAME * abs(value):
         return None
     site = str(gradients.sort_values("order")["site"].iloc[-1])
+    if value == 0:
+        small = _underflown(evidence, site)
+        if small is not None:
+            return small
     what = (
         "0: a margin that counts as kept by every sample" if value == 0 else f"{value:.4g}: a bound that it is cut at"
     )
@@ -45,4 +51,21 @@ def flat(evidence: Evidence) -> Finding | None:
         "Look at what stands in relu() or clamp() in the loss: the sign of the margin, which of two scores or distances"
         " is subtracted, and a bound that is below what the loss begins with.",
         "Goodfellow et al. 2016, section 8.2.2: flat regions; Schroff et al. 2015, equation 2",
+    )
+
+
+def _underflown(evidence: Evidence, site: str) -> Finding | None:
+    """The loss is 0 as half a precision holds nothing as small as what a factor has made of it."""
+    known = evidence.trace.coverage.get("terms") or {}
+    if not known or known["underflown"] < max(_FEW, _MOSTLY * known["looked"]):
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        "loss",
+        f"The loss underflows: it was multiplied by {known['scale']:.2g} in half precision, which leaves exactly 0 in"
+        f" {known['underflown']} of {known['looked']} backward passes that were looked at, and no gradient anywhere.",
+        {"step": evidence.clean[0], "of": "flat", "value": 0.0, "scale": known["scale"], "top": site},
+        "Multiply the loss by a factor above 1, as torch.amp.GradScaler does, or compute it in float32: loss.float().",
+        "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling",
     )

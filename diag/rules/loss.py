@@ -8,13 +8,17 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from diag.rules.answered import at_a_guess
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+from diag.rules.reversed import reversed_term
 from diag.rules.scales import guesses, is_open
 from diag.rules.targets import misfit
 
 _FEWEST_STEPS = 12
+_FEWEST_TESTED = 100
+"""Steps after which a test that a guess equals shows more than that training has just begun."""
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
@@ -38,7 +42,7 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
     """The loss grows far beyond where it began, or its sign is turned."""
     if not evidence.trains:
         return
-    turned = _sign_turned(evidence) or _likelihood_minimized(evidence)
+    turned = _sign_turned(evidence) or _likelihood_minimized(evidence) or reversed_term(evidence)
     if turned is not None:
         yield turned
         return
@@ -196,11 +200,18 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
             "last": float(losses.iloc[-3:].mean()),
             "steps": len(losses),
             "fall": evidence.fall(),
+            **_tested(evidence, len(losses)),
         },
         "See whether it can fit one small batch; if it can, the learning rate or the number of steps is too small, or"
         " labels and inputs do not belong together.",
         "Karpathy 2019, 'overfit a single batch'",
     )
+
+
+def _tested(evidence: Evidence, steps: int) -> dict[str, float]:
+    """That after so many steps no more classes are told right than by a guess, where tests show it."""
+    test = at_a_guess(evidence) if steps >= _FEWEST_TESTED else None
+    return {} if test is None else dict(zip(("tested", "right", "guess"), test, strict=True))
 
 
 def _is_done(evidence: Evidence) -> bool:

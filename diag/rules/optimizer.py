@@ -8,13 +8,15 @@ from dataclasses import replace
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
-from diag.rules.scales import is_open
+from diag.rules.scales import guesses, is_open, learned
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SCALED = 3
-_UNTRAINED = 0.75
-"""The share of a model that, frozen as it was initialized, is more than a layer of random features."""
+_UNTRAINED, _WORTH_A_WORD = 0.75, 0.4
+"""The share of a model that, frozen as it was initialized, is more than a layer of random features; worth a word."""
+_LITTLE_LEFT = 0.1
+"""Of the first loss: what ends below it learns well with random features."""
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _NOTHING_LEFT, _IDLE = 1e-4, 0.5
@@ -189,16 +191,21 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 
 def never_trained(evidence: Evidence) -> Iterator[Finding]:
     """Much of a model is frozen with the weights that it was initialized with."""
+    updates = evidence.rows("update")
+    moved = set(updates.loc[updates["rms"] > 0, "site"])
     for model, found in evidence.of_models("frozen_untrained"):
         names = found["modules"]
-        if len(names) < 2 or found["share"] < _UNTRAINED or not evidence.trains:
+        if any(f"{name}.weight" in moved for name in names):
+            continue  # few steps leave weights much as they were drawn
+        if found["share"] < _WORTH_A_WORD or not evidence.trains:
             continue
+        most = len(names) > 1 and found["share"] >= _UNTRAINED
         yield Finding(
             "stalled-update",
-            "error" if is_open(evidence) else "warning",
+            "error" if most and not _does_well(evidence) else "warning",
             names[0],
             f"{shown(found['share'])} of {model}'s elements are frozen as they were initialized, at random, in"
-            f" {len(names)} layers: {listed(names)}. What they compute is never learned.",
+            f" {len(names)} layer{'s' * (len(names) > 1)}: {listed(names)}. What they compute is never learned.",
             {
                 "step": evidence.clean[0],
                 "of": "frozen",
@@ -209,6 +216,16 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
             "Train them (requires_grad_(True), in the optimizer), or load trained weights before freezing.",
             "torch.nn.Module.requires_grad_ documentation",
         )
+
+
+def _does_well(evidence: Evidence) -> bool:
+    """Whether next to nothing is left to learn."""
+    known = guesses(evidence)
+    if known is not None and len(known[0]) >= 3:
+        return learned(evidence)
+    losses = evidence.clean_losses
+    last = float(losses.iloc[-(len(losses) // 3) :].median()) if len(losses) >= 6 else math.inf
+    return 0 <= last < _LITTLE_LEFT * float(losses.iloc[0]) if len(losses) else False
 
 
 def _elements(shape: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from diag.rules.answered import at_a_guess
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
 from diag.rules.noise import is_noise
@@ -75,8 +76,10 @@ def _is_certain(evidence: Evidence, site: str, steps: list[int]) -> bool:
 
     A regression may learn its targets' mean for long before it learns more. Of tokens, frequencies alone are learned
     for long; random numbers are there to try a network out; and a layer that lets next to nothing through of what
-    tells samples apart has the same effect.
+    tells samples apart has the same effect. That tests tell no class right either makes it certain.
     """
+    if at_a_guess(evidence) is not None:
+        return True
     inputs = evidence.rows("activation", steps, ("input",))
     layers = evidence.rows("activation", steps, SIGNAL_ROLES)
     spread = float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())

@@ -229,3 +229,18 @@ def test_variables_of_the_caller_are_not_kept_and_its_locals_not_changed() -> No
     assert gone == [True, True]
     assert told_of(holding, steps=2) == []
     assert kept == [(40, {"net", "kept"})] * 2
+
+
+def test_labels_of_positions_but_for_those_to_be_ignored() -> None:
+    tags = TEST_Y.reshape(20, 2).clone()
+    tags[:5, 1] = -100
+
+    def test(net: nn.Module) -> Any:
+        told = net(TEST_X).argmax(-1)
+        return (told == tags)[tags >= 0].float().mean()
+
+    net = Net(wraps=lambda out: out.reshape(20, 2, 3) if len(out) == 40 else out)
+    [one] = told_of(test, net, steps=1)
+    right = int(((net(TEST_X).argmax(-1) == tags) & (tags >= 0)).sum())
+    assert (one["samples"], one["right"]) == (35, right)
+    assert "-100" not in one["labels"]

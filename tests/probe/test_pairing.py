@@ -165,3 +165,26 @@ def test_scores_change_no_bit_of_the_training() -> None:
     (_, other), again = watched(pairs=False), torch.get_rng_state()
     assert torch.equal(state, again)
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("shape", [(40,), (12, 5)])
+def test_what_is_to_be_ignored_does_not_count(shape: tuple[int, ...]) -> None:
+    """Predictions that depend on nothing but whether something is asked there fit no target."""
+    generator, scores = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        labels = torch.randint(3, shape, generator=generator)
+        asked = torch.rand(shape, generator=generator) < 0.6
+        predicted = torch.randn(len(shape) * (1,) + (3,), generator=generator) * (~asked).unsqueeze(-1)
+        predicted = (predicted + 0.1 * torch.randn(*shape, 3, generator=generator)).movedim(-1, 1)
+        scores.append(score("cross_entropy", predicted, labels.masked_fill(~asked, -100)))
+    assert stats.kstest(scores, "norm").pvalue > 0.01
+    own = score("cross_entropy", F.one_hot(labels, 3).float().movedim(-1, 1), labels.masked_fill(~asked, -100))
+    assert own > 5
+
+
+@pytest.mark.parametrize("named", [{"ignore_index": 2}, {}])
+def test_another_index_may_be_ignored(named: dict[str, int]) -> None:
+    predicted, labels = random(30, 3), classes(30)
+    kept = labels != 2
+    alone = score("cross_entropy", predicted[kept], labels[kept])
+    assert (score("cross_entropy", predicted, labels, **named) == pytest.approx(alone, abs=1e-4)) == bool(named)

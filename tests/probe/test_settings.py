@@ -58,69 +58,6 @@ def test_groups_decay_by_themselves() -> None:
     }
 
 
-def test_what_is_frozen_as_it_was_initialized() -> None:
-    model = _network()
-    model[:2].requires_grad_(False)
-    share = (8 * 32 + 32) / sum(one.numel() for one in model.parameters())
-    found = _coverage(model)["frozen_untrained"]
-    assert found == {"Sequential": {"modules": ["0"], "share": pytest.approx(share)}}
-
-
-def _drawn(stds: list[float], tail: bool = False) -> nn.Sequential:
-    torch.manual_seed(0)
-    model = nn.Sequential(*[part for _ in stds for part in (nn.Linear(48, 48), nn.LayerNorm(48))], nn.Linear(48, 4))
-    for layer, std in zip(model[:-1:2], stds, strict=True):
-        assert isinstance(layer, nn.Linear)
-        nn.init.normal_(layer.weight, std=std)
-        if tail:
-            layer.weight.data[0] *= 8
-    model[:-1].requires_grad_(False)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("stds", "tail", "new"),
-    [
-        ([0.02] * 6, False, True),
-        ([0.02, 0.005] * 3, False, True),
-        ([0.02, 0.03, 0.05, 0.01, 0.06, 0.08], False, False),
-        ([0.02] * 6, True, False),
-        ([0.02] * 5, False, False),
-    ],
-)
-def test_weights_of_a_law_of_ones_own(stds: list[float], tail: bool, new: bool) -> None:
-    model = _drawn(stds, tail)
-    optimizer = torch.optim.SGD(model[-1].parameters(), 0.1)
-    with diag.watch(model, optimizer) as watch:
-        F.cross_entropy(model(torch.randn(8, 48)), torch.arange(8) % 4).backward()
-        optimizer.step()
-    assert bool(watch.trace.coverage["frozen_untrained"]) == new
-
-
-def _trained(model: nn.Sequential) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    for _ in range(20):
-        optimizer.zero_grad()
-        F.cross_entropy(model(X), Y).backward()
-        optimizer.step()
-
-
-def _loaded(model: nn.Sequential) -> None:
-    nn.init.normal_(model[0].weight, std=0.3)
-
-
-def _normed(model: nn.Sequential) -> None:
-    model[1].weight.data[0] = 0.9
-
-
-@pytest.mark.parametrize("change", [_trained, _loaded, _normed])
-def test_what_was_trained_before_is_meant(change: Any) -> None:
-    model = _network()
-    change(model)
-    model[:2].requires_grad_(False)
-    assert _coverage(model)["frozen_untrained"] == {}
-
-
 def test_a_model_that_is_put_back_was_trained_all_the_same() -> None:
     """`diag check` trains in training mode and restores the model that it was given, statistics and mode included."""
     torch.manual_seed(0)

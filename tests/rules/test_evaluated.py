@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import diag
+from diag.rules.judge import judge
+from tests.rules.traces import chain
 
 GENERATOR = torch.Generator().manual_seed(3)
 CENTERS = torch.randn(5, 12, generator=GENERATOR)
@@ -228,3 +230,18 @@ def test_accuracy_that_tells_nothing() -> None:
     assert by_accuracy(shuffled, Y[TEST], epochs=1) == []  # nothing is learned yet
     rare = torch.where(torch.arange(200) % 20 == 0, 1, 0)
     assert by_accuracy(rare[torch.randperm(200, generator=GENERATOR)], rare, epochs=4) == []
+
+
+@pytest.mark.parametrize(
+    ("tested", "trained", "right", "errors"),
+    [(1.7, 1.5, 90, 1), (1.62, 1.5, 90, 0), (1.7, 1.61, 90, 0), (1.7, 1.5, 140, 0)],
+    ids=["worse than a guess", "as good", "nothing is learned", "some are told right"],
+)
+def test_what_was_learned_is_of_no_use(tested: float, trained: float, right: int, errors: int) -> None:
+    net = chain(loss=trained).output("loss:cross_entropy", "loss", "cross_entropy", units=5, gradient=None)
+    net.output("loss:cross_entropy[value]", "loss", "cross_entropy", units=1, samples=1, mean=trained, gradient=None)
+    labels = {str(label): 100 for label in range(5)}
+    test = {"line": 0, "step": 29, "samples": 500, "right": right, "labels": labels, "loss": tested}
+    net.coverage["answers"] = {"": [test]}
+    kinds = [one.evidence.get("of") for one in judge(net.build(), {}) if one.rule == "evaluation-mismatch"]
+    assert kinds == ["tested samples"] * errors

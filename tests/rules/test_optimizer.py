@@ -13,7 +13,7 @@ from diag.rules.causes import join
 from diag.rules.finding import Finding
 from diag.rules.judge import judge
 from diag.trace import Trace
-from tests.rules.traces import Net, chain, falling, flat, found, slowly
+from tests.rules.traces import Net, Value, chain, falling, flat, found, slowly
 
 STALLED, OVERSIZED = "stalled-update", "oversized-update"
 
@@ -229,3 +229,27 @@ def test_what_an_optimizer_held_that_has_ended_is_no_matter() -> None:
     with diag.watch(model) as watch:
         train(torch.optim.Adam(model.parameters(), 1e-4), 20)
     assert [one for one in watch.diagnose().findings if one.evidence.get("of") == "frozen"]
+
+
+@pytest.mark.parametrize(
+    ("share", "layers", "loss", "severity"),
+    [
+        (0.9, 2, lambda step: 2.0 - 0.02 * step, "error"),  # it falls, but not far
+        (0.9, 2, falling, "warning"),  # it ends below a tenth
+        (0.9, 1, flat, "warning"),
+        (0.5, 3, flat, "warning"),
+        (0.3, 3, flat, None),
+    ],
+)
+def test_random_layers_that_are_frozen(share: float, layers: int, loss: Value, severity: str | None) -> None:
+    net = Net(steps=60, loss=loss).output("0").parameter("0.weight")
+    names = [f"body.{layer}" for layer in range(layers)]
+    net.coverage["frozen_untrained"] = {"": {"modules": names, "share": share}}
+    findings = [one for one in found(STALLED, net) if one.evidence.get("of") == "frozen"]
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+
+
+def test_what_was_trained_before_it_was_frozen_is_meant() -> None:
+    net = Net(steps=60, loss=flat).output("body.0").parameter("body.0.weight").output("head").parameter("head.weight")
+    net.coverage["frozen_untrained"] = {"": {"modules": ["body.0", "body.1"], "share": 0.9}}
+    assert not [one for one in found(STALLED, net) if one.evidence.get("of") == "frozen"]

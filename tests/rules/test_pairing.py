@@ -155,3 +155,36 @@ def of_digits(order: str) -> list[Finding]:
 @pytest.mark.parametrize(("order", "rules"), [("right", []), ("shifted", [RULE]), ("shuffled", [RULE])])
 def test_labels_of_other_digits_are_told_from_their_own(order: str, rules: list[str]) -> None:
     assert [one.rule for one in of_digits(order) if one.severity == "error"] == rules
+
+
+def told_right(right: int, samples: int = 300, step: int = 29, labels: dict[str, int] | None = None) -> dict[str, Any]:
+    labels = labels or {str(label): samples // 3 for label in range(3)}
+    return {"": [{"line": 0, "step": step, "samples": samples, "right": right, "labels": labels, "loss": 1.1}]}
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        (told_right(100), "error"),
+        (told_right(160), "warning"),  # it is better than a guess
+        (told_right(30, samples=90), "warning"),  # too few
+        (told_right(100, step=10), "warning"),  # too early
+        (told_right(270, labels={"0": 270, "1": 30}), "warning"),  # a guess is hard to beat
+    ],
+)
+def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], expected: str) -> None:
+    net = scored(-1.0, net=numbers(fed=False))  # tokens, say
+    net.coverage["answers"] = test
+    assert severity(net) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "right", "expected"), [(120, 100, "error"), (120, 160, "warning"), (60, 100, "warning")]
+)
+def test_a_loss_that_stands_alone_is_an_error_where_tests_tell_as_much(steps: int, right: int, expected: str) -> None:
+    net = numbers(steps=steps)
+    net.coverage["answers"] = told_right(right, step=steps - 1)
+    [finding] = judge(net.build(), {})
+    assert (finding.rule, finding.severity) == ("loss-not-decreasing", expected)
+    assert ("Of 300 samples that are tested 100 are told right" in finding.message) == (expected == "error")
+    assert finding.remedy.startswith("Look at inputs beside their labels") == (expected == "error")

@@ -1,0 +1,264 @@
+"""The signs of the terms of a loss that is written out, read off the graph that backward is about to walk."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diag.probe.loss_graph import VIEWS, Outputs
+from diag.probe.tensors import is_measurable
+from diag.probe.variables import callers, variables
+
+_SAME = VIEWS | frozenset(
+    "MeanBackward0 MeanBackward1 SumBackward0 SumBackward1 StackBackward0 CatBackward0 AddBackward0 SelectBackward0 "
+    "SliceBackward0".split()
+)
+"""What passes a sign on to all that it is made of."""
+_CUTS = ("MinimumBackward0", "ClampBackward1")
+"""What passes it on as far as a bound."""
+_LINEAR = VIEWS | frozenset(
+    "SubBackward0 AddBackward0 RsubBackward1 NegBackward0 MulBackward0 DivBackward0 SplitBackward0 UnbindBackward0 "
+    "SelectBackward0 SliceBackward0".split()
+)
+"""What takes a part of an output, or its difference from or product with numbers that are given."""
+_BOUNDED = frozenset(
+    "SigmoidBackward0 TanhBackward0 SoftmaxBackward0 SinBackward0 CosBackward0 NormBackward0 LinalgVectorNormBackward0 "
+    "DivBackward0 ClampBackward1 HardtanhBackward0 NativeLayerNormBackward0".split()
+)
+"""What ends an output that cannot grow without end, as far as one can tell."""
+_PICKS = ("GatherBackward0", "IndexBackward0")
+_LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
+_HALF = (torch.float16, torch.bfloat16)
+_MOST = 3000
+"""Nodes of a graph that are looked at: an episode's log-probabilities have some each."""
+_LARGE = 4096
+"""Elements of a factor beyond which its signs are not looked at."""
+_REWARDS = re.compile(
+    r"(?:\w+_)?(?:returns?|rets?|advantages?|advs?|rewards?|gaes?|rtgs?)(?:_\w+)?|discounted|R|Rs|G|Gs|Gt"
+)
+"""Names of what is large where an action was good."""
+_ALIKE, _FEWEST, _SAME_NUMBERS = 0.8, 5, 1e-4
+"""How much factors and a variable correlate that are the same but for a baseline; how many they must be; of the
+largest, what numbers differ by that are the same."""
+
+
+@dataclass(frozen=True)
+class _Path:
+    """To one node: the number, with its sign, and the factors that it is multiplied with on its way to the loss, and
+    whether it is cut on it."""
+
+    node: Any
+    number: float = 1.0
+    factors: Tensor | None = None
+    is_cut: bool = False
+
+
+class Terms:
+    """looked: backward passes that were read. enlarged: those in which the square of an output, without a bound, stands
+    with a minus. reversed: by the name of the variable, those in which log-probabilities are multiplied with rewards
+    and stand without a minus. underflown: those of half a precision that begin at 0, behind a number below 1 (scale,
+    the last one).
+    """
+
+    def __init__(self) -> None:
+        self.looked = self.enlarged = self.underflown = 0
+        self.scale = 1.0
+        self.reversed: Counter[str] = Counter()
+
+    def see(self, loss: Tensor, outputs: Outputs) -> None:
+        """A backward pass is about to begin here."""
+        root = loss.grad_fn
+        if root is None or outputs.has(root):
+            return
+        squares, weighted = _read(root, outputs)
+        self.looked += 1
+        if loss.dtype in _HALF and loss.is_cpu and loss.numel() == 1 and float(loss) == 0:
+            scale = _scaled_by(root)
+            if abs(scale) < 1:
+                self.underflown, self.scale = self.underflown + 1, scale
+        self.enlarged += any(number < 0 for number in squares)
+        caller = next(callers(), None) if weighted else None
+        name = None if caller is None else _rewarding(caller, weighted)
+        if name is not None:
+            self.reversed[name] += 1
+
+    def told(self) -> dict[str, Any]:
+        """For the coverage."""
+        names = ("looked", "enlarged", "underflown", "scale")
+        return {name: getattr(self, name) for name in names} | {"reversed": dict(self.reversed)}
+
+
+def _scaled_by(node: Any) -> float:
+    """The number that what is differentiated was multiplied with last."""
+    path = _Path(node)
+    while path.node is not None and path.node.name() in ("MulBackward0", "DivBackward0", "ToCopyBackward0"):
+        below = _below(path)
+        if len(below) != 1 or below[0].factors is not None:
+            break
+        path = below[0]
+    return path.number
+
+
+def _rewarding(frame: FrameType, weighted: list[_Path]) -> str | None:
+    """The variable that log-probabilities are multiplied with, and stand with a plus: where it is large they are made
+    small; None where none is known, or another one tells the opposite."""
+    code = frame.f_code
+    names = [one for one in dict.fromkeys((*code.co_varnames, *code.co_names)) if _REWARDS.fullmatch(one)]
+    signs = {}
+    for name, value in zip(names, variables(frame, names), strict=True):
+        numbers = _numbers(value)
+        if numbers is not None:
+            signs[name] = _sign(weighted, numbers)
+    known = {name: sign for name, sign in signs.items() if sign}
+    return next(iter(known)) if known and min(known.values()) > 0 else None
+
+
+def _sign(weighted: list[_Path], rewards: np.ndarray) -> int:
+    """1 where log-probabilities stand in the loss with just these numbers, but for a factor above 0 and perhaps a
+    baseline, -1 where with their negative, else 0."""
+    single = np.array([one.number for one in weighted if one.factors is None])
+    if single.shape == rewards.shape and np.ptp(single) > 0:
+        for sign in (1, -1):
+            mine, theirs = (np.sort(one / np.abs(one).max()) for one in (sign * single, rewards))
+            if np.abs(mine - theirs).max() < _SAME_NUMBERS:
+                return sign
+    for one in weighted:
+        if one.factors is not None and one.factors.numel() == rewards.size:
+            factors = one.factors.reshape(-1).double().numpy()
+            alike = np.corrcoef(factors, rewards)[0, 1] if np.ptp(factors) > 0 else 0.0
+            if abs(alike) >= _ALIKE:
+                return int(np.sign(alike * one.number))
+    return 0
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """What a variable holds, if these are several numbers, and not all the same."""
+    if isinstance(value, Tensor):
+        value = value.detach().reshape(-1).double().numpy() if is_measurable(value) and value.is_cpu else ()
+    elif isinstance(value, (list, tuple, deque)) and all(isinstance(one, (int, float, Tensor)) for one in value):
+        value = [float(one) for one in value if not isinstance(one, Tensor) or (one.is_cpu and one.numel() == 1)]
+    elif not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+        return None
+    numbers = np.asarray(value, dtype=float).reshape(-1)
+    if not _FEWEST <= len(numbers) <= _LARGE or not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
+        return None
+    return numbers
+
+
+def _read(root: Any, outputs: Outputs) -> tuple[list[float], list[_Path]]:
+    """The numbers with which squares of outputs stand, and the log-probabilities that are multiplied with numbers."""
+    ahead, seen = [_Path(root)], 0
+    squares: list[float] = []
+    weighted: list[_Path] = []
+    while ahead and seen < _MOST:
+        path = ahead.pop()
+        seen += 1
+        if outputs.has(path.node):
+            continue
+        try:
+            below = _square_of(path.node)
+            if below is not None:
+                if path.factors is not None:  # of a normal density the logarithm holds minus a square
+                    weighted.append(replace(path, number=-path.number))
+                elif not path.is_cut and _grows(below, outputs):
+                    squares.append(path.number)
+            elif _is_log_probability(path.node):
+                weighted.append(path)
+            elif path.node.name() == "NllLossBackward0":
+                weighted.append(replace(path, number=-path.number))
+            else:
+                ahead += _below(path)
+        except (RuntimeError, AttributeError):  # freed, or changed in place since; or of another version of torch
+            continue
+    return squares, weighted
+
+
+def _square_of(node: Any) -> Any:
+    """What is squared here, if anything is."""
+    name = node.name()
+    if name == "PowBackward0":
+        return node.next_functions[0][0] if node._saved_exponent == 2 else None
+    if name == "MulBackward0":
+        one, other = (child for child, _ in node.next_functions)
+        return one if one is not None and one is other else None
+    return None
+
+
+def _grows(node: Any, outputs: Outputs) -> bool:
+    """Whether an output, or its difference from numbers that are given, can be as large as one likes."""
+    while node is not None and not outputs.has(node):
+        children = [child for child, _ in node.next_functions if child is not None]
+        if node.name() not in _LINEAR or len(children) != 1:
+            return False
+        node = children[0]
+    return node is not None and node.name() not in _BOUNDED
+
+
+def _is_log_probability(node: Any) -> bool:
+    """Whether of log-probabilities those of what was drawn, or of targets, are picked."""
+    if node.name() not in _PICKS:
+        return False
+    below = node.next_functions[0][0]
+    while below is not None and below.name() in VIEWS:
+        below = below.next_functions[0][0]
+    if below is None:
+        return False
+    children = [child.name() for child, _ in below.next_functions if child is not None]
+    return below.name() in _LOGARITHMS or (below.name() == "SubBackward0" and children[-1:] == ["LogsumexpBackward0"])
+
+
+def _below(path: _Path) -> list[_Path]:
+    """What a node is made of, with their signs; nothing where they are not known."""
+    node = path.node
+    name, children = node.name(), [child for child, _ in node.next_functions]
+    if name in _SAME or name in _CUTS:
+        cut = path.is_cut or name in _CUTS
+        return [replace(path, node=one, is_cut=cut) for one in children if one is not None]
+    if name in ("NegBackward0", "RsubBackward1"):
+        return [replace(path, node=children[0], number=-path.number)]
+    if name == "SubBackward0":
+        signs = (1.0, -1.0)
+        return [
+            replace(path, node=one, number=sign * path.number)
+            for one, sign in zip(children, signs, strict=True)
+            if one is not None
+        ]
+    if name == "ExpBackward0":  # as a ratio of probabilities is; a square in it has an end
+        return [replace(path, node=children[0])] if path.factors is not None else []
+    if name in ("MulBackward0", "DivBackward0"):
+        return _of_product(path, children, name == "DivBackward0")
+    return []
+
+
+def _of_product(path: _Path, children: list[Any], divided: bool) -> list[_Path]:
+    found = []
+    first, second = children if len(children) == 2 else (children[0], None)
+    if first is not None:
+        found.append(_multiplied(path, first, path.node._saved_other, second is None, divided))
+    if second is not None and not divided:
+        found.append(_multiplied(path, second, path.node._saved_self, first is None, False))
+    return [one for one in found if one is not None]
+
+
+def _multiplied(path: _Path, child: Any, factor: Any, given: bool, divided: bool) -> _Path | None:
+    """The path on to one side of a product. given: whether the other side is no function of the model."""
+    if not isinstance(factor, Tensor) or not factor.is_cpu or factor.is_complex() or factor.numel() > _LARGE:
+        return None
+    if factor.numel() == 1:
+        number = float(factor)
+        if not math.isfinite(number) or number == 0:
+            return None
+        return replace(path, node=child, number=path.number * (1 / number if divided else number))
+    if bool((factor >= 0).all()) and (divided or not given):
+        return replace(path, node=child)
+    if given and not divided and path.factors is None:
+        return replace(path, node=child, factors=factor.detach())
+    return None

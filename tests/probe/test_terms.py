@@ -1,0 +1,200 @@
+"""Signs of the terms of losses that are written out, read off their graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Normal, kl_divergence
+from torch.nn import functional as F
+
+import diag
+
+STATES = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+
+
+def terms(loss: Callable[[nn.Module], None], outputs: int = 2, end: nn.Module | None = None) -> dict[str, Any]:
+    """loss: calls backward itself, as the variables beside that call are looked at."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, outputs), *([end] if end else []))
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    with diag.watch(net, optimizer) as watch:
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss(net)
+            optimizer.step()
+    found: dict[str, Any] = watch.trace.coverage["terms"]
+    return found
+
+
+def reinforce(net: nn.Module, sign: float) -> None:
+    policy = Categorical(logits=net(STATES))
+    actions = policy.sample()
+    returns = actions * STATES[:, 0]
+    (sign * (policy.log_prob(actions) * returns).mean() - 0.01 * policy.entropy().mean()).backward()
+
+
+def with_baseline(net: nn.Module, sign: float) -> None:
+    policy = Categorical(probs=net(STATES).softmax(-1))
+    actions = policy.sample()
+    returns = actions * STATES[:, 0]
+    baseline = 0.02 * STATES[:, 1]
+    (sign * (policy.log_prob(actions) * (returns - baseline)).sum()).backward()
+
+
+def one_by_one(net: nn.Module, sign: float) -> None:
+    logs, rewards = [], []
+    for state in STATES:
+        policy = Categorical(logits=net(state))
+        action = policy.sample()
+        logs.append(policy.log_prob(action))
+        rewards.append(float(action + state[0]))
+    G = [(one - sum(rewards) / len(rewards)) for one in rewards]
+    (sum(sign * log * reward for log, reward in zip(logs, G, strict=True)) / len(G)).backward()  # type: ignore[union-attr]
+
+
+def continuous(net: nn.Module, sign: float) -> None:
+    mean, log_std = net(STATES).unbind(1)
+    policy = Normal(mean, log_std.exp())
+    actions = policy.sample()
+    advantages = -((actions - STATES[:, 0]) ** 2)
+    (sign * (policy.log_prob(actions) * advantages).mean()).backward()
+
+
+def proximal(net: nn.Module, sign: float) -> None:
+    policy = Categorical(logits=net(STATES))
+    actions = policy.sample()
+    adv = (2 * actions - 1) * STATES[:, 0]
+    ratio = (policy.log_prob(actions) - policy.log_prob(actions).detach()).exp()
+    (sign * torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv).mean()).backward()
+
+
+def by_cross_entropy(net: nn.Module, sign: float) -> None:
+    logits = net(STATES)
+    actions = Categorical(logits=logits).sample()
+    returns = actions * STATES[:, 0]
+    (-sign * (F.cross_entropy(logits, actions, reduction="none") * returns).mean()).backward()
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        (reinforce, "returns"),
+        (with_baseline, "returns"),
+        (one_by_one, "G"),
+        (continuous, "advantages"),
+        (proximal, "adv"),
+        (by_cross_entropy, "returns"),
+    ],
+)
+def test_rewards_that_stand_without_a_minus(loss: Callable[[nn.Module, float], None], name: str) -> None:
+    wrong, right = (terms(lambda net, sign=sign: loss(net, sign)) for sign in (1.0, -1.0))  # type: ignore[misc]
+    assert (wrong["looked"], wrong["reversed"]) == (2, {name: 2})  # every second step is looked at
+    assert (right["looked"], right["reversed"]) == (2, {})
+
+
+def costs(net: nn.Module) -> None:
+    policy = Categorical(logits=net(STATES))
+    actions = policy.sample()
+    costs = actions * STATES[:, 0]
+    (policy.log_prob(actions) * costs).mean().backward()
+
+
+def negated(net: nn.Module) -> None:
+    policy = Categorical(logits=net(STATES))
+    actions = policy.sample()
+    returns = actions * STATES[:, 0]
+    (policy.log_prob(actions) * -returns).mean().backward()
+
+
+@pytest.mark.parametrize("loss", [costs, negated])
+def test_costs_are_to_be_made_rarer(loss: Callable[[nn.Module], None]) -> None:
+    assert terms(loss)["reversed"] == {}
+
+
+def divergence(net: nn.Module, sign: float) -> None:
+    mean, log_var = net(STATES).chunk(2, 1)
+    kl = -0.5 * torch.sum(1 + log_var - mean**2 - log_var.exp())
+    (F.mse_loss(mean, STATES[:, :1]) + sign * kl).backward()
+
+
+def of_distributions(net: nn.Module, sign: float) -> None:
+    mean, log_std = net(STATES).unbind(1)
+    (sign * kl_divergence(Normal(mean, log_std.exp()), Normal(torch.zeros(12), torch.ones(12))).mean()).backward()
+
+
+def squares(net: nn.Module, sign: float) -> None:
+    error = net(STATES) - STATES[:, :2]
+    (sign * (error * error).mean()).backward()
+
+
+def likelihood(net: nn.Module, sign: float) -> None:
+    mean, log_std = net(STATES).unbind(1)
+    (-sign * Normal(mean, log_std.exp()).log_prob(STATES[:, 0]).mean()).backward()
+
+
+@pytest.mark.parametrize("loss", [divergence, of_distributions, squares, likelihood])
+def test_squares_that_are_made_large(loss: Callable[[nn.Module, float], None]) -> None:
+    wrong, right = (terms(lambda net, sign=sign: loss(net, sign)) for sign in (-1.0, 1.0))  # type: ignore[misc]
+    assert (wrong["looked"], wrong["enlarged"]) == (2, 2)
+    assert right["enlarged"] == 0
+
+
+def reparametrized(net: nn.Module) -> None:
+    mean, log_std = net(STATES).unbind(1)
+    posterior = Normal(mean, log_std.exp())
+    sample = posterior.rsample()
+    (posterior.log_prob(sample) - Normal(torch.zeros(12), torch.ones(12)).log_prob(sample)).mean().backward()
+
+
+def bounded(net: nn.Module) -> None:
+    (-(net(STATES) ** 2).mean()).backward()
+
+
+def cut_off(net: nn.Module) -> None:
+    torch.clamp(-(net(STATES) ** 2), min=-1.0).mean().backward()
+
+
+def within_a_kernel(net: nn.Module) -> None:
+    torch.exp(-(net(STATES) ** 2)).mean().backward()
+
+
+@pytest.mark.parametrize(
+    ("loss", "end"),
+    [(reparametrized, None), (bounded, nn.Softmax(1)), (bounded, nn.Tanh()), (within_a_kernel, None), (cut_off, None)],
+)
+def test_squares_with_a_bound_may_be_made_large(loss: Callable[[nn.Module], None], end: nn.Module | None) -> None:
+    assert terms(loss, end=end)["enlarged"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype", "count"), [(1e-9, torch.half, 2), (1e-9, torch.float, 0), (2.0, torch.half, 0)]
+)
+def test_what_underflows(scale: float, dtype: torch.dtype, count: int) -> None:
+    def loss(net: nn.Module) -> None:
+        (net(STATES).square().mean().to(dtype) * scale).backward()
+
+    found = terms(loss)
+    assert found["underflown"] == count
+    assert found["scale"] == (pytest.approx(scale) if count else 1.0)
+
+
+def test_nothing_is_kept_alive_or_changed() -> None:
+    def loss(net: nn.Module) -> None:
+        torch.manual_seed(1)
+        reinforce(net, -1.0)
+
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    watched = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    watched.load_state_dict(plain.state_dict())
+    loss(plain)
+    with diag.watch(watched, torch.optim.SGD(watched.parameters(), 0.1)):
+        loss(watched)
+    one, other = ([parameter.grad for parameter in net.parameters()] for net in (plain, watched))
+    assert all(
+        isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )

@@ -1,0 +1,52 @@
+"""Terms whose sign is turned, from what the graphs told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diag.rules.judge import judge
+from tests.rules.traces import Net, Value, chain, falling, found, only
+
+DIVERGES = "diverging-loss"
+
+
+def told(loss: Value = falling, **terms: Any) -> Net:
+    net = chain(loss=loss)
+    net.coverage["terms"] = {"looked": 15, "enlarged": 0, "underflown": 0, "scale": 1.0, "reversed": {}, **terms}
+    return net
+
+
+@pytest.mark.parametrize(("count", "errors"), [(15, 1), (14, 1), (13, 0), (2, 0)])
+def test_rewards_without_a_minus(count: int, errors: int) -> None:
+    findings = found(DIVERGES, told(reversed={"returns": count}))
+    assert [(one.severity, one.evidence["of"], one.evidence["term"]) for one in findings] == (
+        [("error", "sign", "returns")] * errors
+    )
+    assert all("-(log_prob * returns).mean()" in one.remedy for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("end", "count", "errors"), [(-3.0, 15, 1), (-3.0, 12, 0), (-1.0, 15, 0), (1.0, 15, 0)], ids=str
+)
+def test_squares_with_a_minus(end: float, count: int, errors: int) -> None:
+    net = told(lambda step: 2.0 + (end - 2.0) * step / 29, enlarged=count)
+    findings = [one for one in found(DIVERGES, net) if "square" in one.message]
+    assert len(findings) == errors
+    assert all(one.evidence["last"] == pytest.approx(end, abs=0.3) for one in findings)
+
+
+def test_of_networks_that_take_turns_one_may_enlarge_what_the_other_diminishes() -> None:
+    net = Net(loss=lambda step: -float(step), optimizer=[float(step % 2) for step in range(30)])
+    net.output("0").coverage["terms"] = {"looked": 15, "enlarged": 15, "reversed": {}}
+    assert not [one for one in found(DIVERGES, net) if "square" in one.message]
+
+
+def test_a_loss_that_underflows() -> None:
+    net = chain((0.0, 0.0, 0.0), loss=0.0)
+    net.coverage["terms"] = {"looked": 15, "enlarged": 0, "underflown": 15, "scale": 1e-8, "reversed": {}}
+    finding = only("loss-not-decreasing", net)
+    assert (finding.severity, finding.evidence["of"], finding.evidence["scale"]) == ("error", "flat", 1e-8)
+    assert "underflows" in finding.message
+    assert judge(net.build(), {})[0].message == finding.message
