@@ -95,7 +95,7 @@ class Parameters:
         self._owner.step()
         index = self.announce(optimizer)
         closure = _has_closure(args, kwargs)
-        self.clearing.before_step(index, optimizer)
+        self.clearing.before_step(index)
         self.before_step(index, closure)
         self._before.clear()
         self._waiting = optimizer if closure else None

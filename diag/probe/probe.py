@@ -168,7 +168,7 @@ class Probe:
         self.forward.see_backward(roots)
 
     def _on_zero_grad(self, owner: Any) -> None:
-        self.parameters.clearing.see_zero_grad()
+        self.parameters.clearing.see_zero_grad(owner)
         self.parameters.omissions.see_zero_grad(owner)
 
     def _on_skipped(self, optimizer: Optimizer) -> None:

@@ -23,6 +23,8 @@ _COUPLED = (
 """Optimizers that add weight_decay * weight to the gradient, unless a group says that its decay is decoupled."""
 _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
+_MARGIN = 0.95
+"""By which the square of Adam's first beta may be above the second: schedules of one cycle raise it for a while."""
 _LAST = 10
 """Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
 
@@ -37,6 +39,7 @@ def settings(probe: Probe) -> dict[str, Any]:
     dimension is time. norms_unused: of batch normalizations whose running statistics no batch has changed.
     slow_statistics: of those that take in a thousandth of a batch or less, the momentum, and how many batches there
     were. weight_decay: by parameter, how much, and whether it is decoupled. momentum: the largest whose steps add up.
+    betas: of Adam and its kin, where the first's square is above the second.
     frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
     """
     modules = list(_modules(probe))
@@ -52,6 +55,7 @@ def settings(probe: Probe) -> dict[str, Any]:
         "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),
+        "betas": _betas(probe),
         "frozen_untrained": untrained(probe),
     }
 
@@ -163,6 +167,14 @@ def _momentum(probe: Probe) -> float:
     groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
     known = (one["momentum"] for one in groups if not one.get("dampening") and "momentum" in one)
     return max((float(one) for one in known if not isinstance(one, torch.Tensor)), default=0.0)
+
+
+def _betas(probe: Probe) -> list[float]:
+    """Of Adam and its kin, the first whose average of gradients is longer than that of their squares allows."""
+    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
+    known = (one.get("betas") for one in groups)
+    pairs = ([float(beta) for beta in one] for one in known if isinstance(one, (tuple, list)) and len(one) == 2)
+    return next(([first, second] for first, second in pairs if _MARGIN * first**2 > second), [])
 
 
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool | None:

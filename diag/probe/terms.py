@@ -35,6 +35,8 @@ _BOUNDED = frozenset(
 )
 """What ends an output that cannot grow without end, as far as one can tell."""
 _PICKS = ("GatherBackward0", "IndexBackward0")
+_NEGATIVE = ("NllLossBackward0", "BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0")
+"""What makes negative log-probabilities of targets."""
 _LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
 _HALF = (torch.float16, torch.bfloat16)
 _MOST = 3000
@@ -63,28 +65,33 @@ class _Path:
 
 class Terms:
     """looked: backward passes that were read. enlarged: those in which the square of an output, without a bound, stands
-    with a minus. reversed: by the name of the variable, those in which log-probabilities are multiplied with rewards
-    and stand without a minus. underflown: those of half a precision that begin at 0, behind a number below 1 (scale,
-    the last one).
+    with a minus. lowered: those in which log-probabilities of a batch stand with a plus, and none otherwise. reversed:
+    by the name of the variable, those in which log-probabilities are multiplied with rewards and stand without a minus.
+    crossed: by the shapes before and after, those in which outputs are spread over targets of another shape, so that
+    each meets all. underflown: those of half a precision that begin at 0, behind a number below 1 (scale, the last
+    one).
     """
 
     def __init__(self) -> None:
-        self.looked = self.enlarged = self.underflown = 0
+        self.looked = self.enlarged = self.lowered = self.underflown = 0
         self.scale = 1.0
         self.reversed: Counter[str] = Counter()
+        self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
     def see(self, loss: Tensor, outputs: Outputs) -> None:
         """A backward pass is about to begin here."""
         root = loss.grad_fn
-        if root is None or outputs.has(root):
+        if root is None:
             return
-        squares, weighted = _read(root, outputs)
+        squares, weighted, crossed = _read(root, outputs)
         self.looked += 1
+        self.crossed.update(crossed)
         if loss.dtype in _HALF and loss.is_cpu and loss.numel() == 1 and float(loss) == 0:
             scale = _scaled_by(root)
             if abs(scale) < 1:
                 self.underflown, self.scale = self.underflown + 1, scale
         self.enlarged += any(number < 0 for number in squares)
+        self.lowered += _are_lowered(weighted)
         caller = next(callers(), None) if weighted else None
         name = None if caller is None else _rewarding(caller, weighted)
         if name is not None:
@@ -92,8 +99,17 @@ class Terms:
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
-        names = ("looked", "enlarged", "underflown", "scale")
-        return {name: getattr(self, name) for name in names} | {"reversed": dict(self.reversed)}
+        names = ("looked", "enlarged", "lowered", "underflown", "scale")
+        known = {name: getattr(self, name) for name in names} | {"reversed": dict(self.reversed)}
+        for (given, spread), _ in self.crossed.most_common(1):
+            known["crossed"] = {"given": list(given), "spread": list(spread), "count": self.crossed.total()}
+        return known
+
+
+def _are_lowered(weighted: list[_Path]) -> bool:
+    """Whether log-probabilities of a whole batch stand as they are, and none with a minus or a weight of its own."""
+    of_batch = [math.prod(one.node._input_metadata[0].shape) >= _FEWEST for one in weighted]
+    return bool(weighted) and all(of_batch) and all(one.factors is None and one.number > 0 for one in weighted)
 
 
 def _scaled_by(node: Any) -> float:
@@ -153,18 +169,22 @@ def _numbers(value: Any) -> np.ndarray | None:
     return numbers
 
 
-def _read(root: Any, outputs: Outputs) -> tuple[list[float], list[_Path]]:
-    """The numbers with which squares of outputs stand, and the log-probabilities that are multiplied with numbers."""
+def _read(root: Any, outputs: Outputs) -> tuple[list[float], list[_Path], set[Any]]:
+    """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, and the
+    shapes of outputs that are spread."""
     ahead, seen = [_Path(root)], 0
+    crossed: set[Any] = set()
     squares: list[float] = []
     weighted: list[_Path] = []
     while ahead and seen < _MOST:
         path = ahead.pop()
         seen += 1
-        if outputs.has(path.node):
+        if outputs.has(path.node) and path.node is not root:  # a model may put out its own loss
             continue
         try:
             below = _square_of(path.node)
+            if path.factors is None:
+                crossed |= _spread(path.node, below)
             if below is not None:
                 if path.factors is not None:  # of a normal density the logarithm holds minus a square
                     weighted.append(replace(path, number=-path.number))
@@ -172,13 +192,50 @@ def _read(root: Any, outputs: Outputs) -> tuple[list[float], list[_Path]]:
                     squares.append(path.number)
             elif _is_log_probability(path.node):
                 weighted.append(path)
-            elif path.node.name() == "NllLossBackward0":
+            elif path.node.name() in _NEGATIVE:
                 weighted.append(replace(path, number=-path.number))
             else:
                 ahead += _below(path)
         except (RuntimeError, AttributeError):  # freed, or changed in place since; or of another version of torch
             continue
-    return squares, weighted
+    return squares, weighted, crossed
+
+
+def _spread(node: Any, squared: Any) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shapes of what is squared, or multiplied with numbers that are given, before and after it is spread over a
+    dimension that it does not have, where these numbers do not have one of its own."""
+    if squared is not None and squared.name() == "SubBackward0":
+        shapes = _shapes(squared)
+        difference = node._saved_self
+        return {shapes} if shapes and difference.is_cpu and _adds_up(difference) else set()
+    if squared is None and node.name() == "MulBackward0":
+        given = [child is None for child, _ in node.next_functions]
+        if given in ([True, False], [False, True]):
+            factor, shapes = (node._saved_self if given[0] else node._saved_other), _shapes(node)
+            if shapes and isinstance(factor, Tensor) and factor.numel() * len(factor) == math.prod(shapes[1]):
+                return {shapes}
+    return set()
+
+
+def _shapes(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Of the one side of a difference or product that has a graph, and of the result, where that is as many times as
+    large as there are samples."""
+    sides = [(child, place) for child, place in node.next_functions if child is not None]
+    if len(sides) != 1:
+        return None
+    child, place = sides[0]
+    before = tuple(int(one) for one in child._input_metadata[place].shape)
+    after = tuple(int(one) for one in node._input_metadata[0].shape)
+    if not before or before[0] < _FEWEST or math.prod(after) != before[0] * math.prod(before):
+        return None
+    return (before, after) if after[:2] == (before[0], before[0]) else None
+
+
+def _adds_up(difference: Tensor) -> bool:
+    """Whether D_ij = p_i - t_j, the differences of all from all."""
+    corner = difference.detach()[:_FEWEST, :_FEWEST].double()
+    rest = corner - corner[:1] - corner[:, :1] + corner[:1, :1]
+    return bool(rest.abs().max() <= _SAME_NUMBERS * corner.abs().max())
 
 
 def _square_of(node: Any) -> Any:
@@ -205,7 +262,7 @@ def _grows(node: Any, outputs: Outputs) -> bool:
 def _is_log_probability(node: Any) -> bool:
     """Whether of log-probabilities those of what was drawn, or of targets, are picked."""
     if node.name() not in _PICKS:
-        return False
+        return bool(node.name() == "LogSigmoidBackward0")
     below = node.next_functions[0][0]
     while below is not None and below.name() in VIEWS:
         below = below.next_functions[0][0]

@@ -57,6 +57,7 @@ _OF_RULES = (
     "norms_unused",
     "weight_decay",
     "momentum",
+    "betas",
     "frozen_untrained",
     "scaled_losses",
     "without_graph",

@@ -16,13 +16,14 @@ from diag.rules.own_target import own_target
 from diag.rules.passes import by_layer
 from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
-from diag.rules.scales import far_from_chance, learned, unscaled_input
+from diag.rules.scales import far_from_chance, is_open, learned, unscaled_input
 from diag.rules.weak import lost_within, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT, _ALIKE_INPUT = 0.05, 1e-5
 """The rms of an input that biases drown; its variance over samples over its mean square, where an offset drowns it."""
-_STRONG_DROPOUT = 0.4
+_STRONG_DROPOUT, _HEAVY_DROPOUT = 0.4, 0.75
+"""Of one among several; of one alone where there is much left to learn."""
 _ALL, _FEWEST = 0.999, 12
 """Of a layer's output that is zero throughout, no dropout is the cause."""
 _SLOW = 0.15
@@ -215,9 +216,12 @@ def _dropped(evidence: Evidence) -> Finding | None:
     if len(inside) and len(evidence.clean_losses) >= _FEWEST and evidence.trains and not evidence.copes(_SLOW):
         return _dropped_at(inside)
     single = share[share["zero"] >= evidence.thresholds["dropped_share_error"]]
-    if not len(single):
-        return _dropped_in_a_row(evidence, share[share["zero"] >= _STRONG_DROPOUT])
-    return _dropped_at(single)
+    in_a_row = None if len(single) else _dropped_in_a_row(evidence, share[share["zero"] >= _STRONG_DROPOUT])
+    if in_a_row is not None:
+        return in_a_row
+    if not len(single) and evidence.trains and is_open(evidence):
+        single = share[share["zero"] >= _HEAVY_DROPOUT]
+    return _dropped_at(single) if len(single) else None
 
 
 def _dropped_at(share: pd.DataFrame) -> Finding:

@@ -38,7 +38,7 @@ _PLAIN = (
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip")
+_SET = ("schedule", "frozen", "clip", "betas")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
@@ -161,7 +161,8 @@ class _Below:
 def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     """A warning becomes an error where it brings about an error, weights that do not move, that no other explains.
 
-    So does a step that remakes the weights, where units are shut after it. And one that brings about a loss that does
+    So does a step that remakes the weights, where units are shut after it, and a momentum that sums them up where
+    anything is broken that it breaks. And one that brings about a loss that does
     not fall, where there is no error: together they are evidence. That
     targets are to blame is only a warning where anything else is.
     """
@@ -187,6 +188,7 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
         and (
             (one.rule in able and any(_explains(one, stall) for stall in stalls))
             or (one in wild and any(_explains(one, two) for two in shut))
+            or (one.evidence.get("of") == "summed" and any(_explains(one, two) for two in errors))
         )
         else one
         for one in findings

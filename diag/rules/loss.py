@@ -187,13 +187,15 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
     losses = evidence.clean_losses
     if evidence.alternates or not evidence.tells or len(losses) < _FEWEST_STEPS:
         return
-    if evidence.loss_falls() or (losses == 0).all() or _is_done(evidence):
+    if (losses == 0).all() or _is_done(evidence):
+        return
+    if evidence.loss_falls() and not (evidence.stuck and _tested(evidence, len(losses))):  # by a trifle, say
         return
     yield Finding(
         "loss-not-decreasing",
         "warning",
         "loss",
-        _still(losses),
+        _still(evidence, losses),
         {
             "step": int(losses.index[0]),
             "first": float(losses.iloc[:3].mean()),
@@ -222,7 +224,7 @@ def _is_done(evidence: Evidence) -> bool:
     return not is_open(evidence) and (below or float(losses.iloc[:3].mean()) > _DONE * last > 0)
 
 
-def _still(losses: pd.Series) -> str:
+def _still(evidence: Evidence, losses: pd.Series) -> str:
     """That it stands, and from where it came if the first steps alone brought it down."""
     first, last = float(losses.iloc[:3].mean()), float(losses.iloc[-3:].mean())
     if first > _CAME_DOWN * last > 0:
@@ -231,10 +233,8 @@ def _still(losses: pd.Series) -> str:
             f"The loss comes from {first:.4g} in the first three steps and then stands: its median is {third:.4g} in"
             f" the first third, and it is {last:.4g} in the last three of {len(losses)}: no fall beyond its noise."
         )
-    return (
-        f"The loss does not fall beyond its noise: {first:.4g} in the first three steps, {last:.4g} in the last three"
-        f" of {len(losses)}."
-    )
+    trifle = "falls by a trifle" if evidence.loss_falls() else "does not fall beyond its noise"
+    return f"The loss {trifle}: {first:.4g} in the first three steps, {last:.4g} in the last three of {len(losses)}."
 
 
 def _likelihood_minimized(evidence: Evidence) -> Finding | None:

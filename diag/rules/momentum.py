@@ -1,9 +1,10 @@
-"""A momentum so near 1 that steps are the sum of hundreds of gradients."""
+"""A momentum so near 1 that steps are the sum of hundreds of gradients, or too long for what Adam divides by."""
 
 from __future__ import annotations
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.scales import does_well
 
 LONGEST = 0.995
 """1 / (1 - momentum) is 200 gradients; 0.9 is usual, 0.99 the most that is."""
@@ -32,6 +33,28 @@ def remembers(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0] if evidence.clean else 0, "of": "summed", "momentum": momentum},
         "Use a momentum of 0.9 (0.99 at most), at the same learning rate.",
         "Sutskever et al. 2013, 'On the importance of initialization and momentum in deep learning', section 3",
+    )
+
+
+def unbalanced(evidence: Evidence) -> Finding | None:
+    """Adam's gradient is averaged over longer than its square, by which it is divided: beta_1^2 > beta_2.
+
+    An error until next to nothing is left to learn.
+    """
+    betas = evidence.trace.coverage.get("betas") or []
+    if len(betas) != 2 or not evidence.trains:
+        return None
+    return Finding(
+        "oversized-update",
+        "warning" if does_well(evidence) else "error",
+        "optimizer",
+        f"The optimizer's betas are {betas[0]:g} and {betas[1]:g}: gradients are averaged over {summed(betas[0]):.3g}"
+        f" steps and divided by the root of squares that are averaged over {summed(betas[1]):.3g}, so that a single"
+        " small gradient makes a large step.",
+        {"step": evidence.clean[0] if evidence.clean else 0, "of": "betas", "betas": betas},
+        "Use betas of 0.9 and 0.999 (0.95 and 0.99 for the second are usual too); the first's square must stay below"
+        " the second.",
+        "Reddi et al. 2018, 'On the convergence of Adam and beyond', theorem 4: beta_1 < sqrt(beta_2)",
     )
 
 

@@ -8,15 +8,13 @@ from dataclasses import replace
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
-from diag.rules.scales import guesses, is_open, learned
+from diag.rules.scales import does_well, is_open
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SCALED = 3
 _UNTRAINED, _WORTH_A_WORD = 0.75, 0.4
 """The share of a model that, frozen as it was initialized, is more than a layer of random features; worth a word."""
-_LITTLE_LEFT = 0.1
-"""Of the first loss: what ends below it learns well with random features."""
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _NOTHING_LEFT, _IDLE = 1e-4, 0.5
@@ -202,7 +200,7 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
         most = len(names) > 1 and found["share"] >= _UNTRAINED
         yield Finding(
             "stalled-update",
-            "error" if most and not _does_well(evidence) else "warning",
+            "error" if most and not does_well(evidence) else "warning",
             names[0],
             f"{shown(found['share'])} of {model}'s elements are frozen as they were initialized, at random, in"
             f" {len(names)} layer{'s' * (len(names) > 1)}: {listed(names)}. What they compute is never learned.",
@@ -216,16 +214,6 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
             "Train them (requires_grad_(True), in the optimizer), or load trained weights before freezing.",
             "torch.nn.Module.requires_grad_ documentation",
         )
-
-
-def _does_well(evidence: Evidence) -> bool:
-    """Whether next to nothing is left to learn."""
-    known = guesses(evidence)
-    if known is not None and len(known[0]) >= 3:
-        return learned(evidence)
-    losses = evidence.clean_losses
-    last = float(losses.iloc[-(len(losses) // 3) :].median()) if len(losses) >= 6 else math.inf
-    return 0 <= last < _LITTLE_LEFT * float(losses.iloc[0]) if len(losses) else False
 
 
 def _elements(shape: str) -> int:

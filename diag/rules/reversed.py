@@ -22,7 +22,12 @@ def reversed_term(evidence: Evidence) -> Finding | None:
     losses = evidence.losses.dropna()
     if not known or not len(losses):
         return None
-    return _rewards(known, losses) or (None if evidence.alternates else _squares(known, losses))
+    found = _rewards(known, losses)
+    if found is not None or evidence.alternates or evidence.acts:
+        return found
+    return _without_end(known, losses, "enlarged", "squares of outputs stand in the loss with a minus", "large") or (
+        _without_end(known, losses, "lowered", "log-probabilities stand in the loss without a minus", "small")
+    )
 
 
 def _often(count: int, known: dict[str, Any]) -> bool:
@@ -47,16 +52,17 @@ def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
     return None
 
 
-def _squares(known: dict[str, Any], losses: pd.Series) -> Finding | None:
+def _without_end(known: dict[str, Any], losses: pd.Series, name: str, stands: str, grows: str) -> Finding | None:
+    """A term that has no bound on the side to which training pushes it, in a loss that has come far below 0."""
     first, last = float(losses.iloc[0]), float(losses.iloc[-3:].median())
-    if not _often(known["enlarged"], known) or not last < min(first, -_BELOW * abs(first)):
+    if not _often(known.get(name, 0), known) or not last < min(first, -_BELOW * abs(first)):
         return None
     return Finding(
         "diverging-loss",
         "error",
         "loss",
-        f"The sign of a term is turned: the square of an output stands in the loss with a minus, so that training makes"
-        f" it large without end. The loss goes from {first:.3g} to {last:.3g}.",
+        f"The sign of a term is turned: {stands}, so that training makes them {grows} without end. The loss goes from"
+        f" {first:.3g} to {last:.3g}.",
         {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
         "Look at the sign of each term: an error, a penalty or a divergence, as -0.5 * (1 + log_var - mu**2 -"
         " exp(log_var)) of a VAE, is added; a log-likelihood or a reward is subtracted.",

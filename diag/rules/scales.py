@@ -17,6 +17,8 @@ _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _LEARNED = 0.25
 """Times a guess's cross-entropy: below it the network has learned most of what there is."""
+_LITTLE_LEFT = 0.1
+"""Of the first loss: what ends below it has little left to learn."""
 _ABOVE = 4.5
 """Times the targets' variance: squared errors that tell of outputs which are far too large."""
 _TIED = 2.0
@@ -124,6 +126,16 @@ def is_open(evidence: Evidence) -> bool:
         return not evidence.is_half_solved
     values, chance, _ = known
     return float(values.iloc[-max(1, len(values) // 3) :].median()) > chance / 2
+
+
+def does_well(evidence: Evidence) -> bool:
+    """Whether next to nothing is left to learn."""
+    known = guesses(evidence)
+    if known is not None and len(known[0]) >= 3:
+        return learned(evidence)
+    losses = evidence.clean_losses
+    last = float(losses.iloc[-(len(losses) // 3) :].median()) if len(losses) >= 6 else math.inf
+    return 0 <= last < _LITTLE_LEFT * float(losses.iloc[0]) if len(losses) else False
 
 
 def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:

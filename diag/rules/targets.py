@@ -32,12 +32,16 @@ _REACH = {
 _MARGIN, _WELL_BEYOND = 0.05, 0.25
 """Of the targets' deviation, by how much half of one reaches beyond: to be told, and to be an error however much of the
 rest is learned."""
+_FAR_BEYOND = 0.5
+"""How far beyond 0 and 1 targets of a binary cross-entropy lie that are none, however low that makes the loss."""
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
 _FIRST = 3
 """Looks at log-probabilities, at the start, that tell whether they are any."""
 _FEWEST, _MOST = 5, 0.5
 """Batches whose targets were seen; the share of them in which all are of one class."""
+_FEWEST_READ, _NEARLY_ALL = 3, 0.9
+"""Backward passes whose graph shows it, and their share."""
 _SAMPLES = 8
 _SUM = 0.05
 """The log of what log-probabilities may add up to, beyond rounding of half precision."""
@@ -191,7 +195,27 @@ def _crossed(evidence: Evidence) -> Finding | None:
             "Give both the same shape: predictions.squeeze(1), or targets.unsqueeze(1).",
             "torch documentation, 'Broadcasting semantics'",
         )
-    return None
+    return _spread(evidence)
+
+
+def _spread(evidence: Evidence) -> Finding | None:
+    """The same in a loss that is written out, by its graph."""
+    known = evidence.trace.coverage.get("terms") or {}
+    found = known.get("crossed")
+    if not found or found["count"] < max(_FEWEST_READ, _NEARLY_ALL * known["looked"]):
+        return None
+    before, after = ("x".join(map(str, found[name])) for name in ("given", "spread"))
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        "loss",
+        f"In the loss predictions of shape {before} are broadcast to {after}, in {found['count']} of"
+        f" {known['looked']} backward passes that were read: what they are compared or multiplied with has another"
+        " shape, so that every prediction meets the numbers of every sample.",
+        {"step": evidence.clean[0], "of": "broadcast", "predictions": before, "spread": after},
+        "Give both the same shape before they are subtracted or multiplied: squeeze or unsqueeze one of them.",
+        "torch documentation, 'Broadcasting semantics'",
+    )
 
 
 def _beyond_one(evidence: Evidence) -> Finding | None:
@@ -210,7 +234,7 @@ def _beyond_one(evidence: Evidence) -> Finding | None:
         below = f" A loss of {losses.min():.3g} tells of it." if len(losses) and losses.min() < 0 else ""
         return Finding(
             "loss-not-decreasing",
-            "warning" if evidence.is_half_solved else "error",
+            "warning" if evidence.is_half_solved and max(-least, most - 1) < _FAR_BEYOND else "error",
             loss,
             f"The targets of {op} lie between {least:.3g} and {most:.3g}, with mean"
             f" {mean:.3g}; it takes probabilities, and beyond 0 and 1 pushes the logits on without end.{below}",

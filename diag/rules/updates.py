@@ -11,7 +11,7 @@ import pandas as pd
 from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.momentum import remembers
+from diag.rules.momentum import remembers, unbalanced
 from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors
 from diag.rules.optimizer import (
     as_warm_up,
@@ -25,6 +25,7 @@ from diag.rules.optimizer import (
 )
 from diag.rules.registry import rule
 from diag.rules.rounding import rounded_away
+from diag.rules.scales import is_open
 from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
 from diag.rules.weak import scales_of_weights
@@ -34,6 +35,10 @@ _FEWEST_UNCLEARED, _MOST_UNCLEARED = 3, 0.5
 _TINY, _WHOLE = 1e-5, 1e-3
 """A largest update below a hundredth of what is usual, under a gradient whose norm is no smaller than this share of the
 weight's: the step is too small, whatever becomes of gradients below."""
+_UNTOLD = 3e-5
+"""The same where no loss tells what is learned, as in reinforcement."""
+_TENTH, _LITTLE, _MANY_STEPS = 1.5e-4, 0.1, 100
+"""A largest update that is too small where after so many steps the loss has fallen by less than this share."""
 _USUAL, _FEWEST_GROWN = 0.3, 12
 """Times 1 / sqrt(fan_in), the rms of a weight that was not initialized to little on purpose; steps it may grow in."""
 _FIRST = 3
@@ -76,7 +81,10 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         yield clip
         return
     limit = evidence.thresholds
-    if not evidence.crawls() or typical >= (limit["stalled_warning"] if evidence.tells else _TINY):
+    slow = _is_slow(evidence, float(ratios.groupby("site")["update_ratio"].max().median()))
+    if slow:
+        typical = slow
+    if not slow and (not evidence.crawls() or typical >= (limit["stalled_warning"] if evidence.tells else _UNTOLD)):
         return
     by_step = ratios.groupby("step")["update_ratio"].median()
     moving = by_step[by_step >= limit["stalled_warning"]]
@@ -87,7 +95,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     still = typical < limit["stalled_error"] and not evidence.may_fall()
     found = Finding(
         "stalled-update",
-        "error" if still or (typical < _TINY and not evidence.loss_falls()) else "warning",
+        "error" if still or slow > 0 or (typical < _TINY and not evidence.loss_falls()) else "warning",
         str(first),
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual){rate}, and the loss hardly falls:"
         " next to nothing is learned.",
@@ -103,6 +111,17 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
     yield as_warm_up(evidence, found)
+
+
+def _is_slow(evidence: Evidence, largest: float) -> float:
+    """The largest updates of the median matrix, where after many steps the loss has come down by a little at a tenth of
+    what is usual or less; else 0."""
+    if len(evidence.clean_losses) < _MANY_STEPS:
+        return 0.0
+    if not evidence.tells:
+        return largest if largest < _UNTOLD else 0.0
+    little = not evidence.alternates and evidence.fall() < _LITTLE and is_open(evidence)
+    return largest if little and largest < _TENTH else 0.0
 
 
 def _steps_are_tiny(recent: pd.DataFrame) -> bool:
@@ -162,7 +181,7 @@ def oversized_update(evidence: Evidence) -> Iterator[Finding]:
     if pulled is not None:
         yield pulled
         return
-    summed = remembers(evidence)
+    summed = remembers(evidence) or unbalanced(evidence)
     if summed is not None:
         yield summed
         return

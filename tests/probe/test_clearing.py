@@ -28,11 +28,18 @@ def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         parameter.grad = None
 
 
+def to_zero_by_hand(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.zero_()
+
+
 CLEARED: dict[str, Callable[[nn.Module, torch.optim.Optimizer], None]] = {
     "optimizer": lambda model, optimizer: optimizer.zero_grad(),
     "to zero": lambda model, optimizer: optimizer.zero_grad(set_to_none=False),
     "module": lambda model, optimizer: model.zero_grad(),
     "by hand": by_hand,
+    "to zero by hand": to_zero_by_hand,
 }
 
 
@@ -45,7 +52,9 @@ def test_steps_on_gradients_that_were_kept_are_counted() -> None:
     assert train(lambda model, optimizer: None)["uncleared_steps"] == 4
 
 
-@pytest.mark.parametrize(("computes", "clears", "uncleared"), [(False, False, 4), (False, True, 0), (True, True, 0)])
+@pytest.mark.parametrize(
+    ("computes", "clears", "uncleared"), [(False, False, 4), (False, True, 0), (True, True, 0), (True, False, 4)]
+)
 def test_steps_with_a_closure(computes: bool, clears: bool, uncleared: int) -> None:
     """Lightning's manual optimization hands every step a closure that does nothing."""
     torch.manual_seed(0)
@@ -116,3 +125,35 @@ def test_the_verdict_names_it() -> None:
     [error] = [one for one in watch.diagnose().findings if one.severity == "error"]
     assert (error.rule, error.evidence["of"]) == ("oversized-update", "uncleared")
     assert "never cleared" in error.message and "zero_grad" in error.remedy
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_one_of_two_optimizers_is_cleared(to_none: bool) -> None:
+    torch.manual_seed(0)
+    one, other = nn.Linear(3, 4), nn.Linear(4, 2)
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (one, other)]
+    model = nn.Sequential(one, other)
+    with diag.watch(model) as watch:
+        for _ in range(6):
+            optimizers[1].zero_grad(set_to_none=to_none)
+            model(torch.randn(4, 3)).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    assert watch.trace.coverage["uncleared_steps"] == 5
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_optimizers_that_take_turns_are_each_cleared_in_time(to_none: bool) -> None:
+    """What the generator's loss leaves in the critic is cleared before the critic's own loss."""
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(3, 4), nn.Linear(4, 1)
+    first, second = (torch.optim.SGD(part.parameters(), lr=0.1) for part in (generator, critic))
+    with diag.watch(nn.ModuleList([generator, critic])) as watch:
+        for _ in range(6):
+            first.zero_grad(set_to_none=to_none)
+            (-critic(generator(torch.randn(4, 3))).mean()).backward()
+            first.step()
+            second.zero_grad(set_to_none=to_none)
+            critic(generator(torch.randn(4, 3)).detach()).mean().backward()
+            second.step()
+    assert watch.trace.coverage["uncleared_steps"] == 0

@@ -103,6 +103,20 @@ def test_an_output_squashed_twice_is_found(squash: nn.Module, hold: bool) -> Non
     assert "twice" in found[0].message
 
 
+@pytest.mark.parametrize("view", [lambda out: out.squeeze(1), lambda out: out.view(-1), lambda out: out.t().squeeze()])
+def test_a_squash_behind_a_view_is_found(view: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer, criterion = torch.optim.Adam(model.parameters(), lr=1e-2), nn.BCEWithLogitsLoss()
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(12):
+            optimizer.zero_grad()
+            criterion(view(torch.sigmoid(model(torch.randn(32, 6)))), torch.ones(32)).backward()
+            optimizer.step()
+    kinds = [one.evidence.get("of") for one in judge(watch.trace) if one.severity == "error"]
+    assert kinds == ["squash"]
+
+
 @pytest.mark.parametrize(
     "loss",
     [

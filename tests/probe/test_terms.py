@@ -170,6 +170,100 @@ def test_squares_with_a_bound_may_be_made_large(loss: Callable[[nn.Module], None
     assert terms(loss, end=end)["enlarged"] == 0
 
 
+def column_and_row(net: nn.Module) -> None:
+    ((net(STATES)[:, :1].sigmoid() - STATES[:, 0]) ** 2).mean().backward()
+
+
+def row_and_column(net: nn.Module) -> None:
+    error = STATES[:, :1] - net(STATES)[:, 0]
+    (0.5 * (error * error)).sum().backward()
+
+
+def weighted(net: nn.Module) -> None:
+    (net(STATES)[:, :1].tanh() * STATES[:, 0]).mean().backward()
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [(column_and_row, [12, 1]), (row_and_column, [12]), (weighted, [12, 1])],
+    ids=lambda one: str(one),
+)
+def test_predictions_that_are_spread(loss: Callable[[nn.Module], None], given: list[int]) -> None:
+    assert terms(loss)["crossed"] == {"given": given, "spread": [12, 12], "count": 2}
+
+
+def own_row(net: nn.Module) -> None:
+    ((net(STATES)[:, 0] - STATES[:, 0]) ** 2).mean().backward()
+
+
+def pairs(net: nn.Module) -> None:
+    out = net(STATES)[:, 0]
+    ((out[:, None] - out) ** 2).mean().backward()
+
+
+def nearest(net: nn.Module) -> None:
+    ((net(STATES)[:, None] - STATES[None, :, :2]) ** 2).sum(-1).min(1).values.mean().backward()
+
+
+def table(net: nn.Module) -> None:
+    ((net(STATES)[:, :1] - STATES @ STATES.T) ** 2).mean().backward()
+
+
+@pytest.mark.parametrize("loss", [own_row, pairs, nearest, table])
+def test_what_is_meant_to_meet_all(loss: Callable[[nn.Module], None]) -> None:
+    assert "crossed" not in terms(loss)
+
+
+def by_sigmoids(net: nn.Module, sign: float) -> None:
+    out = net(STATES)
+    (-sign * (F.logsigmoid(out[:, 0]) + F.logsigmoid(-out[:, 1])).mean()).backward()
+
+
+def by_classes(net: nn.Module, sign: float) -> None:
+    logs = net(STATES).log_softmax(1)
+    (-sign * logs.gather(1, (STATES[:, :1] > 0).long()).mean()).backward()
+
+
+def by_bits(net: nn.Module, sign: float) -> None:
+    bits = (STATES[:, :2] > 0).float()
+    (sign * F.binary_cross_entropy_with_logits(net(STATES), bits, reduction="none").mean()).backward()
+
+
+@pytest.mark.parametrize("loss", [by_sigmoids, by_classes, by_bits])
+def test_likelihoods_that_are_made_small(loss: Callable[[nn.Module, float], None]) -> None:
+    wrong, right = (terms(lambda net, sign=sign: loss(net, sign))["lowered"] for sign in (-1.0, 1.0))  # type: ignore[misc]
+    assert (wrong, right) == (2, 0)
+
+
+def both_signs(net: nn.Module) -> None:
+    out = net(STATES)
+    (F.logsigmoid(out[:, 0]) - F.logsigmoid(out[:, 1])).mean().backward()
+
+
+def one_sample(net: nn.Module) -> None:
+    F.logsigmoid(net(STATES[:1])[:, 0]).mean().backward()
+
+
+@pytest.mark.parametrize("loss", [both_signs, one_sample])
+def test_what_may_be_an_advantage(loss: Callable[[nn.Module], None]) -> None:
+    assert terms(loss)["lowered"] == 0
+
+
+def test_a_loss_that_the_model_puts_out() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.logsigmoid(self.layer(x)).mean()
+
+    net = Net()
+    with diag.watch(net, torch.optim.SGD(net.parameters(), 0.1)) as watch:
+        net(STATES).backward()
+    assert watch.trace.coverage["terms"]["lowered"] == 1
+
+
 @pytest.mark.parametrize(
     ("scale", "dtype", "count"), [(1e-9, torch.half, 2), (1e-9, torch.float, 0), (2.0, torch.half, 0)]
 )

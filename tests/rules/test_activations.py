@@ -159,6 +159,12 @@ def test_a_tiny_input(rms: float, options: dict[str, object], severity: str | No
         assert (findings[0].site, findings[0].evidence["rms"]) == ("data", rms)
 
 
+@pytest.mark.parametrize(("share", "loss", "count"), [(0.8, flat, 1), (0.7, flat, 0), (0.8, falling, 0)])
+def test_a_heavy_dropout_where_much_is_left_to_learn(share: float, loss: Value, count: int) -> None:
+    net = Net(loss=loss).output("0").output("drop", "dropout", "dropout", zero_fraction=share).output("2")
+    assert [one.evidence["of"] for one in found(COLLAPSES, net)] == ["dropout"] * count
+
+
 @pytest.mark.parametrize(("just", "count"), [(1.01, 1), (0.99, 0)])
 def test_a_dropout_that_drops_nearly_all(just: float, count: int) -> None:
     share = just * DEFAULTS["dropped_share_error"]
@@ -201,7 +207,7 @@ def test_a_side_branch_that_is_the_same_for_all_is_no_collapse() -> None:
 
 @pytest.mark.parametrize(
     ("shares", "loss", "count"),
-    [([0.8, 0.8], flat, 1), ([0.8, 0.8], falling, 0), ([0.7, 0.8], flat, 0), ([0.3] * 12, flat, 0)],
+    [([0.8, 0.8], flat, 1), ([0.8, 0.8], falling, 0), ([0.7, 0.7], flat, 0), ([0.3] * 12, flat, 0)],
 )
 def test_strong_dropouts_in_a_row(shares: list[float], loss: object, count: int) -> None:
     """0.2 x 0.2 leaves 4 %; weak ones do not count, as they stand in branches of deep networks."""

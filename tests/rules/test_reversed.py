@@ -30,9 +30,10 @@ def test_rewards_without_a_minus(count: int, errors: int) -> None:
 @pytest.mark.parametrize(
     ("end", "count", "errors"), [(-3.0, 15, 1), (-3.0, 12, 0), (-1.0, 15, 0), (1.0, 15, 0)], ids=str
 )
-def test_squares_with_a_minus(end: float, count: int, errors: int) -> None:
-    net = told(lambda step: 2.0 + (end - 2.0) * step / 29, enlarged=count)
-    findings = [one for one in found(DIVERGES, net) if "square" in one.message]
+@pytest.mark.parametrize("name", ["enlarged", "lowered"])
+def test_terms_without_a_bound(end: float, count: int, errors: int, name: str) -> None:
+    net = told(lambda step: 2.0 + (end - 2.0) * step / 29, **{name: count})
+    findings = [one for one in found(DIVERGES, net) if "without end" in one.message]
     assert len(findings) == errors
     assert all(one.evidence["last"] == pytest.approx(end, abs=0.3) for one in findings)
 
@@ -50,3 +51,11 @@ def test_a_loss_that_underflows() -> None:
     assert (finding.severity, finding.evidence["of"], finding.evidence["scale"]) == ("error", "flat", 1e-8)
     assert "underflows" in finding.message
     assert judge(net.build(), {})[0].message == finding.message
+
+
+@pytest.mark.parametrize(("count", "errors"), [(15, 1), (12, 0)])
+def test_predictions_that_are_spread(count: int, errors: int) -> None:
+    net = told()
+    net.coverage["terms"]["crossed"] = {"given": [32, 1], "spread": [32, 32], "count": count}
+    kinds = [(one.severity, one.evidence.get("of")) for one in found("loss-not-decreasing", net)]
+    assert kinds == [("error", "broadcast")] * errors

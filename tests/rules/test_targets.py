@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 import diag
 from tests.corpus.data import digits, records
+from tests.rules.traces import chain, falling
+from tests.rules.traces import found as told_by
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -256,3 +258,13 @@ def test_ctc_takes_logarithms_of_probabilities(logarithms: bool) -> None:
         [] if logarithms else [("loss:ctc_loss", "log-probabilities")]
     )
     assert logarithms or "log_softmax(logits, dim=-1)" in found[0].remedy
+
+
+@pytest.mark.parametrize(("least", "severity"), [(-1.0, "error"), (-0.3, "warning")])
+def test_targets_of_minus_one_are_none_however_low_the_loss(least: float, severity: str) -> None:
+    net = chain(loss=falling)
+    op = "binary_cross_entropy_with_logits"
+    net.output(f"loss:{op}", "loss", op, units=3, gradient=None)
+    net.output(f"loss:{op}[target]", "target", "target", units=3, gradient=None, mean=0.1, min=least, max=1.0)
+    kinds = [(one.severity, one.evidence["of"]) for one in told_by("loss-not-decreasing", net)]
+    assert kinds == [(severity, "range")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,22 @@ def net(*ratios: Value, loss: Value | None = flat, optimizer: Value | None = 0.0
 def test_thresholds_of_stalling(threshold: str, just: float, severity: str | None) -> None:
     findings = found(STALLED, net(*[just * DEFAULTS[threshold]] * 3))
     assert [one.severity for one in findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("steps", "ratio", "slope", "severity"),
+    [
+        (120, 1e-4, 0.12, "error"),  # the loss falls by 8 % from the first third to the last
+        (120, 1e-4, 0.3, None),
+        (120, 2e-4, 0.12, None),
+        (60, 1e-4, 0.12, None),
+    ],
+)
+def test_small_steps_over_many_of_them(steps: int, ratio: float, slope: float, severity: str | None) -> None:
+    """A schedule that ends at nothing does not count: the largest update does."""
+    made = Net(steps=steps, loss=lambda step: 2.3 * (1 - slope * step / steps) + 0.001 * math.sin(7 * step))
+    made.output("a").parameter("a.weight", ratio=lambda step: ratio if step < 80 else 1e-9)
+    assert [one.severity for one in found(STALLED, made)] == ([severity] if severity else [])
 
 
 def test_stalling_and_its_numbers() -> None:
