@@ -21,24 +21,27 @@ _SOME, _ERRORS = 4, 4.0
 """Weights that fit laws other than torch's default not by chance; standard errors that chance is granted."""
 
 
-def untrained(probe: Probe) -> dict[str, dict[str, Any]]:
+def untrained(probe: Probe, trees: list[dict[str, nn.Module]]) -> dict[str, dict[str, Any]]:
     """For the coverage: by model, the frozen weights that are as they were drawn, if all of them are, and their share.
 
-    Source: the laws' variances are those of Glorot & Bengio 2010, equation 12, and He et al. 2015, equation 10
+    trees: by root, its modules by path. Source: the laws' variances are those of Glorot & Bengio 2010, equation 12, and
+    He et al. 2015, equation 10
     """
     found = {}
-    for index, root in enumerate(probe.sites.roots):
-        ran = {path for number, path in probe.forward.ran if number == index}
+    for index, (root, tree) in enumerate(zip(probe.sites.roots, trees, strict=True)):
         frozen = [
             (path, module)
-            for path, module in root.model.named_modules()
-            if path in ran and (_is_matrix(module) or isinstance(module, _NORMS)) and _is_frozen(module)
+            for path, module in tree.items()
+            if (index, path) in probe.forward.ran
+            and (_is_matrix(module) or isinstance(module, _NORMS))
+            and _is_frozen(module)
         ]
         weights = [(path, module) for path, module in frozen if _is_matrix(module)]
+        if not weights:
+            continue
         norms = [module for _, module in frozen if isinstance(module, _NORMS)]
         total = sum(one.numel() for one in root.model.parameters())
-        new = _are_new([module for _, module in weights])
-        if weights and new and all(_is_new(module) for module in norms):
+        if _are_new([module for _, module in weights]) and all(_is_new(module) for module in norms):
             own = sum(one.numel() for _, module in weights for one in module.parameters(recurse=False))
             found[root.name] = {"modules": [path for path, _ in weights], "share": own / total}
     return found

@@ -16,6 +16,8 @@ from diag.trace.shapes import sizes
 if TYPE_CHECKING:
     from diag.probe.probe import Probe
 
+_Tree = dict[str, nn.Module]
+"""The modules of a model by their paths; one that has several, by the first."""
 _COUPLED = (
     torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam, torch.optim.RAdam,
     torch.optim.Adamax, torch.optim.Adadelta, torch.optim.ASGD,
@@ -42,11 +44,13 @@ def settings(probe: Probe) -> dict[str, Any]:
     betas: of Adam and its kin, where the first's square is above the second.
     frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
     """
-    modules = list(_modules(probe))
+    # One walk for all that is asked: a watch may be begun and ended around every step.
+    trees = [dict(root.model.named_modules()) for root in probe.sites.roots]
+    modules = list(_modules(probe, trees))
     return {
         "over_first": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[0] == 0],
         "over_one": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[1] == 1],
-        "plain_tensors": _plain_tensors(probe),
+        "plain_tensors": _plain_tensors(probe, trees),
         "held_last": _held_last(probe),
         "forget_bias": _forget_biases(modules, probe),
         "both_ways": [probe.sites.name(site) for site, module in modules if _runs_both_ways(module)],
@@ -56,14 +60,18 @@ def settings(probe: Probe) -> dict[str, Any]:
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),
         "betas": _betas(probe),
-        "frozen_untrained": untrained(probe),
+        "frozen_untrained": untrained(probe, trees),
     }
 
 
-def _modules(probe: Probe) -> Iterator[tuple[Site, nn.Module]]:
+def _modules(probe: Probe, trees: list[_Tree]) -> Iterator[tuple[Site, nn.Module]]:
     """The sites at which modules put out their first tensor, with the module."""
     for site in probe.sites.table:
         if site.kind == "output" and not site.suffix:
+            known = trees[site.root].get(site.owner)
+            if known is not None:
+                yield site, known
+                continue
             try:
                 yield site, probe.sites.roots[site.root].model.get_submodule(site.owner)
             except (AttributeError, RuntimeError):  # one that is gone, or a scripted module's
@@ -81,20 +89,21 @@ def _runs_both_ways(module: nn.Module) -> bool:
 
 def _softmax_over(site: Site, module: nn.Module) -> tuple[int, int]:
     """Which dimension of several a softmax runs over, and its length; -1 and 0 for anything else."""
-    shape = sizes(site.shape) if "x" in site.shape else ()
     if not isinstance(module, (nn.Softmax, nn.LogSoftmax)) or not isinstance(module.dim, int):
         return -1, 0
+    shape = sizes(site.shape) if "x" in site.shape else ()
     inside = -len(shape) <= module.dim < len(shape)
     return (module.dim % len(shape), shape[module.dim]) if inside else (-1, 0)
 
 
-def _plain_tensors(probe: Probe) -> dict[str, list[str]]:
+def _plain_tensors(probe: Probe, trees: list[_Tree]) -> dict[str, list[str]]:
     held = probe.parameters.optimized()
     found: dict[str, list[str]] = {}
-    for root in probe.sites.roots:
-        for path, module in root.model.named_modules():
-            for name, value in vars(module).items():
-                plain = type(value) is torch.Tensor and value.requires_grad and value.is_leaf
+    tensor = torch.Tensor
+    for root, tree in zip(probe.sites.roots, trees, strict=True):
+        for path, module in tree.items():
+            for name, value in [pair for pair in vars(module).items() if type(pair[1]) is tensor]:
+                plain = value.requires_grad and value.is_leaf
                 if plain and value.grad is not None and id(value) not in held:
                     found.setdefault(root.name, []).append(f"{path}.{name}" if path else name)
     return found
