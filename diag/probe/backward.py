@@ -43,13 +43,7 @@ class _GradientHook:
                 backward.resolve(self.pending)
             if self.call < 0:
                 return
-        backward.gradients_seen += 1
-        measure = backward.recorder.measure
-        if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
-            measure(self.site, self.call, self.order, GRADIENT, gradient, scale=backward.scale)
-        elif type(gradient) is torch.Tensor or is_measurable(gradient):
-            with torch._C.DisableTorchFunction():
-                measure(self.site, self.call, self.order, GRADIENT, gradient, scale=backward.scale)
+        backward.see(self.site, self.call, self.order, gradient)
 
 
 class _Recomputed:
@@ -68,8 +62,8 @@ class Backward:
         self._owner = owner
         self._began_in = 0
         self._sites = sites
-        self._calls: dict[int, int] = {}
-        self._order = 0
+        self.calls: dict[int, int] = {}
+        self.order = 0
         self._finished = False
         self._waiting: dict[int, list[tuple[int, int]]] = {}
         self.without_graph: set[int] = set()
@@ -127,25 +121,35 @@ class Backward:
         for handle in self._leaf_handles:
             handle.remove()
         self._leaf_handles.clear()
-        self._calls.clear()
+        self.calls.clear()
         self._waiting.clear()
-        self._order = 0
+        self.order = 0
         self._finished = False
 
     def next_order(self) -> int:
         """The next position in the forward pass."""
-        self._order += 1
-        return self._order - 1
+        self.order += 1
+        return self.order - 1
 
     def next_call(self, site: int, order: int | None) -> tuple[int, int]:
         """Number a call of a site: which one it is, and its position in the pass."""
-        call = self._calls.get(site, 0)
-        self._calls[site] = call + 1
+        call = self.calls.get(site, 0)
+        self.calls[site] = call + 1
         return call, self.next_order() if order is None else order
 
     def was_seen(self, site: int) -> bool:
         """Whether this pass has met the site, so that meeting it again in backward is a recomputation."""
-        return site in self._calls
+        return site in self.calls
+
+    def see(self, site: int, call: int, order: int, gradient: torch.Tensor) -> None:
+        """The gradient of a call's output arrives."""
+        self.gradients_seen += 1
+        measure = self.recorder.measure
+        if type(gradient) is torch.Tensor and not torch._C._len_torch_function_stack():
+            measure(site, call, order, GRADIENT, gradient, scale=self.scale)
+        elif type(gradient) is torch.Tensor or is_measurable(gradient):
+            with torch._C.DisableTorchFunction():
+                measure(site, call, order, GRADIENT, gradient, scale=self.scale)
 
     def attach(self, site: int, call: int, order: int, tensor: torch.Tensor) -> None:
         """Have this tensor's gradient measured. Without a graph it may come in a recomputation: remember the call."""

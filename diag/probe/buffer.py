@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diag.stats.fields import WIDTH
 
@@ -10,13 +12,18 @@ _CHUNK = 512
 
 
 class Buffer:
-    """Rows of float64 numbers on one device, handed out in order and read back at once."""
+    """Rows of float64 numbers on one device, handed out in order and read back at once.
+
+    addresses, arrays: of the rows that lie on the host, for `kind.Quick`.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._rows: list[torch.Tensor] = []
         self._blocks: list[torch.Tensor] = []
         self.used = 0
+        self.addresses: list[int] = []
+        self.arrays: list[NDArray[np.float64]] = []
 
     def row(self) -> torch.Tensor:
         """The next free row; what it holds is to be overwritten."""
@@ -26,6 +33,9 @@ class Buffer:
             block = torch.empty((_CHUNK, WIDTH), dtype=dtype, device=self._device)
             self._blocks.append(block)
             self._rows += block.unbind(0)
+            if block.is_cpu:
+                self.arrays += list(block.numpy())
+                self.addresses += range(block.data_ptr(), block.data_ptr() + 8 * WIDTH * _CHUNK, 8 * WIDTH)
         row = self._rows[self.used]
         self.used += 1
         return row

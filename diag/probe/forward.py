@@ -35,6 +35,7 @@ from diag.probe.late import Late, finishes_late
 from diag.probe.losses import Losses
 from diag.probe.module_hooks import ModuleHooks
 from diag.probe.owner import Owner
+from diag.probe.quick import Quick
 from diag.probe.recorder import ACTIVATION, Recorder
 from diag.probe.sites import Sites
 from diag.probe.spots import Spots
@@ -71,7 +72,8 @@ class Forward:
         self._mode = FunctionMode(self.see_call)
         self._mode_at = 0
         self._thread = 0
-        self._hooks = ModuleHooks(self._enter, self._leave)
+        self._quick = Quick(recorder, backward, self._stack, self._enter, self._leave)
+        self._hooks = ModuleHooks(self._quick.enter, self._quick.leave)
         self._late = Late()
         self._loss_frame: Frame | None = None
         self._measures = False
@@ -176,7 +178,7 @@ class Forward:
                     self._stack.append(None)  # what it calls is no model either
                 return
             self._sites.watch(container_of(module))
-            self._frames.clear()
+            self._forget_frames()
             if self._sites.find_module(module) is None:
                 return
         recomputing = self._backward.running
@@ -205,6 +207,7 @@ class Forward:
             self._backward.begin_forward()
             self._input_order = self._backward.next_order()
         self._measures = self._recorder.measures_step
+        self._quick.thread = self._thread if self._measures else 0
         self._stack.append(frame)
         if module._forward_hooks:
             self._expect_late(frame)
@@ -241,7 +244,7 @@ class Forward:
             # Once in a pass: modules made anew at every call would have the whole model searched each time.
             self._rescanned = True
             self._sites.rescan(root)
-            self._frames.clear()  # what was wrapped has another path now
+            self._forget_frames()  # what was wrapped has another path now
             found = self._sites.find_module(module)
         if found is None:
             self._unknown.add(id(module))
@@ -250,6 +253,10 @@ class Forward:
             return None
         frame = self._frames[id(module)] = describe(module, *found)
         return frame
+
+    def _forget_frames(self) -> None:
+        self._frames.clear()
+        self._quick.forget()
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not self._stack or threading.get_ident() != self._thread:
@@ -280,6 +287,7 @@ class Forward:
         )
         if direct and not torch._C._len_torch_function_stack():  # no mode sees what is called from here
             self._see(frame, "", frame.op, frame.role, output, frame.bounds)
+            self._quick.learn(frame)
             return
         with torch._C.DisableTorchFunction():
             if not self._stack and self._input_order >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -41,7 +42,7 @@ class Frame:
 
     leaf: its output is measured. opaque: what happens inside belongs to it. single: it owns one matrix, so that the
     one product inside is its output. quiet: no function runs in it but those of what it contains. spots: its outputs,
-    by their suffix. direct: its output alone tells what is to be measured.
+    by their suffix. direct: its output alone tells what is to be measured. see: takes in an output, see `quick`.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class Frame:
     quiet: bool = False
     spots: dict[str, Spot] = field(default_factory=dict)
     direct: bool = False
+    see: Callable[[Any], bool] | None = None
 
 
 def loss_frame(module: nn.Module, root: int) -> Frame:

@@ -38,6 +38,7 @@ class Losses:
         self.feeding = Feeding()
         self.terms = Terms()
         self._outputs = Outputs()
+        self._frame: Frame | None = None
 
     def clear(self) -> None:
         """Forget what was seen of the open step."""
@@ -96,7 +97,9 @@ class Losses:
                     self.terms.see(root, self._outputs)
         if not self._outputs or self.has_seen:
             return
-        frame = loss_frame(nn.Module(), self.root)
+        frame = self._frame
+        if frame is None or frame.root != self.root:  # kept for its spots, which are then not looked for again
+            frame = self._frame = loss_frame(nn.Module(), self.root)
         for root in tensors:
             self.feeding.see_root(root.grad_fn)
         with torch._C.DisableTorchFunction():

@@ -18,6 +18,7 @@ from diag.probe.tensors import is_hollow
 from diag.probe.turns import Turns
 from diag.stats import backend, fields
 from diag.stats.deferred import Deferred
+from diag.stats.kind import Quick
 from diag.stats.merge import merge_rows
 from diag.trace.schema import KINDS
 
@@ -49,6 +50,14 @@ class _Closed(NamedTuple):
     arrivals: Arrivals
 
 
+class Meter(NamedTuple):
+    """What measures more tensors of a site that are like the one before, and into which rows."""
+
+    measure: Quick
+    buffer: Buffer
+    device: torch.device
+
+
 class Recorder:
     """Takes measurements without waiting for the device; merges them per (site, call, kind) when the step ends."""
 
@@ -67,7 +76,7 @@ class Recorder:
         self.placed: dict[tuple[int, int], Part] = {}
         self._buffers: dict[torch.device, Buffer] = {}
         self._plans: dict[tuple[int, int], tuple[Callable[..., Any], torch.device, Buffer] | None] = {}
-        self._meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
+        self.meta: list[tuple[torch.device, int, int, int, int, int, torch.Tensor | None]] = []
         self._done: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._stored = 0
         self._closed: list[_Closed] = []
@@ -113,11 +122,21 @@ class Recorder:
             row = buffer.row()
             mask, new = self._measure_and_plan(row, tensor, saturation, unit_dim, sample_dim)
             self._plans[key] = None if new is None else (new, device, buffer)
-        self._meta.append((device, index, site, call, order, kind, scale))
+        self.meta.append((device, index, site, call, order, kind, scale))
         # An empty batch says nothing of its units.
         if mask is not None and kind == ACTIVATION and tensor.numel():
             self.death.see(site, call, mask)
         return row
+
+    def meter(self, site: int, kind: int) -> Meter | None:
+        """What measures the like of what was measured last; None where that takes more than `kind.Quick` is given."""
+        known = self._plans.get((site, kind))
+        if known is None:
+            return None
+        plan, device, buffer = known
+        bind = getattr(plan, "quick", None)
+        measure = bind(buffer) if bind is not None and buffer.addresses else None
+        return None if measure is None else Meter(measure, buffer, device)
 
     def _buffer_of(self, device: torch.device) -> Buffer:
         if device not in self._buffers:
@@ -126,7 +145,7 @@ class Recorder:
 
     def forget(self, sites: set[int], kind: int) -> None:
         """Drop what was measured of these sites in the open step."""
-        self._meta = [one for one in self._meta if not (one[2] in sites and one[5] == kind)]
+        self.meta = [one for one in self.meta if not (one[2] in sites and one[5] == kind)]
 
     def see_losses(self, losses: list[tuple[torch.Tensor, torch.Tensor | None]], scale: torch.Tensor | None) -> None:
         """The losses of one backward pass with their weights; they stay on their device until the step ends.
@@ -151,17 +170,17 @@ class Recorder:
         """Where anything measured in the open step is not finite; waits for the devices it lies on."""
         used = {device: buffer.in_use() for device, buffer in self._buffers.items() if buffer.used}
         rows = {device: torch.cat(pieces)[:, fields.NONFINITE].tolist() for device, pieces in used.items()}
-        return {site for device, index, site, *_ in self._meta if rows[device][index] > 0}
+        return {site for device, index, site, *_ in self.meta if rows[device][index] > 0}
 
     @property
     def is_empty(self) -> bool:
         """Whether the open step holds nothing."""
-        return not self._meta and not self._losses
+        return not self.meta and not self._losses
 
     def drop(self) -> bool:
         """Forget what the open step holds; whether it held anything."""
         held = not self.is_empty
-        self._meta.clear()
+        self.meta.clear()
         self._losses.clear()
         for buffer in self._buffers.values():
             buffer.drain()
@@ -243,7 +262,7 @@ class Recorder:
             drained = buffer.drain()
             starts[device] = list(range(len(blocks), len(blocks) + len(drained)))
             blocks += drained
-        meta, self._meta = self._meta, []
+        meta, self.meta = self.meta, []
         silent = self.death.seal()
         numbers = _tensors_of(unread)
         numbers |= {id(each[-1]): each[-1] for each in meta if each[-1] is not None}

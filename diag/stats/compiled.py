@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diag.stats import kernels, torch_path
 from diag.stats.fields import WIDTH
-from diag.stats.kind import Kind, is_plain
+from diag.stats.kind import Kind, Measured, Places, Quick, is_plain
 from diag.stats.layout import in_memory_order, sample_offsets
 from diag.stats.plain import rounded
 from diag.stats.torch_path import Saturation
@@ -24,9 +24,6 @@ _KERNELS = {torch.float32: kernels.measure32, torch.float64: kernels.measure64}
 _NOTHING = np.empty(0, dtype=np.int64)
 
 
-Measured = torch.Tensor | None | Literal[False]
-
-
 class Plan(Kind):
     """Measures tensors of one shape, strides and dtype, for one caller at a time: all else is known beforehand.
 
@@ -34,7 +31,7 @@ class Plan(Kind):
     that is of another kind or needs care.
     """
 
-    __slots__ = ("_after", "_alive", "_before", "_dead", "_kept", "_kernel", "_limits", "_mask")
+    __slots__ = ("_alive", "_asked", "_at", "_kept", "_kernel", "_mask")
 
     def __init__(
         self,
@@ -46,16 +43,17 @@ class Plan(Kind):
     ) -> None:
         super().__init__(x, saturation, unit_dim, sample_dim)
         self._kernel = _KERNELS[x.dtype]
-        self._limits = (math.nan, math.nan) if self._bounds is None else _limits(*self._bounds, x.dtype)
-        self._before = place.outer, place.units, place.inner
-        self._after = (
-            place.samples.ctypes.data, place.samples.size, place.features.ctypes.data, place.features.size,
-            place.adjacent,
-        )  # fmt: skip
         self._kept = place  # whose addresses are in use
         self._alive = torch.zeros(place.units, dtype=torch.bool, device="cpu")
         self._mask = torch.empty(place.units, dtype=torch.bool, device="cpu")
-        self._dead = 0 if unit_dim is None else self._mask.data_ptr()
+        self._asked = np.zeros(1, kernels.ASKED)
+        self._asked["place"] = (
+            place.outer, place.units, place.inner, 0 if unit_dim is None else self._mask.data_ptr(),
+            place.samples.ctypes.data, place.samples.size, place.features.ctypes.data, place.features.size,
+            place.adjacent,
+        )  # fmt: skip
+        self._asked["bounds"] = (math.nan, math.nan) if self._bounds is None else _limits(*self._bounds, x.dtype)
+        self._at = self._asked.ctypes.data
 
     def __call__(
         self,
@@ -68,14 +66,41 @@ class Plan(Kind):
         """Measure x, if the plan is for its kind."""
         if not self._holds(x, saturation, unit_dim, sample_dim):
             return False
-        at = x.data_ptr()
         compared = 0 if saturation is None else saturation[0].data_ptr()
-        dead = self._kernel(at, compared, *self._limits, *self._before, self._dead, *self._after, row.data_ptr())
+        return self._found(self._kernel(x.data_ptr(), compared, self._at, row.data_ptr()))
+
+    def _found(self, dead: int) -> Measured:
         if dead < 0:
             return False
-        if unit_dim is None:
+        if self._unit_dim is None:
             return None
         return self._mask.clone() if dead else self._alive
+
+    def quick(self, places: Places) -> Quick | None:
+        """The same for `kind.Quick`: all that is known of the kind is bound, not looked up."""
+        dtype, shape, strided, kernel, asked, found = (
+            self._dtype, self._shape, torch.strided, self._kernel, self._at, self._found
+        )  # fmt: skip
+        rows, compares = places.addresses, self._bounds is not None
+        nothing = None if self._unit_dim is None else self._alive
+        if not self._is_contiguous:
+            return None
+
+        def measure(x: torch.Tensor, index: int) -> Measured:
+            if not (
+                x.dtype is dtype
+                and x.is_cpu
+                and x.layout is strided
+                and x.shape == shape
+                and x.is_contiguous()
+                and not x.is_neg()
+            ):
+                return False
+            at = x.data_ptr()
+            dead = kernel(at, at if compares else 0, asked, rows[index])
+            return found(dead) if dead else nothing
+
+        return measure
 
 
 def _plan_for(
@@ -142,7 +167,7 @@ def _place(
 ) -> _Place | None:
     """None for tensors that the kernels do not read: other dtypes, no elements, or elements that do not fill one
     stretch of memory, in whatever order of the dimensions."""
-    if dtype not in _KERNELS or not shape or 0 in shape:
+    if dtype not in _KERNELS or 0 in shape or not (shape or (unit_dim is None and sample_dim is None)):
         return None
     like = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
     if not (like.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(like)):

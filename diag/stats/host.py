@@ -7,6 +7,7 @@ of float32) is measured again with care.
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import torch
@@ -32,7 +33,33 @@ from diag.stats.merge import merge_rows
 from diag.stats.plain import real
 
 HOST_BLOCK = 1 << 16  # elements; 256 KiB of float32 stay in the second-level cache over all passes
+_MOST_ROOMS = 64
 SMALLEST_SQUARE = 1e-30  # mean square below which float32 squares lose digits to underflow
+
+
+class _Rooms(threading.local):
+    """Where a thread keeps what it computes of a block, so that it stays in the cache: memory that is asked for and
+    given back each time has often to be fetched from the system."""
+
+    def __init__(self) -> None:
+        self.whole: dict[torch.dtype, torch.Tensor] = {}
+        self.parts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+
+_rooms = _Rooms()
+
+
+def room_for(size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Memory for so many elements, at most a block; until it is asked for the next time by the same thread."""
+    room = _rooms.parts.get((size, dtype))
+    if room is None:
+        if len(_rooms.parts) >= _MOST_ROOMS:
+            _rooms.parts.clear()
+        if dtype not in _rooms.whole:
+            with torch.inference_mode(False):  # what is made in that mode cannot be written outside of it
+                _rooms.whole[dtype] = torch.empty(HOST_BLOCK, dtype=dtype, device="cpu")
+        room = _rooms.parts[size, dtype] = _rooms.whole[dtype][:size]
+    return room
 
 
 def measure(
@@ -97,20 +124,13 @@ def _empty(with_saturation: bool) -> list[float]:
 def _block(v: torch.Tensor, t: torch.Tensor | None, low: float, high: float) -> list[float]:
     """The row of one flat block of float32 or float64."""
     n = v.numel()
-    smallest, largest = [one.item() for one in torch.aminmax(v)]
+    smallest, largest = v.amin().item(), v.amax().item()  # `aminmax` takes longer than both
     if not math.isfinite(smallest + largest):
         return _careful_block(v, t, low, high)
     if smallest == largest:
         pilot, total, square = smallest, 0.0, 0.0
     else:
-        pilot = v.sum().item() / n
-        if not math.isfinite(pilot):
-            return _careful_block(v, t, low, high)
-        if v.dtype is torch.float32:
-            pilot = float(np.float32(pilot))
-        shifted = v - pilot
-        # torch.dot is faster but strays by 1e-5 over a block; sum adds in a cascade.
-        total, square = shifted.sum().item(), shifted.square_().sum().item()
+        pilot, total, square = _sums(v, largest - smallest)
         if not n * SMALLEST_SQUARE < square < math.inf:
             return _careful_block(v, t, low, high)
     numbers = [math.nan] * WIDTH
@@ -124,6 +144,28 @@ def _block(v: torch.Tensor, t: torch.Tensor | None, low: float, high: float) -> 
     elif t is not None:
         numbers[SATURATED] = _beyond(t, low, high)
     return numbers
+
+
+def _sums(v: torch.Tensor, extent: float) -> tuple[float, float, float]:
+    """A number near the mean, or 0, and the sums of the deviations from it and of their squares.
+
+    torch.dot is faster but strays by 1e-5 over a block; sum adds in a cascade.
+    """
+    total = v.sum().item()
+    pilot = total / v.numel()
+    room = room_for(v.numel(), v.dtype)
+    # A spread that is small beside the mean is what the subtraction below would leave of few digits.
+    if 2 * abs(pilot) < extent:
+        square = torch.mul(v, v, out=room).sum().item()
+        if square - total * pilot > 0.5 * square:
+            return 0.0, total, square
+    if not math.isfinite(pilot):
+        return pilot, math.nan, math.nan
+    if v.dtype is torch.float32:
+        pilot = float(np.float32(pilot))
+    shifted = torch.sub(v, pilot, out=room)
+    total = shifted.sum().item()
+    return pilot, total, shifted.square_().sum().item()
 
 
 def _beyond(t: torch.Tensor, low: float, high: float) -> float:
@@ -204,7 +246,7 @@ def _by_unit(reduction: str, cube: torch.Tensor) -> NDArray[np.floating]:
 def spread(part: torch.Tensor) -> float:
     """Mean over features of the biased variance over samples, of [samples, features]."""
     values = real(part)
-    shifted = values - values[0]
+    shifted = torch.sub(values, values[0], out=room_for(values.numel(), values.dtype).view(values.shape))
     total = shifted.sum(0)
     square = shifted.square_().sum().item()
     excess = square - torch.dot(total, total).item() / len(values)

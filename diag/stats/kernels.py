@@ -12,6 +12,10 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+ASKED = np.dtype([("place", np.int64, 9), ("bounds", np.float64, 2)])
+"""What is known of a tensor beforehand. place: it is [outer, units, inner] in the order of memory; the addresses of
+dead (bool [units], filled; 0: not wanted), of the samples' offsets and how many (0: not wanted), of their features'
+offsets and how many, and whether those are 0, 1, 2, ..."""
 BLOCK = 2048  # short enough for float32 sums, vector lanes apart, to stay within 3e-6
 PROBED_ROWS = 16  # rows after which it is asked whether every unit has shown life; most have by then
 
@@ -41,26 +45,57 @@ _pointer: Any = intrinsic(_as_pointer)
 _array: Any = numba.carray  # type: ignore[attr-defined]
 
 
-@_jit
-def _scan(x, bits, pilot):  # type: ignore[no-untyped-def]
-    """Sum and sum of squares of x - pilot, least and greatest key, and zeros of a block, in x's precision.
+def _extreme(sign: str) -> Any:
+    """The lesser or the greater of two floats, or either where one is NaN: only so is it found in vectors."""
 
-    Comparing floats does not vectorize, comparing integers does: a key is a float's bits, made to order as it does.
+    def either(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            free = ("nnan", "nsz")
+            return builder.select(builder.fcmp_ordered(sign, *args, flags=free), *args, flags=free)
+
+        return a(a, b), codegen
+
+    return intrinsic(either)
+
+
+_lesser: Any = _extreme("<")
+_greater: Any = _extreme(">")
+
+
+@_jit
+def _scan(x, pilot):  # type: ignore[no-untyped-def]
+    """Sum and sum of squares of x - pilot, least and greatest, and zeros of a block, in x's precision.
+
+    Where the sum is not finite the extremes are not to be trusted.
     """
-    one, none, still = x.dtype.type(1), x.dtype.type(0), bits.dtype.type(0)
-    flip = bits.dtype.type((1 << (8 * x.itemsize - 1)) - 1)
+    one, none = x.dtype.type(1), x.dtype.type(0)
     total, square, zeros = none, none, none
-    least, most = flip, bits.dtype.type(-flip - 1)
+    least, most = x[0], x[0]
     for i in range(x.size):
         v = x[i]
         d = v - pilot
         total += d
         square += d * d
-        key = bits.dtype.type(bits[i] ^ (flip if bits[i] < still else still))
-        least = min(least, key)
-        most = max(most, key)
+        least = _lesser(v, least)
+        most = _greater(v, most)
         zeros += one if v == none else none
     return np.float64(total), np.float64(square), least, most, np.float64(zeros)
+
+
+@_jit
+def _is_finite(bits):  # type: ignore[no-untyped-def]
+    """Whether a block holds neither NaN nor infinities."""
+    exponent = bits.dtype.type(0x7F800000 if bits.itemsize == 4 else 0x7FF0000000000000)
+    for i in range(bits.size):
+        if bits[i] & exponent == exponent:
+            return False
+    return True
+
+
+@_jit
+def _ends(x):  # type: ignore[no-untyped-def]
+    """Least and greatest of a finite block."""
+    return np.float64(x.min()), np.float64(x.max())
 
 
 @_jit
@@ -131,9 +166,35 @@ def _mark_dead(bits, outer, units, inner, dead):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _fast_variance(x, samples, m):  # type: ignore[no-untyped-def]
+    """`_sample_variance` of adjacent features in x's precision; -1 where too few digits of it would be left."""
+    first = x[samples[0] : samples[0] + m]
+    total = np.zeros(m, dtype=x.dtype)
+    square = 0.0
+    for i in range(1, samples.size):
+        part = x[samples[i] : samples[i] + m]
+        of_row = x.dtype.type(0)
+        for j in range(m):
+            d = part[j] - first[j]
+            total[j] += d
+            of_row += d * d
+        square += of_row
+    excess = square
+    for j in range(m):
+        excess -= np.float64(total[j]) * np.float64(total[j]) / samples.size
+    size = samples.size * m
+    tiny = size * (1e-30 if x.itemsize == 4 else 1e-280)
+    return excess / size if tiny < square < np.inf and excess > 0.1 * square else -1.0
+
+
+@_jit
 def _sample_variance(x, samples, features, adjacent):  # type: ignore[no-untyped-def]
     """Mean over features of the biased variance over samples, shifted by the first sample; both given by offset."""
     m = features.size
+    if adjacent:
+        found = _fast_variance(x, samples, m)
+        if found >= 0:
+            return found
     first = np.empty(m)
     for j in range(m):
         first[j] = x[samples[0] + features[j]]
@@ -157,32 +218,12 @@ def _sample_variance(x, samples, features, adjacent):  # type: ignore[no-untyped
 
 
 @_jit
-def _infinite_keys(x, bits):  # type: ignore[no-untyped-def]
-    """The keys of -inf and inf; those of NaN lie beyond."""
-    ends = np.array([-np.inf, np.inf]).astype(x.dtype).view(bits.dtype)
-    flip = bits.dtype.type((1 << (8 * x.itemsize - 1)) - 1)
-    return bits.dtype.type(ends[0] ^ flip), ends[1]
-
-
-@_jit
-def _from_keys(least, most, x, bits):  # type: ignore[no-untyped-def]
-    """The floats whose keys these are."""
-    ends = np.array([least, most]).astype(bits.dtype)
-    flip = bits.dtype.type((1 << (8 * x.itemsize - 1)) - 1)
-    for i in range(2):
-        ends[i] ^= (ends[i] >> bits.dtype.type(8 * x.itemsize - 1)) & flip
-    floats = ends.view(x.dtype)
-    return np.float64(floats[0]) + 0.0, np.float64(floats[1]) + 0.0
-
-
-@_jit
 def _measure(  # type: ignore[no-untyped-def]
     x, bits, t, low, high, outer, units, inner, dead, samples, features, adjacent, row
 ):
     """See `measure32`. x, bits (the same memory as integers) and t are flat; t, dead and samples may be empty."""
     n = x.size
-    lowest, highest = _infinite_keys(x, bits)
-    least, most = highest, lowest
+    least, most = np.inf, -np.inf
     mean, m2, zeros, saturated = 0.0, 0.0, 0.0, 0.0
     pilot = x.dtype.type(x[: min(n, 64)].mean())
     # Of ReLU's output, where nothing is below 0, the saturated elements are the zeros.
@@ -190,12 +231,14 @@ def _measure(  # type: ignore[no-untyped-def]
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         part = x[start:stop]
-        total, square, low_key, high_key, no = _scan(part, bits[start:stop], pilot)
-        if low_key <= lowest or high_key >= highest:
-            return -1
-        least, most = min(least, low_key), max(most, high_key)
+        total, square, lowest, highest, no = _scan(part, pilot)
+        if not np.isfinite(total):
+            if not _is_finite(bits[start:stop]):
+                return -1
+            lowest, highest = _ends(part)
+        least, most = min(least, np.float64(lowest)), max(most, np.float64(highest))
         zeros += no
-        if at_zero and low_key >= 0:
+        if at_zero and lowest >= 0:
             saturated += no
         elif t.size:
             saturated += _beyond(t[start:stop], low, high)
@@ -205,7 +248,7 @@ def _measure(  # type: ignore[no-untyped-def]
         mean += delta * share
         m2 += spread + delta * delta * (start * share)
         pilot = x.dtype.type(center)
-    smallest, largest = _from_keys(least, most, x, bits)
+    smallest, largest = least + 0.0, most + 0.0
     if smallest == largest:
         mean, m2 = smallest, 0.0
     elif not n * 1e-280 < m2 < np.inf:
@@ -229,20 +272,21 @@ def _measure(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def measure32(  # type: ignore[no-untyped-def]
-    x, t, low, high, outer, units, inner, dead, samples, n_samples, features, n_features, adjacent, row
-):
+def measure32(x, t, asked, row):  # type: ignore[no-untyped-def]
     """Measure finite float32 values; returns how many units are dead, or -1 for values that need the careful path:
     non-finite ones, or squares beyond float64.
 
-    x, t (to be compared with low and high), dead (bool [units], filled), samples, features (offsets, int64) and row
-    (float64, in the order of `fields`, filled) are addresses; t, dead and samples are 0 where they are not wanted.
-    x is [outer, units, inner] in the order of memory; adjacent features are 0, 1, 2, ...
+    All are addresses, since each argument costs the caller time: of x, of t (to be compared with the bounds; 0: not
+    wanted), of an `ASKED` and of a row (float64, in the order of `fields`, filled).
     """
+    place = _array(_pointer(asked), 9, np.int64)
+    outer, units, inner, dead, samples = place[0], place[1], place[2], place[3], place[4]
+    n_samples, features, n_features, adjacent = place[5], place[6], place[7], place[8] != 0
+    bounds = _array(_pointer(asked + 72), 2, np.float64)
     n = outer * units * inner
     return _measure(
         _array(_pointer(x), n, np.float32), _array(_pointer(x), n, np.int32),
-        _array(_pointer(t), n if t else 0, np.float32), np.float32(low), np.float32(high), outer, units, inner,
+        _array(_pointer(t), n if t else 0, np.float32), np.float32(bounds[0]), np.float32(bounds[1]), outer, units, inner,
         _array(_pointer(dead), units if dead else 0, np.bool_),
         _array(_pointer(samples), n_samples, np.int64), _array(_pointer(features), n_features, np.int64),
         adjacent, _array(_pointer(row), 12, np.float64),
@@ -250,14 +294,16 @@ def measure32(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def measure64(  # type: ignore[no-untyped-def]
-    x, t, low, high, outer, units, inner, dead, samples, n_samples, features, n_features, adjacent, row
-):
+def measure64(x, t, asked, row):  # type: ignore[no-untyped-def]
     """As `measure32`, of float64."""
+    place = _array(_pointer(asked), 9, np.int64)
+    outer, units, inner, dead, samples = place[0], place[1], place[2], place[3], place[4]
+    n_samples, features, n_features, adjacent = place[5], place[6], place[7], place[8] != 0
+    bounds = _array(_pointer(asked + 72), 2, np.float64)
     n = outer * units * inner
     return _measure(
         _array(_pointer(x), n, np.float64), _array(_pointer(x), n, np.int64),
-        _array(_pointer(t), n if t else 0, np.float64), low, high, outer, units, inner,
+        _array(_pointer(t), n if t else 0, np.float64), bounds[0], bounds[1], outer, units, inner,
         _array(_pointer(dead), units if dead else 0, np.bool_),
         _array(_pointer(samples), n_samples, np.int64), _array(_pointer(features), n_features, np.int64),
         adjacent, _array(_pointer(row), 12, np.float64),

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diag.stats.layout import Saturation
 
+Measured = torch.Tensor | None | Literal[False]
+"""Which units are zero everywhere, None where there are none; False for a tensor that has not been measured."""
+Quick = Callable[[torch.Tensor, int], Measured]
+"""Measures a plain tensor into the row of an index, if it is of the plan's kind and compared with nothing but itself.
+
+What a plan is asked in every step costs as much as a small tensor's numbers: to be asked of it are only these two."""
+
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+class Places(Protocol):
+    """Rows of the host: where they lie, and as arrays."""
+
+    addresses: list[int]
+    arrays: list[NDArray[np.float64]]
 
 
 def is_plain(x: torch.Tensor) -> bool:
@@ -17,12 +36,13 @@ def is_plain(x: torch.Tensor) -> bool:
 class Kind:
     """Plain tensors of one shape, strides, dtype and place, with what is to be measured of them."""
 
-    __slots__ = ("_bounds", "_dtype", "_sample_dim", "_shape", "_strides", "_unit_dim", "_where")
+    __slots__ = ("_bounds", "_dtype", "_is_contiguous", "_sample_dim", "_shape", "_strides", "_unit_dim", "_where")
 
     def __init__(
         self, x: torch.Tensor, saturation: Saturation | None, unit_dim: int | None, sample_dim: int | None
     ) -> None:
         self._dtype, self._shape, self._strides = x.dtype, x.shape, x.stride()
+        self._is_contiguous = x.is_contiguous()
         self._where = x.get_device()  # -1: the host
         self._unit_dim, self._sample_dim = unit_dim, sample_dim
         self._bounds = None if saturation is None else saturation[1:]
