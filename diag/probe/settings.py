@@ -23,6 +23,10 @@ _COUPLED = (
     torch.optim.Adamax, torch.optim.Adadelta, torch.optim.ASGD,
 )  # fmt: skip
 """Optimizers that add weight_decay * weight to the gradient, unless a group says that its decay is decoupled."""
+_ASKED = (
+    nn.Softmax, nn.LogSoftmax, nn.RNNBase, nn.MultiheadAttention, nn.LSTMCell, nn.modules.batchnorm._BatchNorm,
+)  # fmt: skip
+"""Modules that are asked one by one."""
 _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
 _MARGIN = 0.95
@@ -46,7 +50,7 @@ def settings(probe: Probe) -> dict[str, Any]:
     """
     # One walk for all that is asked: a watch may be begun and ended around every step.
     trees = [dict(root.model.named_modules()) for root in probe.sites.roots]
-    modules = list(_modules(probe, trees))
+    modules = [(site, module) for site, module in _modules(probe, trees) if isinstance(module, _ASKED)]
     return {
         "over_first": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[0] == 0],
         "over_one": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[1] == 1],
@@ -102,8 +106,10 @@ def _plain_tensors(probe: Probe, trees: list[_Tree]) -> dict[str, list[str]]:
     tensor = torch.Tensor
     for root, tree in zip(probe.sites.roots, trees, strict=True):
         for path, module in tree.items():
-            for name, value in [pair for pair in vars(module).items() if type(pair[1]) is tensor]:
-                plain = value.requires_grad and value.is_leaf
+            if tensor not in {*map(type, vars(module).values())}:
+                continue
+            for name, value in vars(module).items():
+                plain = type(value) is tensor and value.requires_grad and value.is_leaf
                 if plain and value.grad is not None and id(value) not in held:
                     found.setdefault(root.name, []).append(f"{path}.{name}" if path else name)
     return found
