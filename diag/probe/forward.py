@@ -78,7 +78,6 @@ class Forward:
         self._loss_frame: Frame | None = None
         self._measures = False
         self._spots = Spots(sites)
-        self._frames: dict[int, Frame] = {}
         self._unknown: set[int] = set()
         self._rescanned = False
         self._input_order = -1
@@ -157,11 +156,10 @@ class Forward:
             self._tokens.see_embedded(args)
         if module._forward_hooks:
             self._expect_late(frame)
-        if not self._mode_at:
-            if module._forward_hooks:
-                self._enter_mode(len(self._stack) - 1)  # the user's hooks run after ours, as part of what contains it
-            elif not frame.quiet:
-                self._enter_mode(len(self._stack))
+        if not self._mode_at and module._forward_hooks:
+            self._enter_mode(len(self._stack) - 1)  # the user's hooks run after ours, as part of what contains it
+        elif not self._mode_at and not frame.quiet:
+            self._enter_mode(len(self._stack))
 
     def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if self._sites.find_module(module) is None:
@@ -178,7 +176,7 @@ class Forward:
                     self._stack.append(None)  # what it calls is no model either
                 return
             self._sites.watch(container_of(module))
-            self._forget_frames()
+            self._quick.forget()
             if self._sites.find_module(module) is None:
                 return
         recomputing = self._backward.running
@@ -234,7 +232,7 @@ class Forward:
 
     def _frame_of(self, module: nn.Module, root: int) -> Frame | None:
         """What is known of a module; None for one that no watched model contains."""
-        frame = self._frames.get(id(module))
+        frame = self._quick.frames.get(id(module))
         if frame is not None and frame.module is module and frame.children == len(module._modules):
             return frame
         if id(module) in self._unknown:
@@ -244,19 +242,15 @@ class Forward:
             # Once in a pass: modules made anew at every call would have the whole model searched each time.
             self._rescanned = True
             self._sites.rescan(root)
-            self._forget_frames()  # what was wrapped has another path now
+            self._quick.forget()  # what was wrapped has another path now
             found = self._sites.find_module(module)
         if found is None:
             self._unknown.add(id(module))
             if torch.is_grad_enabled():
                 self.strangers.see(root, module)
             return None
-        frame = self._frames[id(module)] = describe(module, *found)
+        frame = self._quick.frames[id(module)] = describe(module, *found)
         return frame
-
-    def _forget_frames(self) -> None:
-        self._frames.clear()
-        self._quick.forget()
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not self._stack or threading.get_ident() != self._thread:
@@ -318,8 +312,7 @@ class Forward:
             if computed and frame.path:
                 continue  # what a part is given by another one is no input
             self._see(frame, suffix, "input", "input", tensor, order=self._input_order, gradient=False)
-            given = self.given.setdefault((frame.root, frame.path, suffix), [0, 0])
-            given[computed] += 1
+            self.given.setdefault((frame.root, frame.path, suffix), [0, 0])[computed] += 1
 
     def _expect_late(self, frame: Frame) -> None:
         if frame.leaf and self._measures and finishes_late(frame.module):
@@ -341,8 +334,7 @@ class Forward:
             self._see(frame, "", frame.op, frame.role, output, bounds=frame.bounds, source=source)
             return
         for index, (where, tensor) in enumerate(find_tensors(output)):
-            suffix = where if index else ""
-            self._see(frame, suffix, frame.op, frame.role, tensor, bounds=frame.bounds, source=source)
+            self._see(frame, where if index else "", frame.op, frame.role, tensor, bounds=frame.bounds, source=source)
 
     def see_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A torch function was called while a watched module was running."""

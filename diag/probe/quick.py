@@ -26,7 +26,8 @@ _BUSY = torch._C._len_torch_function_stack
 class Quick:
     """The hooks in front of `enter` and `leave`, which are called for all that is not known here.
 
-    stack: the modules being called. thread: the one whose calls are measured; 0 for none.
+    stack: the modules being called. frames: what is known of modules, by identity. thread: the one
+    whose calls are measured; 0 for none.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Quick:
         self._recorder, self._backward = recorder, backward
         self._stack, self._enter, self._leave = stack, enter, leave
         self._known: dict[int, Frame] = {}
+        self.frames: dict[int, Frame] = {}
         self.thread = 0
 
     def forget(self) -> None:
         """Modules may have other paths now."""
         self._known.clear()
+        self.frames.clear()
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module is called."""
@@ -101,7 +104,7 @@ def _seer(
     measure, buffer, addresses = meter.measure, meter.buffer, meter.buffer.addresses
     device, site, calls, death = spot.device, spot.site, backward.calls, recorder.death
     may_be_view = op == "linear"
-    hooks: dict[tuple[int, int], Callable[[torch.Tensor | None], None]] = {}
+    hooks: dict[tuple[int, int], Any] = {}
 
     def see(output: Any) -> bool:
         if type(output) is not tensor or busy() or backward.running or peek() is not None or is_wrapped(output):
@@ -127,8 +130,9 @@ def _seer(
         hook = hooks.get((call, order))
         if hook is None:
             hook = hooks[call, order] = _gradient_hook(recorder, backward, site, call, order, gradient)
-        # As in `Backward.hook`.
-        output._backward_hooks = OrderedDict({hook: hook})
+        # As in `Backward._hook`.
+        kept: Any = OrderedDict({hook: hook})
+        output._backward_hooks = kept
         node._register_hook_dict(output)
         return True
 
@@ -138,7 +142,7 @@ def _seer(
 def _gradient_hook(
     recorder: Recorder, backward: Backward, site: int, call: int, order: int, meter: Meter
 ) -> Callable[[torch.Tensor | None], None]:
-    """`backward.GradientHook`, but for what needs no care; it outlives the passes and is hung on one after the other."""
+    """`backward._GradientHook` of what needs no care; it outlives the passes and is hung on one after the other."""
     measure, buffer, addresses = meter.measure, meter.buffer, meter.buffer.addresses
     device, tensor, busy = meter.device, torch.Tensor, _BUSY
 

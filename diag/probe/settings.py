@@ -50,7 +50,9 @@ def settings(probe: Probe) -> dict[str, Any]:
     """
     # One walk for all that is asked: a watch may be begun and ended around every step.
     trees = [dict(root.model.named_modules()) for root in probe.sites.roots]
-    modules = [(site, module) for site, module in _modules(probe, trees) if isinstance(module, _ASKED)]
+    modules: list[tuple[Site, nn.Module]] = [
+        (site, module) for site, module in _modules(probe, trees) if isinstance(module, _ASKED)
+    ]
     return {
         "over_first": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[0] == 0],
         "over_one": [probe.sites.name(site) for site, module in modules if _softmax_over(site, module)[1] == 1],

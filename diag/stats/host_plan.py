@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import torch
 
 from diag.stats.fields import DEAD_UNITS, SAMPLE_VAR, UNITS, WIDTH, ZEROS

@@ -86,7 +86,7 @@ def _scan(x, pilot):  # type: ignore[no-untyped-def]
 def _is_finite(bits):  # type: ignore[no-untyped-def]
     """Whether a block holds neither NaN nor infinities."""
     exponent = bits.dtype.type(0x7F800000 if bits.itemsize == 4 else 0x7FF0000000000000)
-    for i in range(bits.size):
+    for i in range(bits.size):  # noqa: SIM110 # which is not compiled
         if bits[i] & exponent == exponent:
             return False
     return True
@@ -286,7 +286,8 @@ def measure32(x, t, asked, row):  # type: ignore[no-untyped-def]
     n = outer * units * inner
     return _measure(
         _array(_pointer(x), n, np.float32), _array(_pointer(x), n, np.int32),
-        _array(_pointer(t), n if t else 0, np.float32), np.float32(bounds[0]), np.float32(bounds[1]), outer, units, inner,
+        _array(_pointer(t), n if t else 0, np.float32), np.float32(bounds[0]), np.float32(bounds[1]),
+        outer, units, inner,
         _array(_pointer(dead), units if dead else 0, np.bool_),
         _array(_pointer(samples), n_samples, np.int64), _array(_pointer(features), n_features, np.int64),
         adjacent, _array(_pointer(row), 12, np.float64),
