@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class Omissions:
         self._sites = sites
         self._stepped: set[int] = set()
         self._zeroed: dict[int, int] = {}
+        self._held: dict[int, list[weakref.ref[torch.Tensor]]] = {}
         self._untold: dict[int, list[int]] = {}
         self.idle = self.clips = self.vain_clips = 0
 
@@ -30,8 +32,11 @@ class Omissions:
         """A `zero_grad` of an optimizer or a module was called."""
         if isinstance(owner, Optimizer) and id(owner) not in self._stepped:
             held = (one for group in owner.param_groups for one in group["params"])
-            if any(self._sites.find_parameter(one) is not None for one in held):
+            if id(owner) in self._zeroed or any(self._sites.find_parameter(one) is not None for one in held):
                 self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
+                if id(owner) not in self._held:
+                    held = (one for group in owner.param_groups for one in group["params"])
+                    self._held[id(owner)] = [weakref.ref(one) for one in held]
 
     def see_step(self, optimizer: Optimizer, *, known: bool) -> None:
         """An optimizer takes a step. known: it holds parameters of a watched model."""
@@ -53,12 +58,14 @@ class Omissions:
 
     def coverage(self) -> dict[str, Any]:
         """Entries of the coverage. zeroed_without_step: how often gradients were cleared of an optimizer that never
-        stepped and holds what is watched. untold_tests: by model that normalizes by batches or drops, how many passes
-        without a graph came after the last step in training mode, and the fewest samples of one.
+        stepped and holds what is watched; held_without_step: its parameters. untold_tests: by model that normalizes by
+        batches or drops, how many passes without a graph came after the last step in training mode, and the fewest
+        samples of one.
         """
         return {
             "idle_steps": self.idle,
             "zeroed_without_step": max((n for one, n in self._zeroed.items() if one not in self._stepped), default=0),
+            "held_without_step": self._idle(),
             "clips": self.clips,
             "vain_clips": self.vain_clips,
             "untold_tests": {
@@ -67,6 +74,13 @@ class Omissions:
                 if _has_two_modes(self._sites.roots[root].model)
             },
         }
+
+    def _idle(self) -> list[str]:
+        """What optimizers hold that were cleared and never stepped, by name."""
+        idle = [one() for key, held in self._held.items() if key not in self._stepped for one in held]
+        found = [self._sites.find_parameter(one) for one in idle if one is not None]
+        several = len(self._sites.roots) > 1
+        return [f"{self._sites.roots[one[0]].name}.{one[1]}" if several else one[1] for one in found if one is not None]
 
 
 def _has_two_modes(model: nn.Module) -> bool:

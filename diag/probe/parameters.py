@@ -42,6 +42,7 @@ class Parameters:
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
         self._seen: set[tuple[int, int]] = set()
+        self._strangers: set[int] = set()
         self.on_slept: Callable[[Optimizer], None] | None = None
         self.replaced: dict[int, None] = {}
         self.on_any_step: Callable[[Optimizer], None] = lambda optimizer: None
@@ -79,12 +80,21 @@ class Parameters:
     def _holds_watched(self, optimizer: Optimizer) -> bool:
         return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
 
+    def _holds_after_all(self, optimizer: Optimizer) -> bool:
+        """The same of what the models have now: within `functional_call` others stand in for their parameters."""
+        if id(optimizer) in self._strangers:
+            return False
+        self._strangers.add(id(optimizer))
+        for number in range(len(self._sites.roots)):
+            self._sites.rescan(number)
+        return self._holds_watched(optimizer)
+
     def before_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """An optimizer is about to step; of another thread's it counts if it holds what is watched."""
         if self.on_slept is not None:
             return
         known = self.knows(optimizer)
-        watched = known or self._holds_watched(optimizer)
+        watched = known or self._holds_watched(optimizer) or self._holds_after_all(optimizer)
         if not watched and not self._owner.is_here():
             return
         self.on_any_step(optimizer)

@@ -103,10 +103,13 @@ class Sites:
         return self._modules.get(id(module))
 
     def wraps_known(self, module: nn.Module) -> bool:
-        """Whether a module has nothing of its own but one that is watched."""
-        children = list(module._modules.values())
-        single = len(children) == 1 and not any(one is not None for one in module._parameters.values())
-        return single and children[0] is not None and self.find_module(children[0]) is not None
+        """Whether a module has nothing of its own but one that is watched, or some of one model, as a slice has."""
+        children = [one for one in module._modules.values() if one is not None]
+        if not children or any(one is not None for one in module._parameters.values()):
+            return False
+        found = [self.find_module(one) for one in children]
+        roots = {None if one is None or not one[1] else one[0] for one in found}
+        return None not in found if len(children) == 1 else len(roots) == 1 and None not in roots
 
     def find_parameter(self, parameter: torch.Tensor) -> tuple[int, str] | None:
         """The model and name of a watched parameter."""

@@ -68,6 +68,7 @@ _OF_RULES = (
     "computed_inputs",
     "idle_steps",
     "zeroed_without_step",
+    "held_without_step",
     "clips",
     "vain_clips",
     "untold_tests",

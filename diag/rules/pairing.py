@@ -54,7 +54,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name), steps)
         else "warning",
         str(best.name),
-        f"Predictions fit their own targets no better than other targets of the same batch: by {z:.1f} standard errors"
+        f"Predictions fit their own targets no better than other targets of the same batch: by {z:.2f} standard errors"
         f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
         f" input. The loss stands at {losses.median():.3g}.",
         {

@@ -139,6 +139,10 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
     order = idle.sort_values(["order", "site"])
     sites = list(dict.fromkeys(order["site"]))
     replaced = evidence.trace.coverage.get("replaced") or []
+    waits = set(sites) <= set(evidence.trace.coverage.get("held_without_step") or [])
+    if waits:
+        yield _waiting(sites, int(order["step"].min()))
+        return
     stale = " The optimizer holds what stood there before the model was changed." if set(sites) & set(replaced) else ""
     yield Finding(
         "stalled-update",
@@ -151,6 +155,21 @@ def _not_optimized(evidence: Evidence) -> Iterator[Finding]:
         "Give the optimizer model.parameters() of the model that is trained, after it was built and moved; "
         "freeze what is not to be trained with requires_grad_(False).",
         "torch.optim documentation, 'Constructing it'",
+    )
+
+
+def _waiting(sites: list[str], step: int) -> Finding:
+    """An optimizer holds these, and its gradients are cleared, but it takes no step."""
+    get = " gets gradients, and is" if len(sites) == 1 else "s get gradients, and are"
+    return Finding(
+        "stalled-update",
+        "error",
+        str(sites[0]),
+        f"{len(sites)} trainable parameter{get} in an optimizer that is cleared and never takes a step:"
+        f" {listed(sites)}.",
+        {"step": step, "of": "optimizer", "parameters": sites[:20], "count": len(sites)},
+        "Call step() of each optimizer after loss.backward().",
+        "torch.optim documentation, 'Taking an optimization step'",
     )
 
 

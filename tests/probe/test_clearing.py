@@ -157,3 +157,20 @@ def test_optimizers_that_take_turns_are_each_cleared_in_time(to_none: bool) -> N
             critic(generator(torch.randn(4, 3)).detach()).mean().backward()
             second.step()
     assert watch.trace.coverage["uncleared_steps"] == 0
+
+
+def test_what_an_optimizer_holds_that_is_cleared_and_never_steps() -> None:
+    torch.manual_seed(0)
+    one, other = nn.Linear(3, 4), nn.Linear(4, 2)
+    first, second = (torch.optim.SGD(part.parameters(), lr=0.1) for part in (one, other))
+    model = nn.Sequential(one, other)
+    with diag.watch(model) as watch:
+        for _ in range(6):
+            first.zero_grad()
+            second.zero_grad()
+            model(torch.randn(4, 3)).square().mean().backward()
+            second.step()
+    assert sorted(watch.trace.coverage["held_without_step"]) == ["0.bias", "0.weight"]
+    [error] = [one for one in watch.diagnose().findings if one.severity == "error"]
+    assert (error.evidence["of"], sorted(error.evidence["parameters"])) == ("optimizer", ["0.bias", "0.weight"])
+    assert "never takes a step" in error.message

@@ -127,3 +127,32 @@ def test_what_is_put_around_a_known_network_at_each_call_is_no_model_of_its_own(
     trace = probe.trace()
     assert trace.coverage["models"] == ["Around"] and trace.coverage["steps"] == 3
     assert set(trace.frame.loc[trace.frame["kind"] == "gradient", "step"]) == {0, 1, 2}
+
+
+def test_an_optimizer_of_a_model_that_is_called_with_other_parameters_alone() -> None:
+    """As in meta-learning: within `functional_call` the model's own parameters are away."""
+    net, probe = _network(), Probe(discover=True)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    probe.start()
+    for _ in range(5):
+        optimizer.zero_grad()
+        fast = {name: one * 0.9 for name, one in net.named_parameters()}
+        torch.func.functional_call(net, fast, (X,)).square().mean().backward()
+        optimizer.step()
+    probe.stop()
+    trace = probe.trace()
+    assert len(trace.steps) == 5
+    assert trace.coverage["optimizer"]
+    assert set(trace.parameters["site"]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_a_slice_of_a_model_is_none_of_its_own() -> None:
+    model, probe = _network(), Probe(discover=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    probe.start()
+    for _ in range(3):
+        model(X).square().mean().backward()
+        model[:2](X).square().mean().backward()
+        optimizer.step()
+    probe.stop()
+    assert probe.trace().coverage["models"] == ["Sequential"]

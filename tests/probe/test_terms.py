@@ -186,7 +186,6 @@ def weighted(net: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("loss", "given"),
     [(column_and_row, [12, 1]), (row_and_column, [12]), (weighted, [12, 1])],
-    ids=lambda one: str(one),
 )
 def test_predictions_that_are_spread(loss: Callable[[nn.Module], None], given: list[int]) -> None:
     assert terms(loss)["crossed"] == {"given": given, "spread": [12, 12], "count": 2}
