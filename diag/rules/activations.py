@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from diag.rules.biased import biased
+from diag.rules.biased import biased, made_by_bias
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.flattened import flattened
@@ -16,8 +16,8 @@ from diag.rules.own_target import own_target
 from diag.rules.passes import by_layer
 from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
-from diag.rules.scales import far_from_chance, is_open, learned, unscaled_input
-from diag.rules.weak import lost_within, small_weights, spreads
+from diag.rules.scales import far_from_chance, is_open, learned, unscaled_input, unseen_input
+from diag.rules.weak import faint, lost_within, rises_from_nothing, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _TINY_INPUT, _ALIKE_INPUT = 0.05, 1e-5
@@ -57,18 +57,25 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
     ]
     for trend in sorted(trends, key=lambda one: -one.total)[:1]:
         growth = 10**trend.total
-        if growth >= limit["exploding_activation_warning"]:
+        if growth >= limit["exploding_activation_warning"] and not rises_from_nothing(trend):
             onset = evidence.onset(
                 "activation", "rms", evidence.clean, _at_least(limit["exploding_activation_warning"])
+            )
+            site = trend.sites[int(np.argmax(np.diff(trend.values))) + 1]
+            bias = made_by_bias(evidence, site)
+            said = (
+                f" The bias of {site}, of rms {bias:.3g}, makes up what it puts out in the first step." if bias else ""
             )
             yield Finding(
                 "exploding-activation",
                 "error" if growth >= limit["exploding_activation_error"] else "warning",
-                trend.sites[int(np.argmax(np.diff(trend.values))) + 1],
+                site,
                 f"Activations grow from rms {10 ** trend.values[0]:.1e} at {trend.sites[0]} to"
-                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: {trend.told()}.",
+                f" {10 ** trend.values[-1]:.1e} at {trend.sites[-1]}: {trend.told()}.{said}",
                 {"step": onset, "layers": len(trend.sites), "factor_per_layer": trend.factor, "growth": growth},
-                "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or"
+                f"Initialize the bias of {site} with 0."
+                if bias
+                else "Scale the initialization down (he_normal for ReLU, glorot_normal for tanh), add normalization, or"
                 " scale residual branches.",
                 _HE,
             )
@@ -94,6 +101,10 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
     wild = wild[[not _is_shut(evidence, one) for _, one in wild.iterrows()]] if len(wild) else wild
     if len(wild):
         first = wild.iloc[0]
+        given = unseen_input(evidence, first)
+        if given is not None:
+            yield given
+            return
         own = hidden[(hidden["site"] == first["site"]) & (hidden["call"] == first["call"])].sort_values("step")
         begin = own.iloc[0]
         was_large = begin["step"] < first["step"] and begin["rms"] > 0.2 * first["rms"]
@@ -103,12 +114,18 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
             "warning" if learned(evidence) else "error",
             str(first["site"]),
             f"Activations reach rms {first['rms']:.1e} at {first['site']} in step {first['step']},"
-            f" {first['rms'] / scale:.0e} times the input's scale{since}.",
+            f" {_times(evidence, first['rms'], scale)}{since}.",
             {"step": int(first["step"]), "rms": float(first["rms"]), "input_rms": evidence.input_rms()},
             "Scale the initialization or the learning rate down, or add normalization; in a recurrent net initialize"
             " the recurrent weights orthogonally and clip gradients.",
             _HE,
         )
+
+
+def _times(evidence: Evidence, rms: float, scale: float) -> str:
+    """How far beyond the input, or 1 where none was seen."""
+    what = "1" if math.isnan(evidence.input_rms()) else "the input's scale"
+    return f"{rms / scale:.0e} times {what}"
 
 
 def _is_shut(evidence: Evidence, one: pd.Series) -> bool:
@@ -131,6 +148,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         or own_target(evidence)
         or small_weights(evidence)
         or _faded(evidence)
+        or faint(evidence)
         or lost_within(evidence)
         or _same_for_all(evidence)
     )

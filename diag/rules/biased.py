@@ -10,6 +10,8 @@ from diag.rules.finding import Finding
 
 _SHARE = 0.9
 """Of the output's rms that the bias alone makes up."""
+_LARGE = 2.0
+"""The rms of a bias that is not what any law draws."""
 _SQUASHED = ("sigmoid", "tanh", "hardsigmoid", "hardtanh", "softsign", "binary_cross_entropy_with_logits")
 _OF_CLASSES = ("softmax", "log_softmax", "cross_entropy")
 
@@ -53,6 +55,15 @@ def _shares(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
     layers = layers[layers["site"].isin(bias.index)].groupby("site")[["rms", "order"]].first()
     layers["bias"] = bias.reindex(layers.index)
     return layers[layers["bias"] >= _SHARE * layers["rms"]]
+
+
+def made_by_bias(evidence: Evidence, site: str) -> float:
+    """The rms of a layer's bias where it is no small one and makes up what the layer puts out at first; or 0."""
+    rows = evidence.rows("weight", evidence.clean[:1])
+    bias = rows[(rows["op"] == "bias") & (rows["owner"] == site)]["rms"].max()
+    layers = evidence.rows("activation", evidence.clean[:1], ("layer",))
+    out = layers.loc[layers["site"] == site, "rms"].max()
+    return float(bias) if bias >= _LARGE and bias >= _SHARE * out else 0.0
 
 
 def _behind(evidence: Evidence, site: str) -> str:

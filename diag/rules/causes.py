@@ -53,6 +53,7 @@ _BRINGS = {
     "mask": _FADES,
     "flat": _FLAT,
     "log-probabilities": _GROWS,
+    "target": _GROWS,
 }
 """What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 
@@ -180,7 +181,7 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
     blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
     if any(one.rule != "unrelated-targets" for one in blamed):
         findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
-    shut = [one for one in errors if one.rule in _SHUT]
+    shut = [one for one in errors if one.rule in (*_SHUT, "vanishing-gradient", "collapsed-signal")]
     wild = [one for one in findings if one.rule == "oversized-update" and "of" not in one.evidence]
     return [
         replace(one, severity="error")

@@ -14,6 +14,7 @@ from diag.rules.finding import Finding, Severity
 from diag.rules.forgotten import forgotten
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
+from diag.rules.scales import at_the_mean
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
@@ -53,7 +54,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
     if severity is None:
         return
     note = ""
-    if severity == "error" and _bottom_learns(evidence):
+    if severity == "error" and _bottom_learns(evidence) and not at_the_mean(evidence):
         severity, note = "warning", " The optimizer rescales it and the loss falls, so it does no visible harm yet."
     site = _start(trend)
     yield Finding(
@@ -155,16 +156,41 @@ def _all_zero(evidence: Evidence) -> Finding | None:
     if down < 0.5 * len(zero):
         return None
     site = rms.index[down - 1][0]
+    blocked = _blocked(evidence)
     return Finding(
         "vanishing-gradient",
         "error" if evidence.trains and (len(evidence.clean) > 1 or len(evidence.measured) == 1) else "warning",
         site,
-        f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.",
+        f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.{blocked}",
         {"step": evidence.clean[0], "layers": len(rms), "zero_layers": down},
-        "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in half "
-        "precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
+        "Initialize it at random and train it: nothing passes through a weight of zeros."
+        if blocked
+        else "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in"
+        " half precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
         "Micikevicius et al. 2018, section 3.2 (underflow); Glorot & Bengio 2010, section 4.2",
     )
+
+
+def _blocked(evidence: Evidence) -> str:
+    """What is said of a matrix that is exactly zero from the first step to the last."""
+    rows = evidence.rows("weight", [*evidence.clean[:1], *evidence.clean[-1:]])
+    rows = rows[rows["shape"].str.contains("x", regex=False).fillna(False).astype(bool)]
+    most = rows.groupby("site")["rms"].max()
+    zero = evidence.in_order(most.index[most == 0])
+    frozen = _frozen_zeros(evidence) if not zero else []
+    name = (zero or frozen)[-1] if zero or frozen else ""
+    return f" {name} is zero{' and frozen' if frozen else ''} in every step." if name else ""
+
+
+def _frozen_zeros(evidence: Evidence) -> list[str]:
+    """Layers that put out their bias alone, and whose weight is not to be trained: what is frozen is not measured."""
+    sites = evidence.sites
+    fixed = sites[(sites["kind"] == "parameter") & ~sites["trainable"].fillna(True).astype(bool)]
+    fixed = fixed[fixed["shape"].str.contains("x", regex=False)]
+    rows = evidence.rows("activation", evidence.clean, ("layer",))
+    spread = rows.groupby("site")["sample_var"].max()
+    owners = set(spread.index[spread == 0])
+    return evidence.in_order(str(name) for name, owner in fixed["owner"].items() if owner in owners)
 
 
 def _bottom_learns(evidence: Evidence) -> bool:

@@ -28,8 +28,11 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
         yield single
         return
     if not table["reached"].any():
+        matrices = list(table.index[table["shape"].str.contains("x", regex=False)])
         if evidence.trains and table["none"].all():
             yield _nowhere(evidence, table)
+        elif evidence.trains and len(matrices) > 1 and _are_zero(evidence, matrices):
+            yield _both_zero(evidence, matrices)
         return
     unused = table[(table["order"] < 0) & ~table["reached"]]
     missing = table[(table["order"] >= 0) & ~table["reached"]]

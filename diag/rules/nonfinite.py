@@ -79,6 +79,8 @@ def _birth(evidence: Evidence, rows: pd.DataFrame, step: int) -> _Birth:
         return _in_forward(forward, step)
     if broken:
         return _in_loss(rows, step, known)
+    if len(forward) and forward["role"].iloc[0] == "input" and (len(backward) or len(gradient)):
+        return _in_forward(forward, step)  # a finite loss leaves out what these values make
     left_out = forward[forward["op"].isin(_NEVER_INFINITE)]
     if len(left_out) and len(backward):
         return _in_forward(forward[forward["order"] >= left_out["order"].iloc[0]], step, left_out=True)

@@ -195,15 +195,14 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
         names = found["modules"]
         if any(f"{name}.weight" in moved for name in names):
             continue  # few steps leave weights much as they were drawn
-        if found["share"] < _WORTH_A_WORD or not evidence.trains:
+        if len(names) < 2 or found["share"] < _WORTH_A_WORD or not evidence.trains:
             continue
-        most = len(names) > 1 and found["share"] >= _UNTRAINED
         yield Finding(
             "stalled-update",
-            "error" if most and not does_well(evidence) else "warning",
+            "error" if found["share"] >= _UNTRAINED and not does_well(evidence) else "warning",
             names[0],
             f"{shown(found['share'])} of {model}'s elements are frozen as they were initialized, at random, in"
-            f" {len(names)} layer{'s' * (len(names) > 1)}: {listed(names)}. What they compute is never learned.",
+            f" {len(names)} layers: {listed(names)}. What they compute is never learned.",
             {
                 "step": evidence.clean[0],
                 "of": "frozen",

@@ -26,7 +26,7 @@ def own_target(evidence: Evidence) -> Finding | None:
     """The loss is a distance between two outputs of the network, which is least where all outputs are one."""
     rows = evidence.rows("activation", evidence.clean)
     layers = rows[rows["role"].isin(SIGNAL_ROLES)]
-    if not len(layers) or not evidence.trains:
+    if not len(layers) or not evidence.trains or evidence.acts:
         return None
     site = str(layers.sort_values("order")["site"].iloc[-1])
     own = layers[layers["site"] == site]

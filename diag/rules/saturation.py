@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
 _ONE_SIDED = (
@@ -29,6 +30,8 @@ _ONE_SIDED = (
 _RECURRENT = r"(?:^|\.)weight_hh(?:_l\d+(?:_reverse)?)?$"
 """What torch calls the weights from state to state."""
 _FEWEST_SIGMOIDS = 2
+_LARGE_WEIGHTS = 4.0
+"""rms times sqrt(fan_in) of weights that saturate what follows; sqrt(2) as He et al. initialize."""
 
 
 @rule("saturated-activation")
@@ -121,7 +124,9 @@ def _measured(evidence: Evidence) -> Finding | None:
     first = (grave if len(grave) else worst).iloc[0]
     onset = hidden[(hidden["site"] == site) & (hidden["share"] >= limit["saturated_warning"])]["step"].min()
     input_rms = evidence.input_rms()
-    cause = f" The input's rms is {input_rms:.3g}: standardize it." if input_rms > 5 else ""
+    cause = _too_large(evidence, float(first["order"])) or (
+        f" The input's rms is {input_rms:.3g}: standardize it." if input_rms > 5 else ""
+    )
     return Finding(
         "saturated-activation",
         "error" if len(grave) else "warning",
@@ -138,6 +143,20 @@ def _measured(evidence: Evidence) -> Finding | None:
         "Standardize the input, scale the weights before it down (glorot_normal, biases zero), normalize before it, or"
         " use an activation that does not saturate.",
         "Glorot & Bengio 2010, section 3; saturation: slope at most 1 % of the largest",
+    )
+
+
+def _too_large(evidence: Evidence, order: float) -> str:
+    """What is said of the weights right before an activation, where they are many times what keeps a signal's size."""
+    layers = evidence.rows("activation", evidence.clean[:1], ("layer",)).sort_values("order")
+    layers = layers[layers["order"] < order]
+    site = str(layers["site"].iloc[-1]) if len(layers) else ""
+    scale = float(scales_of_weights(evidence).get(f"{site}.weight", 0.0))
+    if scale < _LARGE_WEIGHTS:
+        return ""
+    return (
+        f" {site}.weight begins with rms times sqrt(fan_in) {scale:.3g}, where about 1 keeps a signal's size:"
+        " initialize it smaller."
     )
 
 

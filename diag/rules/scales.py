@@ -10,6 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
 _BINARY = "binary_cross_entropy_with_logits"
@@ -17,6 +18,8 @@ _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
 _LEARNED = 0.25
 """Times a guess's cross-entropy: below it the network has learned most of what there is."""
+_USUAL_WEIGHTS, _NO_BETTER = 3.0, 0.9
+"""rms times sqrt(fan_in) of weights that are none too large; of the targets' variance, an error that tells nothing."""
 _LITTLE_LEFT = 0.1
 """Of the first loss: what ends below it has little left to learn."""
 _ABOVE = 4.5
@@ -59,6 +62,43 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )
+
+
+def unseen_input(evidence: Evidence, wild: pd.Series) -> Finding | None:
+    """A first layer of usual weights that puts out huge numbers in the first step: what it is given is as large.
+
+    wild: its row. Of an input that was seen the input itself tells.
+    """
+    layers = evidence.rows("activation", evidence.clean[:1], ("layer", "recurrent")).sort_values("order")
+    first = len(layers) and layers["site"].iloc[0] == wild["site"] and wild["step"] == layers["step"].iloc[0]
+    if not first or not math.isnan(evidence.input_rms()) or not evidence.trains:
+        return None
+    scale = float(scales_of_weights(evidence).get(f"{wild['site']}.weight", math.inf))
+    given = float(wild["rms"]) / scale if scale > 0 else math.inf
+    if scale > _USUAL_WEIGHTS or not evidence.thresholds["input_error"] <= given < math.inf:
+        return None
+    return Finding(
+        "exploding-activation",
+        "error",
+        str(wild["site"]),
+        f"The first layer, {wild['site']}, puts out rms {wild['rms']:.3g} in step {wild['step']}, with weights of usual"
+        f" size: its input, which was not seen, must have an rms of about {given:.2g}, where weights are made for"
+        " inputs of about 1.",
+        {"step": int(wild["step"]), "of": "input", "rms": given},
+        "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
+        "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
+    )
+
+
+def at_the_mean(evidence: Evidence) -> bool:
+    """Whether the last squared errors are no better than those of the targets' mean, feature by feature."""
+    op, values, _ = _judged(evidence, "mse_loss", "sub")
+    values = evidence.clean_losses if op == "sub" else values
+    targets = evidence.rows("activation", evidence.clean, ("target",))
+    if len(values) < _FEWEST or not len(targets):
+        return False
+    guess = float(targets[["var", "sample_var"]].min(axis=1).median())
+    return guess > 0 and float(values.iloc[-(len(values) // 3) :].median()) >= _NO_BETTER * guess
 
 
 def _is_scaled(evidence: Evidence, rms: float, behind: pd.DataFrame) -> bool:

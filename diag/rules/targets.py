@@ -36,6 +36,8 @@ _FAR_BEYOND = 0.5
 """How far beyond 0 and 1 targets of a binary cross-entropy lie that are none, however low that makes the loss."""
 _FAR, _LARGE = 10.0, 10.0
 """How many times larger than the predictions targets are, after training too; and than 1."""
+_ASTRAY = 100.0
+"""The same where training breaks down, be it in its first step."""
 _FIRST = 3
 """Looks at log-probabilities, at the start, that tell whether they are any."""
 _FEWEST, _MOST = 5, 0.5
@@ -297,19 +299,26 @@ def _unscaled(evidence: Evidence) -> Finding | None:
             continue
         given = rows[rows["site"] == loss].groupby("step")["rms"].max()
         size, largest = float(own["rms"].median()), float(given.max())
-        if len(own) < _FEWEST or not size > _FAR * largest:
+        broke = evidence.first_bad_step is not None or evidence.diverged_at is not None
+        far = _ASTRAY if broke else _FAR
+        if len(own) < (1 if broke else _FEWEST) or not size > far * largest:
             continue
         return Finding(
             "loss-not-decreasing",
             "error",
             loss,
             f"The targets have mean {own['mean'].median():.3g} and rms {size:.3g}; predictions stay below rms"
-            f" {largest:.3g} in all {len(evidence.clean)} steps. Weights are made for targets of about 1.",
+            f" {largest:.3g} in {'all ' if len(evidence.clean) > 1 else ''}{_counted(len(evidence.clean))}. Weights are"
+            " made for targets of about 1.",
             {"step": evidence.clean[0], "of": "target", "rms": size, "predictions": largest},
             "Standardize the targets: subtract the mean and divide by the standard deviation of the training set.",
             "LeCun et al. 1998, 'Efficient BackProp', section 4.5",
         )
     return None
+
+
+def _counted(steps: int) -> str:
+    return "the first step" if steps == 1 else f"{steps} steps"
 
 
 def _sorted(evidence: Evidence) -> Finding | None:

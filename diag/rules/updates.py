@@ -267,7 +267,7 @@ def _wild(evidence: Evidence) -> Finding | None:
     lr = evidence.trace.steps.set_index("step")["lr"].get(step)
     rate = f", at a learning rate of {lr:.2g}" if lr is not None and pd.notna(lr) else ""
     # A small problem may be solved in a few giant strides.
-    solved = evidence.is_half_solved and evidence.diverged_at is None
+    solved = evidence.is_half_solved and not is_open(evidence) and evidence.diverged_at is None
     return Finding(
         "oversized-update",
         "warning" if solved else "error",

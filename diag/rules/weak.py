@@ -6,11 +6,14 @@ import math
 
 import pandas as pd
 
-from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.rules.evidence import SIGNAL_ROLES, Evidence, Trend
 from diag.rules.finding import Finding
+from diag.rules.passes import by_layer
 from diag.trace.shapes import sizes
 
 _FEWEST = 2
+_NOTHING, _SHUT = 1e-4, -2.0
+"""An rms that is next to nothing where about 1 is usual; a mean of biases that shuts what they belong to."""
 
 
 def scales_of_weights(evidence: Evidence) -> pd.Series:
@@ -39,6 +42,47 @@ def small_weights(evidence: Evidence) -> Finding | None:
         "Initialize larger: he_normal for ReLU, glorot_normal for tanh, lecun_normal for SELU.",
         "Glorot & Bengio 2010, section 4.2; He et al. 2015, section 2.2",
     )
+
+
+def rises_from_nothing(trend: Trend) -> bool:
+    """Whether activations grow over depth to no more than 1, from next to nothing: it is the bottom that is off."""
+    return bool(trend.values.max() <= 0 and trend.values.min() <= math.log10(_NOTHING))
+
+
+def faint(evidence: Evidence) -> Finding | None:
+    """A layer puts out next to nothing, and what stands above it more; an error where its biases shut it."""
+    layers = by_layer(evidence)
+    trends = [layers.trend("activation", steps, "rms") for steps in (layers.early, layers.late)]
+    growth = evidence.thresholds["exploding_activation_warning"]
+    rising = [one for one in trends if one is not None and 10**one.total >= growth and rises_from_nothing(one)]
+    if not rising:
+        return None
+    trend = rising[0]
+    site = trend.sites[int(trend.values.argmin())]
+    shut = _shut_by(evidence, site)
+    said = f": its biases are {shut:.2g} on average, which shuts its gates or units" if shut else ""
+    return Finding(
+        "collapsed-signal",
+        "error" if shut and evidence.trains and not evidence.is_half_solved else "warning",
+        site,
+        f"What {site} puts out has rms {10 ** trend.values.min():.1e}, next to nothing, and what stands above it up to"
+        f" {10 ** trend.values.max():.1e}{said}.",
+        {"step": evidence.clean[0], "of": "faint", "rms": float(10 ** trend.values.min()), "bias": shut},
+        f"Initialize the biases of {site} with 0 (of forget gates with 1)."
+        if shut
+        else "Look at the initialization of this layer, and at what it is given.",
+        "Jozefowicz et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2",
+    )
+
+
+def _shut_by(evidence: Evidence, site: str) -> float:
+    """The mean of a layer's biases where they are far below 0, else 0."""
+    rows = evidence.rows("weight", evidence.clean[:1])
+    of_site = [site == one or site.startswith(f"{one}[") for one in rows["owner"].astype(str)]
+    own = rows[of_site]
+    own = own[own["site"].str.contains("bias", regex=False)]
+    mean = float(own["mean"].mean()) if len(own) else 0.0
+    return mean if mean <= _SHUT else 0.0
 
 
 def spreads(evidence: Evidence, steps: list[int], roles: tuple[str, ...], how: str = "median") -> pd.DataFrame:

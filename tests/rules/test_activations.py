@@ -36,7 +36,7 @@ def test_growth_over_depth_and_its_numbers() -> None:
 def test_growth_in_the_last_steps_only() -> None:
     net = Net()
     for number in range(6):
-        net.output(f"{number}", rms=lambda step, number=number: 10.0 ** (number - 5) if step >= 20 else 0.1)
+        net.output(f"{number}", rms=lambda step, number=number: 10.0 ** (number - 4) if step >= 20 else 0.1)
     assert only(EXPLODES, net).evidence["step"] == 20
 
 

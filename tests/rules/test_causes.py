@@ -172,3 +172,16 @@ def test_a_step_that_remakes_the_weights_is_the_cause_of_units_that_die_after_it
     step = Finding("oversized-update", "warning", "0.weight", "", {"step": 0, **of})
     dead = Finding("dead-units", "error", "1", "", {"step": 3})
     assert join([dead, step])[0].rule == root
+
+
+@pytest.mark.parametrize("rule", ["dead-units", "saturated-activation", "vanishing-gradient", "collapsed-signal"])
+def test_giant_strides_are_to_blame_for_what_is_shut_after_them(rule: str) -> None:
+    [root] = join([finding(rule, 3), finding("oversized-update", 0, "warning")])
+    assert (root.rule, root.severity, names(root.consequences)) == ("oversized-update", "error", [rule])
+    later = join([finding(rule, 0), finding("oversized-update", 3, "warning")])
+    assert "error" not in [one.severity for one in later if one.rule == "oversized-update"]
+
+
+def test_targets_that_are_far_off_break_a_training() -> None:
+    [root] = join([finding("oversized-update"), finding("loss-not-decreasing", of="target"), finding("non-finite", 1)])
+    assert (root.rule, root.evidence["of"]) == ("loss-not-decreasing", "target")

@@ -189,3 +189,35 @@ def test_a_margin_that_is_kept_in_most_steps_is_no_vanished_gradient() -> None:
     for number in range(4):
         net.output(f"{number}", gradient=now(0.01))
     assert not found(VANISHES, net)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "said"), [(False, "8.weight is zero in every step"), (True, "8.weight is zero and frozen")]
+)
+def test_a_weight_of_zeros_that_nothing_passes(frozen: bool, said: str) -> None:
+    net = Net(loss=flat)
+    for number in range(4):
+        net.output(f"{2 * number}", gradient=0.0).parameter(f"{2 * number}.weight", gradient=0.0)
+    net.output("8", gradient=0.01, spread=0.0)
+    if frozen:
+        net.parameter("8.weight", gradient=None, ratio=None, trainable=False)
+        net._frame = [row for row in net._frame if row["site"] != "8.weight"]  # as what is frozen is not measured
+    else:
+        net.parameter("8.weight", rms=0.0, gradient=0.01)
+    finding = only("vanishing-gradient", net)
+    assert said in finding.message
+    assert finding.remedy.startswith("Initialize it at random")
+
+
+@pytest.mark.parametrize(("targets", "severity"), [(0.9, "error"), (9.0, "warning")])
+def test_a_loss_that_ends_at_the_targets_mean_is_no_proof_of_learning(targets: float, severity: str) -> None:
+    """targets: their variance; the squared error falls from 2.3 to 0.9."""
+    gradients = [10.0 ** (number - 9) for number in range(8)]
+    net = chain(gradients, adaptive=True, loss=lambda step: max(2.3 * 0.9**step, 0.9))
+    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None)
+    value = {"mean": lambda step: max(2.3 * 0.9**step, 0.9)}
+    net.output("loss:mse_loss[value]", "loss", "mse_loss", units=1, samples=1, gradient=None, **value)
+    net.output(
+        "loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=targets**0.5, spread=1.0, var=targets
+    )
+    assert only("vanishing-gradient", net).severity == severity

@@ -239,3 +239,11 @@ def test_what_grows_as_a_policy_learns_is_no_error() -> None:
 def test_a_policy_s_loss_that_is_no_number_is_an_error() -> None:
     found = _severities(chain(loss=lambda step: 2.0 if step < 15 else float("nan")), 300)
     assert found["non-finite"] == "error"
+
+
+@pytest.mark.parametrize(("ratio", "severity"), [(2.0, "error"), (0.9, "warning")])
+def test_a_policy_whose_weights_are_replaced_by_a_step(ratio: float, severity: str) -> None:
+    net = Net(loss=flat)
+    for name in "abc":
+        net.output(name).parameter(f"{name}.weight", ratio=ratio)
+    assert _severities(net, 300)["oversized-update"] == severity

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import diag
-from tests.rules.traces import Net, chain, found, only
+from tests.rules.traces import Net, chain, flat, found, only
 
 RULE = "missing-gradient"
 
@@ -163,3 +163,11 @@ def test_a_softmax_over_a_single_entry(dim: int, count: int) -> None:
     assert [(one.rule, one.severity, one.site) for one in told] == [
         ("missing-gradient", "error", "Pool:softmax")
     ] * count
+
+
+@pytest.mark.parametrize(("layers", "of"), [(2, ["zero weights"]), (1, [])])
+def test_factors_that_are_all_zero_and_get_gradients_of_zero(layers: int, of: list[str]) -> None:
+    net = Net(loss=flat)
+    for name in "ab"[:layers]:
+        net.output(name).parameter(f"{name}.weight", rms=0.0, gradient=0.0, ratio=None)
+    assert [one.evidence["of"] for one in found(RULE, net)] == of

@@ -143,3 +143,10 @@ def test_what_does_no_harm_follows_from_nothing() -> None:
     assert [one.rule for one in findings] == ["exploding-activation", RULE]
     assert findings[1].severity == "note"
     assert findings[1].remedy.startswith("If it is no mask")
+
+
+def test_born_in_data_that_the_loss_leaves_out() -> None:
+    """The loss of the last position alone is finite; the weights' gradients are not."""
+    bad = {("activation", 0): 1}
+    finding = only(RULE, net(input=bad, a={("activation", 0): 32}, a_weight={("weight_gradient", 0): 5}))
+    assert (finding.site, finding.evidence["phase"], finding.evidence["step"]) == ("input", "data", 0)

@@ -136,3 +136,13 @@ def test_a_sigmoid_inside_an_activation_of_its_own_is_a_gate(rms: float, count: 
         net.output(f"{number}:sigmoid", "nonlinearity", "sigmoid", rms=0.5, saturated_fraction=0.95)
         net.output(f"{number}", "other", "QuickGELU", rms=rms).output(f"{number + 1}")
     assert len(found(RULE, net)) == count
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"), [(2.0, "1.weight begins with rms times sqrt(fan_in) 11.3"), (0.1, "The input's rms is 9")]
+)
+def test_what_saturates_is_told_by_size(weight: float, said: str) -> None:
+    net = Net(loss=flat).output("data", "input", "input", rms=9.0, gradient=None)
+    net.output("0").parameter("0.weight").output("1").parameter("1.weight", rms=weight)
+    net.output("act", "nonlinearity", "tanh", saturated_fraction=0.95).output("2").parameter("2.weight")
+    assert said in only("saturated-activation", net).message

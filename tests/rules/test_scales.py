@@ -203,3 +203,19 @@ def test_squared_errors_far_above_the_targets_variance(scale: float, written_out
     assert [one.severity for one in told] == ["error"] * count
     if count:
         assert told[0].evidence["guess"] == pytest.approx(float(y.var(correction=0)), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rms", "weight", "seen", "of"),
+    [(6e3, 0.1, False, "input"), (6e3, 3.0, False, None), (6e3, 0.1, True, None)],
+    ids=["what it is given must be large", "its weights are", "what it is given was seen"],
+)
+def test_an_input_that_was_not_seen(rms: float, weight: float, seen: bool, of: str | None) -> None:
+    net = Net(loss=flat)
+    if seen:
+        net.output("data", "input", "input", rms=1.0, gradient=None)
+    net.output("conv", rms=rms).parameter("conv.weight", rms=weight).output("1", rms=5.0).output("2", rms=5.0)
+    findings = found(EXPLODES, net)
+    assert [(one.site, one.evidence.get("of")) for one in findings] == [("conv", of)]
+    if of:
+        assert findings[0].evidence["rms"] == pytest.approx(rms / (weight * 32**0.5))

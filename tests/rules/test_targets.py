@@ -268,3 +268,13 @@ def test_targets_of_minus_one_are_none_however_low_the_loss(least: float, severi
     net.output(f"loss:{op}[target]", "target", "target", units=3, gradient=None, mean=0.1, min=least, max=1.0)
     kinds = [(one.severity, one.evidence["of"]) for one in told_by("loss-not-decreasing", net)]
     assert kinds == [(severity, "range")]
+
+
+@pytest.mark.parametrize(("size", "of"), [(3e5, ["target"]), (5.0, [])])
+def test_targets_that_break_the_first_step(size: float, of: list[str]) -> None:
+    net = chain(loss=lambda step: size**2 if step == 0 else float("nan"))
+    net.output("loss:mse_loss", "loss", "mse_loss", units=1, rms=0.1, gradient=None)
+    net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=size, mean=size)
+    assert [one.evidence["of"] for one in told_by("loss-not-decreasing", net)] == of
+    if of:
+        assert "in the first step" in told_by("loss-not-decreasing", net)[0].message

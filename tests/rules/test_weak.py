@@ -76,3 +76,27 @@ def test_an_offset_that_drowns_the_samples(loss: Value) -> None:
 def test_a_tiny_input(rms: float, loss: Value, fires: bool) -> None:
     findings = found(RULE, Net(loss=loss).output("data", "input", "input", rms=rms).output("a"))
     assert [(one.site, one.evidence["of"]) for one in findings] == [("data", "input")] * fires
+
+
+@pytest.mark.parametrize(
+    ("bias", "loss", "severity"), [(-5.0, flat, "error"), (-5.0, falling, "warning"), (0.0, flat, "warning")]
+)
+def test_a_layer_that_is_shut_by_its_biases(bias: float, loss: Value, severity: str) -> None:
+    net = Net(loss=loss).output("embed", "embedding", "embedding", rms=1.0)
+    net.output("rnn", "recurrent", "lstm", rms=3e-9).parameter("rnn.bias_ih_l0", "32", rms=abs(bias) or 0.1)
+    for row in net._frame:
+        if row["site"] == "rnn.bias_ih_l0" and row["kind"] == "weight":
+            row["mean"] = bias
+    net.output("mid", rms=1e-4).output("head", rms=0.05)
+    [finding] = found("collapsed-signal", net)
+    assert (finding.site, finding.severity, finding.evidence["of"]) == ("rnn", severity, "faint")
+    assert ("biases are -5" in finding.message) == (bias < 0)
+    assert not found("exploding-activation", net)
+
+
+def test_what_grows_beyond_1_is_no_weak_bottom() -> None:
+    net = Net(loss=flat)
+    for number in range(6):
+        net.output(f"{number}", rms=10.0 ** (2 * number - 8))
+    assert not [one for one in found("collapsed-signal", net) if one.evidence["of"] == "faint"]
+    assert found("exploding-activation", net)
