@@ -110,5 +110,6 @@ def _of_policy(finding: Finding) -> Finding:
     meant = finding.rule in _GROWS and finding.evidence.get("of") in (None, "growth", "first")
     if finding.rule == "oversized-update" and finding.evidence.get("median_ratio", 0.0) >= _REMADE:
         return finding  # half of the weights are replaced by a step
-    finite = all(math.isfinite(one) for one in finding.evidence.values() if isinstance(one, float))
+    known = (one for name, one in finding.evidence.items() if name != "input_rms")  # NaN where there was none
+    finite = all(math.isfinite(one) for one in known if isinstance(one, float))
     return replace(finding, severity="warning") if meant and finite and finding.severity == "error" else finding
