@@ -43,6 +43,9 @@ _USUAL, _FEWEST_GROWN = 0.3, 12
 """Times 1 / sqrt(fan_in), the rms of a weight that was not initialized to little on purpose; steps it may grow in."""
 _FIRST = 3
 """Steps in which a learning rate that is far too large remakes the weights: later they have grown to it."""
+_RISES, _AFTER_WARM_UP = 0.5, 0.75
+"""Of its largest value, a learning rate that begins as a warm-up; of the threshold, strides at its end that are too
+large: of steps that come so late fewer are by chance."""
 _NO_BETTER = 0.9
 """Of the first loss: what ends above it has learned nothing worth the name."""
 _SMALL = 1e-3
@@ -299,15 +302,18 @@ def _first_strides(evidence: Evidence) -> Finding | None:
     median = ratios.groupby("step")["update_ratio"].median()
     first = median.iloc[:_FIRST]
     if len(first) < _FIRST or first.min() < evidence.thresholds["oversized_first_error"]:
+        first = _warmed_up(evidence, median)
+    if not len(first):
         return None
-    lr = evidence.trace.steps.set_index("step")["lr"].get(first.index[0])
+    lr = evidence.trace.steps.set_index("step")["lr"].get(first.index[-1])
     rate = f" at a learning rate of {lr:.2g}" if lr is not None and pd.notna(lr) else ""
     site = str(ratios[ratios["step"] == first.index[0]].sort_values("update_ratio")["site"].iloc[-1])
     return Finding(
         "oversized-update",
         "error",
         site,
-        f"Each of the first {_FIRST} steps changes half of the weight matrices by {first.min():.2g} to"
+        f"Each of the steps {first.index[0]} to {first.index[-1]} changes half of the weight matrices by"
+        f" {first.min():.2g} to"
         f" {first.max():.2g} of their size (about 1e-3 is usual){rate}: what they were is lost, and the loss ends no"
         " better than it began.",
         {
@@ -320,6 +326,16 @@ def _first_strides(evidence: Evidence) -> Finding | None:
         " transformers), or warm it up.",
         "Karpathy 2019, 'A recipe for training neural networks'; Devlin et al. 2019, appendix A.3",
     )
+
+
+def _warmed_up(evidence: Evidence, median: pd.Series) -> pd.Series:
+    """The first steps of that size after a learning rate that rises; none where it does not."""
+    lr = evidence.trace.steps.set_index("step")["lr"].reindex(median.index)
+    if not lr.iloc[0] < _RISES * lr.max():
+        return median.iloc[:0]
+    large = median.rolling(_FIRST).min() >= _AFTER_WARM_UP * evidence.thresholds["oversized_first_error"]
+    end = int(large.to_numpy().argmax())
+    return median.iloc[end - _FIRST + 1 : end + 1] if large.any() else median.iloc[:0]
 
 
 def _never_cleared(evidence: Evidence) -> Finding | None:

@@ -265,3 +265,20 @@ def test_growth_under_a_loss_of_ones_own_is_a_warning(known: bool, severity: str
     if known:
         net.output("loss:cross_entropy", "loss", "cross_entropy", gradient=None)
     assert only(OVERSIZED, net).severity == severity
+
+
+@pytest.mark.parametrize(
+    ("peak", "rises", "loss", "of"),
+    [(0.16, True, flat, ["first"]), (0.14, True, flat, []), (0.16, False, flat, []), (0.16, True, falling, [])],
+)
+def test_steps_after_a_warm_up_that_remake_the_weights(peak: float, rises: bool, loss: Value, of: list[str]) -> None:
+    net = Net(loss=loss)
+    for name in "abc":
+        net.output(name).parameter(f"{name}.weight", ratio=lambda step: peak if 8 <= step < 12 else 0.01)
+    trace = net.build()
+    trace.steps["lr"] = [0.01 * min(step + 1, 10) if rises else 0.1 for step in range(30)]
+    findings = found(OVERSIZED, trace)
+    assert [one.evidence["of"] for one in findings] == of
+    if of:
+        assert findings[0].evidence["step"] == 8
+        assert "steps 8 to 10" in findings[0].message
