@@ -38,7 +38,7 @@ _PLAIN = (
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
-from diag.rules.scales import does_well, is_open
+from diag.rules.scales import does_well, guesses, is_open
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
 _FEWEST_SCALED = 3
+_SCALED_AWAY = 1e-4
+"""Of the gradient that a cross-entropy has, what is left of it where the loss was multiplied down."""
 _UNTRAINED, _WORTH_A_WORD = 0.75, 0.4
 """The share of a model that, frozen as it was initialized, is more than a layer of random features; worth a word."""
 _FALLEN, _WHOLE_NORM = 10.0, 0.1
@@ -110,6 +112,35 @@ def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
         remedy="Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in"
         " steps or in epochs: look which), or train for as long as the schedule is meant for.",
         source="Goyal et al. 2017, section 2.2: gradual warmup",
+    )
+
+
+def scaled_away(evidence: Evidence) -> Finding | None:
+    """The gradient that comes to the last layer is far below what the cross-entropy has: the loss is multiplied down.
+
+    Of a mean over N predictions it is (p - y) / N for each, with a norm of about 1 / sqrt(N) until they are right.
+    """
+    known = guesses(evidence)
+    rows = evidence.rows("gradient", evidence.early, ("layer",)).sort_values("order")
+    if known is None or not is_open(evidence) or not len(rows):
+        return None
+    site = str(rows["site"].iloc[-1])
+    own = rows[rows["site"] == site]
+    norm = float(own["norm"].median())
+    predictions = float(own["count"].iloc[0]) / max(1, sizes(str(evidence.sites.loc[site, "shape"]))[-1])
+    factor = norm * math.sqrt(predictions)
+    if not 0 < factor < _SCALED_AWAY:
+        return None
+    return Finding(
+        "stalled-update",
+        "error",
+        site,
+        f"The gradient of {site}, the last layer, has norm {norm:.1e}, where the mean cross-entropy of"
+        f" {predictions:.0f} predictions has about {predictions**-0.5:.1g}: the loss is multiplied by about"
+        f" {factor:.0e} before backward(), and what is left moves next to nothing.",
+        {"step": evidence.clean[0], "of": "scaled away", "norm": norm, "factor": factor},
+        "Look for a factor, a division that is done twice (gradient accumulation), or a loss scale below 1.",
+        "Micikevicius et al. 2018, section 3.2; Kingma & Ba 2015, algorithm 1: epsilon",
     )
 
 

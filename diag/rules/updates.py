@@ -22,6 +22,7 @@ from diag.rules.optimizer import (
     never_trained,
     on_scaled_gradients,
     rates,
+    scaled_away,
 )
 from diag.rules.registry import rule
 from diag.rules.rounding import rounded_away
@@ -113,7 +114,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
-    yield as_warm_up(evidence, found)
+    yield scaled_away(evidence) or as_warm_up(evidence, found)
 
 
 def _is_slow(evidence: Evidence, largest: float) -> float:
