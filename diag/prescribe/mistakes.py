@@ -41,6 +41,11 @@ def mistakes(optimizer: torch.optim.Optimizer) -> Iterator[Remedy]:
     if momentum >= LONGEST:
         change = f"Lower the momentum from {momentum:g}, which adds up {summed(momentum):.0f} steps, to 0.9."
         yield set_option("usual momentum", change, "momentum", 0.9)
+    betas = [group["betas"] for group in groups if isinstance(group.get("betas"), (tuple, list))]
+    wrong = next((one for one in betas if len(one) == 2 and float(one[0]) ** 2 > float(one[1])), None)
+    if wrong is not None:
+        change = f"Set betas to 0.9 and 0.999: of {wrong[0]:g} and {wrong[1]:g} the first's square is above the second."
+        yield set_option("usual betas", change, "betas", (0.9, 0.999))
     if any(_decays(optimizer, group) for group in groups):
         decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
         change = f"Lower the weight decay from {decay:g} to 0.0001."

@@ -238,6 +238,7 @@ CASES: dict[str, tuple[Callable[[], Workload], float]] = {
     "unfrozen": (frozen_head, 0.6),
     "minimized": (lambda: sgd(mlp(4), maximize=True), 0.5),
     "usual eps": (lambda: adam(mlp(4), lr=0.01, eps=1e4), 0.5),
+    "usual betas": (lambda: adam(mlp(4), lr=0.01, betas=(0.9, 0.1)), 0.8),
     "usual momentum": (lambda: sgd(mlp(4), momentum=0.999), 0.6),
     "less weight decay": (lambda: sgd(mlp(4), weight_decay=5.0), 0.6),
     "one learning rate": (loud_head, 0.5),

@@ -56,6 +56,8 @@ def test_what_is_doubtful_is_tried_though_nothing_was_found() -> None:
         (torch.optim.Adam, {"lr": 1e-6, "weight_decay": 0.11}, True),
         (torch.optim.NAdam, {"weight_decay": 0.11, "decoupled_weight_decay": True}, False),
         (torch.optim.Adam, {"eps": 0.1}, True),
+        (torch.optim.AdamW, {"betas": (0.9, 0.1)}, True),
+        (torch.optim.Adam, {"betas": (0.9, 0.95)}, False),
         (torch.optim.Adagrad, {}, False),
         (torch.optim.SGD, {"lr": 0.1, "maximize": True}, True),
     ],
