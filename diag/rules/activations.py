@@ -226,8 +226,8 @@ def _dropped(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", evidence.clean).sort_values(["step", "order", "call"])
     before = rows.groupby("step")["zero_fraction"].shift(1).fillna(0.0)
     dropped = ((rows["zero_fraction"] - before) / (1 - before).where(before < 1)).clip(lower=0)
-    rows = rows.assign(dropped=dropped)
-    named = {"zero": ("dropped", "median"), "order": ("order", "min"), "step": ("step", "min")}
+    rows = rows.assign(dropped=dropped, seen=_is_seen(rows))
+    named = {"zero": ("dropped", "median"), "order": ("order", "min"), "step": ("step", "min"), "seen": ("seen", "all")}
     share = rows[rows["role"] == "dropout"].groupby(["site", "call"]).agg(**named).sort_values("order")
     inside = rows[rows["role"].isin(["layer", "normalization"])].groupby(["site", "call"]).agg(**named)
     inside = inside[inside["zero"].between(evidence.thresholds["dropped_inside_error"], _ALL)].sort_values("order")
@@ -238,8 +238,15 @@ def _dropped(evidence: Evidence) -> Finding | None:
     if in_a_row is not None:
         return in_a_row
     if not len(single) and evidence.trains and is_open(evidence):
-        single = share[share["zero"] >= _HEAVY_DROPOUT]
+        single = share[(share["zero"] >= _HEAVY_DROPOUT) & share["seen"]]
     return _dropped_at(single) if len(single) else None
+
+
+def _is_seen(rows: pd.DataFrame) -> pd.Series:
+    """Whether what stands before a row, in its step, is what came to it: of as many elements, or without zeros."""
+    steps = rows.groupby("step")
+    alike = steps["count"].shift(1) == rows["count"]
+    return alike | steps["role"].shift(1).isin(["embedding", "layer", "normalization", "input"])
 
 
 def _dropped_at(share: pd.DataFrame) -> Finding:

@@ -165,6 +165,14 @@ def test_a_heavy_dropout_where_much_is_left_to_learn(share: float, loss: Value, 
     assert [one.evidence["of"] for one in found(COLLAPSES, net)] == ["dropout"] * count
 
 
+@pytest.mark.parametrize(("units", "count"), [(32, 1), (32 * 49, 0)])
+def test_a_heavy_dropout_behind_a_pooling_that_is_not_seen(units: int, count: int) -> None:
+    """A relu of images, and a dropout of their means, four fifths of which are zero: it may be the relu's doing."""
+    net = Net(loss=flat).output("0").output("relu", "nonlinearity", "relu", units=units)
+    net.output("drop", "dropout", "dropout", zero_fraction=0.8).output("2")
+    assert len([one for one in found(COLLAPSES, net) if one.evidence["of"] == "dropout"]) == count
+
+
 @pytest.mark.parametrize(("just", "count"), [(1.01, 1), (0.99, 0)])
 def test_a_dropout_that_drops_nearly_all(just: float, count: int) -> None:
     share = just * DEFAULTS["dropped_share_error"]
