@@ -159,7 +159,7 @@ def test_a_tiny_input(rms: float, options: dict[str, object], severity: str | No
         assert (findings[0].site, findings[0].evidence["rms"]) == ("data", rms)
 
 
-@pytest.mark.parametrize(("share", "loss", "count"), [(0.8, flat, 1), (0.7, flat, 0), (0.8, falling, 0)])
+@pytest.mark.parametrize("share", "loss", "count"), [(0.84, flat, 1), (0.8, flat, 0), (0.84, falling, 0)])
 def test_a_heavy_dropout_where_much_is_left_to_learn(share: float, loss: Value, count: int) -> None:
     net = Net(loss=loss).output("0").output("drop", "dropout", "dropout", zero_fraction=share).output("2")
     assert [one.evidence["of"] for one in found(COLLAPSES, net)] == ["dropout"] * count
@@ -167,9 +167,9 @@ def test_a_heavy_dropout_where_much_is_left_to_learn(share: float, loss: Value, 
 
 @pytest.mark.parametrize(("units", "count"), [(32, 1), (32 * 49, 0)])
 def test_a_heavy_dropout_behind_a_pooling_that_is_not_seen(units: int, count: int) -> None:
-    """A relu of images, and a dropout of their means, four fifths of which are zero: it may be the relu's doing."""
+    """A relu of images, and a dropout of their means, most of which are zero: it may be the relu's doing."""
     net = Net(loss=flat).output("0").output("relu", "nonlinearity", "relu", units=units)
-    net.output("drop", "dropout", "dropout", zero_fraction=0.8).output("2")
+    net.output("drop", "dropout", "dropout", zero_fraction=0.84).output("2")
     assert len([one for one in found(COLLAPSES, net) if one.evidence["of"] == "dropout"]) == count
 
 
