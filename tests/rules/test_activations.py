@@ -159,7 +159,7 @@ def test_a_tiny_input(rms: float, options: dict[str, object], severity: str | No
         assert (findings[0].site, findings[0].evidence["rms"]) == ("data", rms)
 
 
-@pytest.mark.parametrize("share", "loss", "count"), [(0.84, flat, 1), (0.8, flat, 0), (0.84, falling, 0)])
+@pytest.mark.parametrize(("share", "loss", "count"), [(0.84, flat, 1), (0.8, flat, 0), (0.84, falling, 0)])
 def test_a_heavy_dropout_where_much_is_left_to_learn(share: float, loss: Value, count: int) -> None:
     net = Net(loss=loss).output("0").output("drop", "dropout", "dropout", zero_fraction=share).output("2")
     assert [one.evidence["of"] for one in found(COLLAPSES, net)] == ["dropout"] * count
