@@ -20,9 +20,9 @@ _EVALUATIONS, _GUESS, _LEARNED = 3, 0.98, 0.8
 """So many at least, none below this share of a guess's cross-entropy, where training has come below that one."""
 _BEGUN, _RISEN = 0.9, 1.1
 """The same where training has come less far, and the evaluation's has risen that far above a guess's."""
-_MANY, _EVEN, _NEAR, _AT_THE_END = 100, 0.6, 0.15, 0.8
-"""Samples, a guess's share, how much of the rest may be told, and the share of the steps before a test, that shows that
-nothing was learned."""
+_MANY, _EVEN, _NEAR, _AT_THE_END, _LONG = 100, 0.6, 0.15, 0.8, 99
+"""Samples, a guess's share, how much of the rest may be told, and the share of the steps, and the steps, before a test
+that shows that nothing was learned, rather than that training has just begun."""
 _WORSE, _ANYTHING = 1.02, 0.99
 """Of a guess's cross-entropy, the test's and the training's, that show that what was learned is of no use."""
 _REMEDY = (
@@ -74,7 +74,7 @@ def at_a_guess(evidence: Evidence) -> tuple[int, int, float] | None:
     test = max((one for one in tests if one["step"] == step), key=lambda one: int(one["samples"]))
     samples, right, guess = int(test["samples"]), int(test["right"]), _commonest(test["labels"])
     low, high = _interval(right, samples)
-    late = step >= _AT_THE_END * evidence.measured[-1]
+    late = step >= max(_LONG, _AT_THE_END * evidence.measured[-1])
     if samples < _MANY or guess > _EVEN or not late or not low <= guess or not high <= guess + _NEAR * (1 - guess):
         return None
     return samples, right, guess

@@ -17,8 +17,6 @@ from diag.rules.scales import guesses, is_open
 from diag.rules.targets import misfit
 
 _FEWEST_STEPS = 12
-_FEWEST_TESTED = 100
-"""Steps after which a test that a guess equals shows more than that training has just begun."""
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
@@ -189,7 +187,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         return
     if (losses == 0).all() or _is_done(evidence):
         return
-    if evidence.loss_falls() and not (evidence.stuck and _tested(evidence, len(losses))):  # by a trifle, say
+    if evidence.loss_falls() and not (evidence.stuck and _tested(evidence)):  # by a trifle, say
         return
     yield Finding(
         "loss-not-decreasing",
@@ -202,7 +200,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
             "last": float(losses.iloc[-3:].mean()),
             "steps": len(losses),
             "fall": evidence.fall(),
-            **_tested(evidence, len(losses)),
+            **_tested(evidence),
         },
         "See whether it can fit one small batch; if it can, the learning rate or the number of steps is too small, or"
         " labels and inputs do not belong together.",
@@ -210,9 +208,9 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _tested(evidence: Evidence, steps: int) -> dict[str, float]:
-    """That after so many steps no more classes are told right than by a guess, where tests show it."""
-    test = at_a_guess(evidence) if steps >= _FEWEST_TESTED else None
+def _tested(evidence: Evidence) -> dict[str, float]:
+    """That no more classes are told right than by a guess, where tests show it."""
+    test = at_a_guess(evidence)
     return {} if test is None else dict(zip(("tested", "right", "guess"), test, strict=True))
 
 

@@ -233,15 +233,21 @@ def test_accuracy_that_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tested", "trained", "right", "errors"),
-    [(1.7, 1.5, 90, 1), (1.62, 1.5, 90, 0), (1.7, 1.61, 90, 0), (1.7, 1.5, 140, 0)],
-    ids=["worse than a guess", "as good", "nothing is learned", "some are told right"],
+    ("tested", "trained", "right", "steps", "errors"),
+    [
+        (1.7, 1.5, 90, 120, 1),
+        (1.62, 1.5, 90, 120, 0),
+        (1.7, 1.61, 90, 120, 0),
+        (1.7, 1.5, 140, 120, 0),
+        (1.7, 1.5, 90, 60, 0),
+    ],
+    ids=["worse than a guess", "as good", "nothing is learned", "some are told right", "it has just begun"],
 )
-def test_what_was_learned_is_of_no_use(tested: float, trained: float, right: int, errors: int) -> None:
-    net = chain(loss=trained).output("loss:cross_entropy", "loss", "cross_entropy", units=5, gradient=None)
+def test_what_was_learned_is_of_no_use(tested: float, trained: float, right: int, steps: int, errors: int) -> None:
+    net = chain(loss=trained, steps=steps).output("loss:cross_entropy", "loss", "cross_entropy", units=5, gradient=None)
     net.output("loss:cross_entropy[value]", "loss", "cross_entropy", units=1, samples=1, mean=trained, gradient=None)
     labels = {str(label): 100 for label in range(5)}
-    test = {"line": 0, "step": 29, "samples": 500, "right": right, "labels": labels, "loss": tested}
+    test = {"line": 0, "step": steps - 1, "samples": 500, "right": right, "labels": labels, "loss": tested}
     net.coverage["answers"] = {"": [test]}
     kinds = [one.evidence.get("of") for one in judge(net.build(), {}) if one.rule == "evaluation-mismatch"]
     assert kinds == ["tested samples"] * errors
