@@ -59,11 +59,18 @@ def _shares(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
 
 def made_by_bias(evidence: Evidence, site: str) -> float:
     """The rms of a layer's bias where it is no small one and makes up what the layer puts out at first; or 0."""
-    rows = evidence.rows("weight", evidence.clean[:1])
-    bias = rows[(rows["op"] == "bias") & (rows["owner"] == site)]["rms"].max()
+    bias = first_biases(evidence, site)["rms"].max()
     layers = evidence.rows("activation", evidence.clean[:1], ("layer",))
     out = layers.loc[layers["site"] == site, "rms"].max()
     return float(bias) if bias >= _LARGE and bias >= _SHARE * out else 0.0
+
+
+def first_biases(evidence: Evidence, site: str) -> pd.DataFrame:
+    """The rows of a layer's biases in the first step; of a recurrent module, for each of its outputs."""
+    rows = evidence.rows("weight", evidence.clean[:1])
+    rows = rows[rows["op"] == "bias"]
+    own = [site == one or site.startswith(f"{one}[") for one in rows["owner"].astype(str)]
+    return rows[np.array(own, dtype=bool)]
 
 
 def _behind(evidence: Evidence, site: str) -> str:

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from diag.rules.biased import first_biases
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, Trend
 from diag.rules.finding import Finding
 from diag.rules.passes import by_layer
@@ -77,10 +78,7 @@ def faint(evidence: Evidence) -> Finding | None:
 
 def _shut_by(evidence: Evidence, site: str) -> float:
     """The mean of a layer's biases where they are far below 0, else 0."""
-    rows = evidence.rows("weight", evidence.clean[:1])
-    of_site = [site == one or site.startswith(f"{one}[") for one in rows["owner"].astype(str)]
-    own = rows[of_site]
-    own = own[own["site"].str.contains("bias", regex=False)]
+    own = first_biases(evidence, site)
     mean = float(own["mean"].mean()) if len(own) else 0.0
     return mean if mean <= _SHUT else 0.0
 

@@ -100,3 +100,8 @@ def test_what_grows_beyond_1_is_no_weak_bottom() -> None:
         net.output(f"{number}", rms=10.0 ** (2 * number - 8))
     assert not [one for one in found("collapsed-signal", net) if one.evidence["of"] == "faint"]
     assert found("exploding-activation", net)
+
+
+def test_a_faint_layer_whose_weights_were_not_measured() -> None:
+    net = Net(loss=flat).output("embed", rms=3e-9).output("mid", rms=1e-4).output("head", rms=0.05)
+    assert [(one.severity, one.evidence["of"]) for one in found("collapsed-signal", net)] == [("warning", "faint")]
