@@ -12,6 +12,7 @@ import torch
 from diag.prescribe.mistakes import PLACE, mistakes, set_option
 from diag.prescribe.patient import Patient
 from diag.prescribe.remedy import SIGNAL, SLOW, STEP, Advice, Remedy, family
+from diag.probe.held import held_by
 
 UNEVEN_RATES = 100.0
 
@@ -43,7 +44,7 @@ def parameters(patient: Patient) -> Iterator[Remedy | Advice]:
     optimizer = patient.optimizer
     if optimizer is None:
         return
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for p in held_by(optimizer)}
     every = list(patient.model.parameters())
     missing = [p for p in every if p.requires_grad and id(p) not in held]
     frozen = [p for p in every if not p.requires_grad]

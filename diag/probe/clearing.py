@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
+
+from diag.probe.held import held_by
+
+
+@dataclass
+class _Left:
+    """A gradient that a step has left behind, its parameter, and the version that it has until it is written to; None
+    once a backward pass has begun, which writes to it."""
+
+    gradient: weakref.ref[torch.Tensor]
+    parameter: weakref.ref[torch.Tensor]
+    version: int | None
+
+    def kept(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Both, if the one is still the other's."""
+        gradient, parameter = self.gradient(), self.parameter()
+        if gradient is None or parameter is None or parameter.grad is not gradient:
+            return None
+        return gradient, parameter
 
 
 class Clearing:
@@ -18,9 +37,7 @@ class Clearing:
     """
 
     def __init__(self) -> None:
-        self._left: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._owners: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._versions: dict[int, int] = {}
+        self._left: dict[int, _Left] = {}
         self._cleared: set[int] = set()
         self._waiting: set[int] = set()
         self.steps: dict[int, int] = {}
@@ -28,27 +45,22 @@ class Clearing:
 
     def see_zero_grad(self, owner: Any) -> None:
         """A `zero_grad` of an optimizer or a module was called; most leave no gradient that might have to be found."""
-        kept = {index: parameter for index in self._left if (parameter := self._kept(index)) is not None}
+        kept = {index: both[1] for index, left in self._left.items() if (both := left.kept()) is not None}
         if not kept:
             return
-        held = {id(one) for one in _parameters(owner)}
+        held = {id(one) for one in held_by(owner)}
         self._cleared.update(index for index, parameter in kept.items() if id(parameter) in held)
-
-    def _kept(self, index: int) -> torch.Tensor | None:
-        """The parameter that still has the gradient which this optimizer left behind."""
-        parameter, gradient = self._owners[index](), self._left[index]()
-        return parameter if parameter is not None and gradient is not None and parameter.grad is gradient else None
 
     def forget(self) -> None:
         """Steps follow of which nothing is told."""
         self._left.clear()
-        self._versions.clear()
 
     def before_step(self, index: int) -> None:
         """Optimizer number `index` is about to step, perhaps with a closure that computes its gradients only then."""
         self.steps[index] = self.steps.get(index, 0) + 1
         self._waiting.discard(index)
-        if index not in self._cleared and index in self._left and self._kept(index) is not None:
+        left = self._left.get(index)
+        if index not in self._cleared and left is not None and left.kept() is not None:
             self._waiting.add(index)
 
     def see_backward(self) -> None:
@@ -56,17 +68,18 @@ class Clearing:
 
         A gradient that was written to between a step and the first pass after it was cleared by hand.
         """
-        for index, version in self._versions.items():
-            parameter = self._kept(index) if index in self._left else None
-            if parameter is not None and parameter.grad is not None and parameter.grad._version != version:
-                self._cleared.add(index)
-        self._versions.clear()
+        for index, left in self._left.items():
+            if left.version is not None:
+                kept = left.kept()
+                if kept is not None and kept[0]._version != left.version:
+                    self._cleared.add(index)
+                left.version = None
         self._waiting = {one for one in self._waiting - self._cleared if self._holds(one)}
 
     def _holds(self, index: int) -> bool:
         """Whether a gradient is left of the optimizer's last step that is not zero, as one cleared by hand is."""
         left = self._left.get(index)
-        gradient = None if left is None else left()
+        gradient = None if left is None else left.gradient()
         return gradient is not None and bool((gradient != 0).any())
 
     def most_uncleared(self) -> tuple[int, int]:
@@ -79,20 +92,9 @@ class Clearing:
         if index in self._waiting:  # no closure, or one that does nothing, as that of Lightning's manual optimization
             self.uncleared[index] = self.uncleared.get(index, 0) + 1
         self._cleared.discard(index)
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        parameter = next((one for one in parameters if one.grad is not None), None)
-        if parameter is None:
+        pairs = ((one.grad, one) for one in held_by(optimizer))
+        gradient, parameter = next(((grad, one) for grad, one in pairs if grad is not None), (None, None))
+        if gradient is None or parameter is None:
             self._left.pop(index, None)
         else:
-            assert parameter.grad is not None
-            self._left[index], self._owners[index] = weakref.ref(parameter.grad), weakref.ref(parameter)
-            self._versions[index] = parameter.grad._version
-
-
-def _parameters(owner: Any) -> Iterator[torch.Tensor]:
-    """What an optimizer holds, or a module."""
-    if isinstance(owner, torch.nn.Module):
-        yield from owner.parameters()
-    else:
-        for group in getattr(owner, "param_groups", ()):
-            yield from group["params"]
+            self._left[index] = _Left(weakref.ref(gradient), weakref.ref(parameter), gradient._version)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from diag.probe.calls import Place
-from diag.probe.loss_graph import VIEWS
+from diag.probe.loss_graph import through_views
 from diag.trace.schema import INDEXED
 
 _SQUASHES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
@@ -35,9 +35,9 @@ class Feeding:
         """A loss is computed. node: of the graph, what made its prediction, which has this shape."""
         name = "" if node is None else node.name()
         if op in _OF_LOGITS:
-            behind = _behind_views(node)
-            if behind in _SQUASHES:
-                self.squashed[place] = _SQUASHES[behind]
+            behind = through_views(node)
+            if behind is not None and behind.name() in _SQUASHES:
+                self.squashed[place] = _SQUASHES[behind.name()]
         if op in INDEXED and name in _RESHAPES:
             before = tuple(int(one) for one in node._saved_self_sym_sizes)
             if _is_scrambled(before, tuple(shape)):
@@ -54,13 +54,6 @@ class Feeding:
             if name not in _AVERAGES and not (name in _SCALINGS and _is_positive(node)):
                 return
             node = node.next_functions[0][0]
-
-
-def _behind_views(node: Any) -> str:
-    """What made the numbers that views have arranged anew."""
-    while node is not None and node.name() in VIEWS:
-        node = node.next_functions[0][0]
-    return "" if node is None else str(node.name())
 
 
 def _is_positive(node: Any) -> bool:

@@ -139,7 +139,7 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         op, given, target = _OPS[name], node._saved_self, node._saved_target
         below = source = _below(node)
         if name == "NllLoss2DBackward0":  # of a sequence, it is called with a dimension more
-            below = _through_views(below, outputs)
+            below = through_views(below, outputs)
         if op == "nll_loss" and below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
             op, given, source = "cross_entropy", _logits(below, given, outputs), _below(below)
         return Judged(op, _as_given(given), _as_given(target), _value(node, root), source)
@@ -176,15 +176,16 @@ def _below(node: Any) -> Any:
     return _behind(*node.next_functions[0]) if node.next_functions else None
 
 
-def _through_views(node: Any, outputs: Outputs) -> Any:
-    while node is not None and not outputs.has(node) and node.name() in VIEWS:
+def through_views(node: Any, outputs: Outputs | None = None) -> Any:
+    """What made the numbers that views have arranged anew; at the latest an output."""
+    while node is not None and not (outputs and outputs.has(node)) and node.name() in VIEWS:
         node = _below(node)
     return node
 
 
 def _logits(node: Any, logarithms: Tensor, outputs: Outputs) -> Tensor:
     """What log_softmax was given; its result, which is the same but for a number per sample, where nobody has it."""
-    source = _through_views(_below(node), outputs)
+    source = through_views(_below(node), outputs)
     if source is None:
         return logarithms
     kept = _kept(source, outputs)
@@ -213,7 +214,7 @@ def _kept(node: Any, outputs: Outputs) -> Tensor | None:
 def _written_out(node: Any, difference: Tensor, outputs: Outputs) -> Judged | None:
     """Of prediction minus target, or the reverse, both: the target is what their difference leaves."""
     for place, edge in enumerate(node.next_functions):
-        source = _through_views(_behind(*edge), outputs)
+        source = through_views(_behind(*edge), outputs)
         given = None if source is None else outputs.made_by(source)
         if given is None or not (given.is_floating_point() and difference.is_floating_point()):
             continue

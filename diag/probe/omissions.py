@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from diag.probe.held import held_by
 from diag.probe.sites import Sites
 
 
@@ -31,18 +32,17 @@ class Omissions:
     def see_zero_grad(self, owner: Any) -> None:
         """A `zero_grad` of an optimizer or a module was called."""
         if isinstance(owner, Optimizer) and id(owner) not in self._stepped:
-            held = (one for group in owner.param_groups for one in group["params"])
-            if id(owner) in self._zeroed or any(self._sites.find_parameter(one) is not None for one in held):
-                self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
-                if id(owner) not in self._held:
-                    held = (one for group in owner.param_groups for one in group["params"])
-                    self._held[id(owner)] = [weakref.ref(one) for one in held]
+            if id(owner) not in self._held:
+                if all(self._sites.find_parameter(one) is None for one in held_by(owner)):
+                    return
+                self._held[id(owner)] = [weakref.ref(one) for one in held_by(owner)]
+            self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
 
     def see_step(self, optimizer: Optimizer, *, known: bool) -> None:
         """An optimizer takes a step. known: it holds parameters of a watched model."""
         self._stepped.add(id(optimizer))
         self._untold.clear()
-        if not known and all(one.grad is None for group in optimizer.param_groups for one in group["params"]):
+        if not known and all(one.grad is None for one in held_by(optimizer)):
             self.idle += 1
 
     def see_clip(self, parameters: Sequence[torch.Tensor]) -> None:
@@ -78,9 +78,8 @@ class Omissions:
     def _idle(self) -> list[str]:
         """What optimizers hold that were cleared and never stepped, by name."""
         idle = [one() for key, held in self._held.items() if key not in self._stepped for one in held]
-        found = [self._sites.find_parameter(one) for one in idle if one is not None]
-        several = len(self._sites.roots) > 1
-        return [f"{self._sites.roots[one[0]].name}.{one[1]}" if several else one[1] for one in found if one is not None]
+        found = (self._sites.of_parameter(one) for one in idle if one is not None)
+        return [self._sites.name(self._sites.table[site]) for site in found if site is not None]
 
 
 def _has_two_modes(model: nn.Module) -> bool:

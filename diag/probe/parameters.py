@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from diag.probe import optimizer_hooks
 from diag.probe.clearing import Clearing
+from diag.probe.held import held_by
 from diag.probe.omissions import Omissions
 from diag.probe.owner import Owner
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
@@ -62,7 +63,7 @@ class Parameters:
 
     def optimized(self) -> set[int]:
         """The identities of all parameters that an optimizer seen so far holds."""
-        return {id(p) for one in self.optimizers for group in one.param_groups for p in group["params"]}
+        return {id(parameter) for one in self.optimizers for parameter in held_by(one)}
 
     @property
     def has_optimizer(self) -> bool:
@@ -78,7 +79,7 @@ class Parameters:
         return len(self.optimizers) - 1
 
     def _holds_watched(self, optimizer: Optimizer) -> bool:
-        return any(self._sites.find_parameter(p) for group in optimizer.param_groups for p in group["params"])
+        return any(self._sites.find_parameter(parameter) for parameter in held_by(optimizer))
 
     def _holds_after_all(self, optimizer: Optimizer) -> bool:
         """The same of what the models have now: within `functional_call` others stand in for their parameters."""
@@ -223,12 +224,12 @@ class Parameters:
 
     def site_of(self, parameter: torch.Tensor, *, optimized: bool | None) -> int | None:
         """The site of a watched parameter, new or known; None for a stranger's."""
-        found = self._sites.find_parameter(parameter)
-        if found is None:
-            return None
-        owner, _, name = found[1].rpartition(".")
-        site = self._sites.get(found[0], owner, name)
+        site = self._sites.of_parameter(parameter)
         if site is None:
+            found = self._sites.find_parameter(parameter)
+            if found is None:
+                return None
+            owner, _, name = found[1].rpartition(".")
             module = owner_class(self._sites.roots[found[0]].model, owner)
             op = next((kind for kind in ("bias", "weight") if name.startswith(kind) or name.endswith(kind)), name)
             new = Site(

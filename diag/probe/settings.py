@@ -29,8 +29,6 @@ _ASKED = (
 """Modules that are asked one by one."""
 _SLOW = 1e-3
 """Of a batch normalization's momentum; torch's own is 0.1."""
-_MARGIN = 0.95
-"""By which the square of Adam's first beta may be above the second: schedules of one cycle raise it for a while."""
 _LAST = 10
 """Steps at the end, or a tenth if that is more, whose optimizers are those that are at work."""
 
@@ -45,7 +43,7 @@ def settings(probe: Probe) -> dict[str, Any]:
     dimension is time. norms_unused: of batch normalizations whose running statistics no batch has changed.
     slow_statistics: of those that take in a thousandth of a batch or less, the momentum, and how many batches there
     were. weight_decay: by parameter, how much, and whether it is decoupled. momentum: the largest whose steps add up.
-    betas: of Adam and its kin, where the first's square is above the second.
+    betas: of Adam and its kin, those whose first has the largest square for the second.
     frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
     """
     # One walk for all that is asked: a watch may be begun and ended around every step.
@@ -187,11 +185,11 @@ def _momentum(probe: Probe) -> float:
 
 
 def _betas(probe: Probe) -> list[float]:
-    """Of Adam and its kin, the first whose average of gradients is longer than that of their squares allows."""
+    """Of Adam and its kin, those whose average of gradients is longest for that of their squares."""
     groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
     known = (one.get("betas") for one in groups)
-    pairs = ([float(beta) for beta in one] for one in known if isinstance(one, (tuple, list)) and len(one) == 2)
-    return next(([first, second] for first, second in pairs if _MARGIN * first**2 > second), [])
+    pairs = [[float(beta) for beta in one] for one in known if isinstance(one, (tuple, list)) and len(one) == 2]
+    return max(pairs, key=lambda pair: pair[0] ** 2 / max(pair[1], 1e-12), default=[])
 
 
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool | None:

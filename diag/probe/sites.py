@@ -115,6 +115,14 @@ class Sites:
         """The model and name of a watched parameter."""
         return self._parameters.get(id(parameter))
 
+    def of_parameter(self, parameter: torch.Tensor) -> int | None:
+        """The number of its site, if it was met before."""
+        found = self.find_parameter(parameter)
+        if found is None:
+            return None
+        owner, _, name = found[1].rpartition(".")
+        return self.get(found[0], owner, name)
+
     def is_replaced(self, parameter: torch.Tensor) -> bool:
         """Whether something else stands where its model had this parameter."""
         found = self.find_parameter(parameter)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from diag.probe.held import held_by
+
 
 class Strangers:
     """What `model.parameters()` leaves out, although the model's own forward pass calls it."""
@@ -24,7 +26,7 @@ class Strangers:
     def see_step(self, optimizer: Optimizer) -> None:
         """An optimizer steps, which may hold them."""
         if self._modules:
-            self._held.update(id(one) for group in optimizer.param_groups for one in group["params"])
+            self._held.update(id(one) for one in held_by(optimizer))
 
     def left_out(self) -> dict[int, list[str]]:
         """By model, those that got a gradient and that no optimizer holds, such as `Linear(64x64)`."""

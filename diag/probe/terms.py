@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diag.probe.loss_graph import VIEWS, Outputs
+from diag.probe.loss_graph import VIEWS, Outputs, through_views
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
 
@@ -92,7 +92,8 @@ class Terms:
                 self.underflown, self.scale = self.underflown + 1, scale
         self.enlarged += any(number < 0 for number in squares)
         self.lowered += _are_lowered(weighted)
-        caller = next(callers(), None) if weighted else None
+        multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
+        caller = next(callers(), None) if multiplied else None
         name = None if caller is None else _rewarding(caller, weighted)
         if name is not None:
             self.reversed[name] += 1
@@ -263,9 +264,7 @@ def _is_log_probability(node: Any) -> bool:
     """Whether of log-probabilities those of what was drawn, or of targets, are picked."""
     if node.name() not in _PICKS:
         return bool(node.name() == "LogSigmoidBackward0")
-    below = node.next_functions[0][0]
-    while below is not None and below.name() in VIEWS:
-        below = below.next_functions[0][0]
+    below = through_views(node.next_functions[0][0])
     if below is None:
         return False
     children = [child.name() for child, _ in below.next_functions if child is not None]
@@ -282,12 +281,8 @@ def _below(path: _Path) -> list[_Path]:
     if name in ("NegBackward0", "RsubBackward1"):
         return [replace(path, node=children[0], number=-path.number)]
     if name == "SubBackward0":
-        signs = (1.0, -1.0)
-        return [
-            replace(path, node=one, number=sign * path.number)
-            for one, sign in zip(children, signs, strict=True)
-            if one is not None
-        ]
+        signed = zip(children, (path.number, -path.number), strict=True)
+        return [replace(path, node=one, number=number) for one, number in signed if one is not None]
     if name == "ExpBackward0":  # as a ratio of probabilities is; a square in it has an end
         return [replace(path, node=children[0])] if path.factors is not None else []
     if name in ("MulBackward0", "DivBackward0"):

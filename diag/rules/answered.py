@@ -40,14 +40,11 @@ def by_guessing(evidence: Evidence) -> Finding | None:
     share reaches down to the guess's, and not up to the middle of both; or where at the end nothing is told, with a
     cross-entropy that is worse than a guess's, while training's is below it.
     """
-    known = guesses(evidence)
-    _, tests = next(evidence.of_models("answers"), ("", []))
+    known, tests = guesses(evidence), _last_tests(evidence)
     if known is None or not tests:
         return None
-    step = max(int(one["step"]) for one in tests)
-    none = at_a_guess(evidence) is not None
-    judged = [_judge(one, known[0], none) for one in tests if one["step"] == step]
-    found = next((one for one in judged if one is not None), None)
+    step, none = int(tests[0]["step"]), at_a_guess(evidence) is not None
+    found = next((one for test in tests if (one := _judge(test, known[0], none)) is not None), None)
     if found is None:
         return None
     samples, right, guess, last = found
@@ -67,17 +64,29 @@ def by_guessing(evidence: Evidence) -> Finding | None:
 def at_a_guess(evidence: Evidence) -> tuple[int, int, float] | None:
     """Samples, right ones and a guess's share, of the last test, after most of the steps, where classes are not so
     uneven that a guess is hard to beat, and for certain it is hardly beaten."""
-    _, tests = next(evidence.of_models("answers"), ("", []))
+    tests = _last_tests(evidence)
     if not tests or not evidence.measured:
         return None
-    step = max(int(one["step"]) for one in tests)
-    test = max((one for one in tests if one["step"] == step), key=lambda one: int(one["samples"]))
+    test = max(tests, key=lambda one: int(one["samples"]))
     samples, right, guess = int(test["samples"]), int(test["right"]), _commonest(test["labels"])
-    low, high = _interval(right, samples)
-    late = step >= max(_LONG, _AT_THE_END * evidence.measured[-1])
-    if samples < _MANY or guess > _EVEN or not late or not low <= guess or not high <= guess + _NEAR * (1 - guess):
+    late = test["step"] >= max(_LONG, _AT_THE_END * evidence.measured[-1])
+    if samples < _MANY or guess > _EVEN or not late:
         return None
-    return samples, right, guess
+    low, high = _interval(right, samples)
+    return (samples, right, guess) if low <= guess and high <= guess + _NEAR * (1 - guess) else None
+
+
+def _tests(evidence: Evidence) -> list[dict[str, Any]]:
+    """The tests of the first model that has any."""
+    _, tests = next(evidence.of_models("answers"), ("", []))
+    return list(tests)
+
+
+def _last_tests(evidence: Evidence) -> list[dict[str, Any]]:
+    """Those after the last step that has any."""
+    tests = _tests(evidence)
+    step = max((int(one["step"]) for one in tests), default=-1)
+    return [one for one in tests if one["step"] == step]
 
 
 def never_better(evidence: Evidence, entries: list[dict[str, Any]]) -> Finding | None:
@@ -110,7 +119,7 @@ def _evaluated(evidence: Evidence, entries: list[dict[str, Any]]) -> list[pd.Ser
     told = {int(one["step"]): next(iter(one["losses"].values())) for one in entries if one["losses"]}
     if told:
         return [pd.Series(told, dtype=float)]
-    _, tests = next(evidence.of_models("answers"), ("", []))
+    tests = _tests(evidence)
     lines = pd.DataFrame(tests).groupby("line") if tests else ()
     found = []
     for _, one in lines:
@@ -130,12 +139,13 @@ def _judge(test: dict[str, Any], losses: pd.Series, none: bool) -> tuple[int, in
     guess, entropy = _commonest(test["labels"]), -sum(n / samples * math.log(n / samples) for n in counts)
     before = losses[losses.index <= test["step"]]
     last = float(before.iloc[-max(1, len(before) // 5) :].median()) if len(before) else math.inf
-    low, high = _interval(right, samples)
-    if low > guess:
+    far = last <= _FAR * entropy
+    useless = none and last <= _ANYTHING * entropy and test["loss"] >= _WORSE * entropy
+    if not far and not useless:
         return None
-    far = last <= _FAR * entropy and high <= (guess + math.exp(-last)) / 2
-    useless = last <= _ANYTHING * entropy and test["loss"] >= _WORSE * entropy
-    return (samples, right, guess, last) if far or (useless and none) else None
+    low, high = _interval(right, samples)
+    worse = low <= guess and (useless or high <= (guess + math.exp(-last)) / 2)
+    return (samples, right, guess, last) if worse else None
 
 
 def _interval(right: int, samples: int) -> tuple[float, float]:

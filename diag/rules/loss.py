@@ -187,7 +187,8 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
         return
     if (losses == 0).all() or _is_done(evidence):
         return
-    if evidence.loss_falls() and not (evidence.stuck and _tested(evidence)):  # by a trifle, say
+    tested = _tested(evidence)
+    if evidence.loss_falls() and not (evidence.stuck and tested):  # by a trifle, say
         return
     yield Finding(
         "loss-not-decreasing",
@@ -200,7 +201,7 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
             "last": float(losses.iloc[-3:].mean()),
             "steps": len(losses),
             "fall": evidence.fall(),
-            **_tested(evidence),
+            **tested,
         },
         "See whether it can fit one small batch; if it can, the learning rate or the number of steps is too small, or"
         " labels and inputs do not belong together.",

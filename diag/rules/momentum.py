@@ -8,6 +8,8 @@ from diag.rules.scales import does_well
 
 LONGEST = 0.995
 """1 / (1 - momentum) is 200 gradients; 0.9 is usual, 0.99 the most that is."""
+_MARGIN = 0.95
+"""By which the square of Adam's first beta may be above the second: schedules of one cycle raise it for a while."""
 _RISEN = 1.3
 """Times the lowest loss: one that has risen again."""
 
@@ -42,7 +44,7 @@ def unbalanced(evidence: Evidence) -> Finding | None:
     An error until next to nothing is left to learn.
     """
     betas = evidence.trace.coverage.get("betas") or []
-    if len(betas) != 2 or not evidence.trains:
+    if len(betas) != 2 or not _MARGIN * betas[0] ** 2 > betas[1] or not evidence.trains:
         return None
     return Finding(
         "oversized-update",

@@ -92,9 +92,7 @@ def unseen_input(evidence: Evidence, wild: pd.Series) -> Finding | None:
 
 def at_the_mean(evidence: Evidence) -> bool:
     """Whether the last squared errors are no better than those of the targets' mean, feature by feature."""
-    op, values, _ = _judged(evidence, "mse_loss", "sub")
-    values = evidence.clean_losses if op == "sub" else values
-    targets = evidence.rows("activation", evidence.clean, ("target",))
+    values, _, targets = _squared_errors(evidence)
     if len(values) < _FEWEST or not len(targets):
         return False
     guess = float(targets[["var", "sample_var"]].min(axis=1).median())
@@ -174,8 +172,9 @@ def does_well(evidence: Evidence) -> bool:
     if known is not None and len(known[0]) >= 3:
         return learned(evidence)
     losses = evidence.clean_losses
-    last = float(losses.iloc[-(len(losses) // 3) :].median()) if len(losses) >= 6 else math.inf
-    return 0 <= last < _LITTLE_LEFT * float(losses.iloc[0]) if len(losses) else False
+    if len(losses) < 6:
+        return False
+    return 0 <= float(losses.iloc[-(len(losses) // 3) :].median()) < _LITTLE_LEFT * float(losses.iloc[0])
 
 
 def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:
@@ -185,6 +184,13 @@ def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.Da
     rows = rows[rows["op"] == op]
     values = rows[rows["site"].str.endswith("[value]")].groupby("step")["mean"].first()
     return op, values, rows[~rows["site"].str.contains("[", regex=False)]
+
+
+def _squared_errors(evidence: Evidence) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame]:
+    """Their values by step, and the rows of predictions and of targets."""
+    op, values, given = _judged(evidence, "mse_loss", "sub")
+    values = evidence.clean_losses if op == "sub" else values  # of what is written out there is no value of its own
+    return values, given, evidence.rows("activation", evidence.clean, ("target",))
 
 
 def far_from_chance(evidence: Evidence) -> list[Finding]:
@@ -239,9 +245,7 @@ def _far_from_mean(evidence: Evidence) -> list[Finding]:
 
     With predictions of rms p and targets of rms t none is above (p + t)^2: what is, is a sum.
     """
-    op, values, given = _judged(evidence, "mse_loss", "sub")
-    values = evidence.clean_losses if op == "sub" else values  # of what is written out there is no value of its own
-    targets = evidence.rows("activation", evidence.clean, ("target",))
+    values, given, targets = _squared_errors(evidence)
     if len(values) < _FEWEST or not len(given) or not len(targets):
         return []
     guess = float(targets["var"].median())

@@ -303,22 +303,18 @@ def _unscaled(evidence: Evidence) -> Finding | None:
         far = _ASTRAY if broke else _FAR
         if len(own) < (1 if broke else _FEWEST) or not size > far * largest:
             continue
+        when = "the first step" if len(evidence.clean) == 1 else f"all {len(evidence.clean)} steps"
         return Finding(
             "loss-not-decreasing",
             "error",
             loss,
             f"The targets have mean {own['mean'].median():.3g} and rms {size:.3g}; predictions stay below rms"
-            f" {largest:.3g} in {'all ' if len(evidence.clean) > 1 else ''}{_counted(len(evidence.clean))}. Weights are"
-            " made for targets of about 1.",
+            f" {largest:.3g} in {when}. Weights are made for targets of about 1.",
             {"step": evidence.clean[0], "of": "target", "rms": size, "predictions": largest},
             "Standardize the targets: subtract the mean and divide by the standard deviation of the training set.",
             "LeCun et al. 1998, 'Efficient BackProp', section 4.5",
         )
     return None
-
-
-def _counted(steps: int) -> str:
-    return "the first step" if steps == 1 else f"{steps} steps"
 
 
 def _sorted(evidence: Evidence) -> Finding | None:

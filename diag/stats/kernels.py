@@ -272,6 +272,14 @@ def _measure(  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _unpacked(asked):  # type: ignore[no-untyped-def]
+    """What stands at the address of an `ASKED`."""
+    place = _array(_pointer(asked), 9, np.int64)
+    known = place[0], place[1], place[2], place[3], place[4], place[5], place[6], place[7], place[8] != 0
+    return known, _array(_pointer(asked + 72), 2, np.float64)
+
+
+@_jit
 def measure32(x, t, asked, row):  # type: ignore[no-untyped-def]
     """Measure finite float32 values; returns how many units are dead, or -1 for values that need the careful path:
     non-finite ones, or squares beyond float64.
@@ -279,10 +287,7 @@ def measure32(x, t, asked, row):  # type: ignore[no-untyped-def]
     All are addresses, since each argument costs the caller time: of x, of t (to be compared with the bounds; 0: not
     wanted), of an `ASKED` and of a row (float64, in the order of `fields`, filled).
     """
-    place = _array(_pointer(asked), 9, np.int64)
-    outer, units, inner, dead, samples = place[0], place[1], place[2], place[3], place[4]
-    n_samples, features, n_features, adjacent = place[5], place[6], place[7], place[8] != 0
-    bounds = _array(_pointer(asked + 72), 2, np.float64)
+    (outer, units, inner, dead, samples, n_samples, features, n_features, adjacent), bounds = _unpacked(asked)
     n = outer * units * inner
     return _measure(
         _array(_pointer(x), n, np.float32), _array(_pointer(x), n, np.int32),
@@ -297,10 +302,7 @@ def measure32(x, t, asked, row):  # type: ignore[no-untyped-def]
 @_jit
 def measure64(x, t, asked, row):  # type: ignore[no-untyped-def]
     """As `measure32`, of float64."""
-    place = _array(_pointer(asked), 9, np.int64)
-    outer, units, inner, dead, samples = place[0], place[1], place[2], place[3], place[4]
-    n_samples, features, n_features, adjacent = place[5], place[6], place[7], place[8] != 0
-    bounds = _array(_pointer(asked + 72), 2, np.float64)
+    (outer, units, inner, dead, samples, n_samples, features, n_features, adjacent), bounds = _unpacked(asked)
     n = outer * units * inner
     return _measure(
         _array(_pointer(x), n, np.float64), _array(_pointer(x), n, np.int64),

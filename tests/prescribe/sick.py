@@ -162,36 +162,34 @@ def convolutions(gain: float) -> Workload:
     return sgd(model, 0.1, blobs(size=16, shape=(1, 6, 6)))
 
 
-class Recurrent(nn.Module):
-    def __init__(self, recurrent: float) -> None:
+class OverTime(nn.Module):
+    """16 numbers, then zeros for as many steps, and what a recurrence has left of them. make: the recurrence."""
+
+    def __init__(self, make: Callable[[], nn.RNNBase], zeros: int) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.cell, self.head = nn.RNN(16, 16, batch_first=True), nn.Linear(16, 4)
+        self.cell, self.zeros = make(), zeros
+        self.head = nn.Linear(self.cell.hidden_size, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(torch.stack([x] + [0 * x] * self.zeros, 1))[0][:, -1])
+
+
+class Recurrent(OverTime):
+    def __init__(self, recurrent: float) -> None:
+        super().__init__(lambda: nn.RNN(16, 16, batch_first=True), 15)
         self.cell.weight_hh_l0.data.copy_(recurrent * torch.eye(16))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(torch.stack([x] + [0 * x] * 15, 1))[0][:, -1])
 
-
-class TimeFirst(nn.Module):
+class TimeFirst(OverTime):
     def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.cell, self.head = nn.GRU(16, 32), nn.Linear(32, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(torch.stack([x] + [0 * x] * 5, 1))[0][:, -1])
+        super().__init__(lambda: nn.GRU(16, 32), 5)
 
 
-class Forgetting(nn.Module):
+class Forgetting(OverTime):
     def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.cell, self.head = nn.LSTM(16, 16, batch_first=True), nn.Linear(16, 4)
+        super().__init__(lambda: nn.LSTM(16, 16, batch_first=True), 9)
         self.cell.bias_ih_l0.data[16:32] = -5.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(torch.stack([x] + [0 * x] * 9, 1))[0][:, -1])
 
 
 class ForgettingCell(nn.Module):
