@@ -102,8 +102,9 @@ def _end_unjudged(script: Path, outcome: ScriptOutcome) -> NoReturn:
     if elsewhere:
         raise DiagError(
             f"{script} took {elsewhere} optimizer steps, but no module that holds what they change was seen to be"
-            " called: a class that overrides torch.nn.Module.__call__, as those of gpytorch do, and parameters outside"
-            " of any module cannot be watched"
+            " called. Either the modules that are called are frozen (requires_grad=False), or what trains cannot be"
+            " watched: a class that overrides torch.nn.Module.__call__, as those of gpytorch do, or parameters outside"
+            " of any module"
         )
     raise DiagError(
         f"no training was seen in {script}: expected a torch model that is called, a loss.backward() and an "

@@ -62,7 +62,7 @@ class Remedy:
         """
         names: dict[str, Any] = {"__name__": "diag_remedy", "model": workload.model, "optimizer": workload.optimizer}
         names |= {"loss": workload.loss, "batches": workload.batches}
-        exec(compile(self.code, f"<remedy: {self.name}>", "exec"), names)
+        exec(compile(self.code, f"<remedy: {self.name}>", "exec", dont_inherit=True), names)
         return Workload(names["model"], names["batches"], names[self.loss], names["optimizer"])
 
 

@@ -22,6 +22,15 @@ _EACH_CLASS = 4
 """Predictions, for every class, from which a network that learns has learned something of the pairing."""
 _STILL_FALLS = 0.01
 _OF_CLASSES = (*INDEXED, *BINARY)
+_LOOK = (
+    "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
+    " filtered or shifted without the other, or the input does not determine the target. If they do belong"
+    " together, train longer, and see whether one small batch can be learned by heart."
+)
+_TURNED = (
+    "Look at the sign of every term of the loss: one that is made large rather than small, as a score that is added or"
+    " a loss that is subtracted, drives predictions away from their targets. Labels may also be turned round."
+)
 
 
 @rule("unrelated-targets")
@@ -30,7 +39,8 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
 
     For each scored batch the probe has the standardized sum z over its own pairs, among all ways to pair predictions
     and targets (Hoeffding 1951). Before a batch is trained on nothing is known of it, so that with targets that hold
-    nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts.
+    nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts. As far below
+    zero as would show above it that something was learned, targets are related, and predictions are driven from them.
     """
     steps = evidence.clean[len(evidence.clean) // 2 :]
     if not evidence.trains or evidence.alternates or not steps:
@@ -48,25 +58,31 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         return
     best = scores.sort_values("z").iloc[-1]
     z, count = float(best["z"]), int(best["scores"])
+    worse = z < -limit
     yield Finding(
         "unrelated-targets",
         "error"
         if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name), steps)
         else "warning",
         str(best.name),
-        f"Predictions fit their own targets no better than other targets of the same batch: by {z:.2f} standard errors"
-        f" over {count} batches, where {limit:g} would show that anything was learned of which target belongs to which"
-        f" input. The loss stands at {losses.median():.3g}.",
+        (
+            f"Predictions fit their own targets worse than other targets of the same batch: by {-z:.2f} standard errors"
+            f" over {count} batches. What belongs to which input is learned, and then avoided."
+            if worse
+            else "Predictions fit their own targets no better than other targets of the same batch: by"
+            f" {z:.2f} standard errors over {count} batches, where {limit:g} would show that anything was learned of"
+            " which target belongs to which input."
+        )
+        + f" The loss stands at {losses.median():.3g}.",
         {
+            **({"of": "worse"} if worse else {}),
             "step": steps[0],
             "z": z,
             "p": 0.5 * math.erfc(z / math.sqrt(2)),
             "batches": count,
             "loss": float(losses.median()),
         },
-        "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
-        " filtered or shifted without the other, or the input does not determine the target. If they do belong"
-        " together, train longer, and see whether one small batch can be learned by heart.",
+        _TURNED if worse else _LOOK,
         "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
     )
 

@@ -119,7 +119,7 @@ def _run(source: str, path: Path) -> ModuleType:
         sys.path.append(folder)
     linecache.lazycache(str(path), vars(module))
     try:
-        exec(compile(source, str(path), "exec"), vars(module))
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except SyntaxError as error:
         raise SuiteError(f"{path} line {error.lineno}: {error.msg}") from None
     except DiagError as error:

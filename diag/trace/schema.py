@@ -34,7 +34,13 @@ FRAME = (
     Column("order", "int64", "-", "position in the forward pass; a gradient has the position of its activation"),
     Column("op", "string", "-", "the operation: `linear`, `relu`, `lstm`, ...; `weight` or `bias` for a parameter"),
     Column("kind", "string", "-", "activation | gradient | weight | weight_gradient | update"),
-    Column("count", "float64", "elements", "number of elements, non-finite ones included"),
+    Column(
+        "count",
+        "float64",
+        "elements",
+        "number of elements, non-finite ones included; where several backward passes go through one graph, a gradient's"
+        " are those of each pass, not of their sum",
+    ),
     Column("mean", "float64", "the tensor's", "mean of the finite elements"),
     Column("var", "float64", "the tensor's, squared", "biased variance of the finite elements"),
     Column("rms", "float64", "the tensor's", "root of the mean square of the finite elements"),

@@ -69,7 +69,7 @@ def _compile(script: Path) -> types.CodeType | None:
         near = sorted(p.name for p in script.parent.glob("*.py")) if script.parent.is_dir() else []
         raise TargetError(f"no script at {script}{nearest(script.name, near)}")
     try:
-        return compile(script.read_bytes(), str(script), "exec")
+        return compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
     except OSError as error:
         raise TargetError(f"cannot read {script}: {error.strerror}") from None
     except (SyntaxError, ValueError):

@@ -65,6 +65,11 @@ def test_a_changed_file_is_loaded_anew(write: Write) -> None:
     assert (first.seeds, second.seeds) == (3, 4)
 
 
+def test_no_future_feature_of_ours_is_in_force_in_a_suite(write: Write) -> None:
+    module = module_of(load_suite(write(NUMBERS + "\ndef f(x: int) -> float: ...\n")))
+    assert module.f.__annotations__ == {"x": int, "return": float}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_suite_loads_and_says_what_it_asks(name: str) -> None:
     suite = load_suite(name)

@@ -61,6 +61,14 @@ def test_runs_as_main_with_its_own_arguments_and_folder(tmp_path: Path, capsys: 
     assert (sys.argv, sys.path, sys.modules["__main__"]) == (argv, path, main)
 
 
+def test_no_future_feature_of_ours_is_in_force_in_the_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "def f(x: int) -> float: ...\nprint(f.__annotations__)\n"
+    assert run(tmp_path, text).exit_code == 0
+    assert capsys.readouterr().out == "{'x': <class 'int'>, 'return': <class 'float'>}\n"
+
+
 @pytest.mark.parametrize(("call", "code"), [("sys.exit()", 0), ("sys.exit(3)", 3), ("sys.exit('why')", 1)])
 def test_keeps_the_exit_code(tmp_path: Path, call: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(tmp_path, TRAIN.format(steps=2) + call)
