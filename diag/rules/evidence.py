@@ -26,6 +26,8 @@ _RECURS = 4
 """Calls of a layer within one pass, on average, that are a recurrence."""
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
+_IDLE, _NEARLY_ALL = 3, 0.9
+"""Steps that reach nothing, and the backward passes beside them, for a last step that is never ended."""
 OF_LOSS = r"(?:^|\.)loss:"
 """In the name of a site: what the loss function computes outside of the network."""
 SIGNAL_ROLES = ("layer", "recurrent")
@@ -119,7 +121,19 @@ class Evidence:
 
     @cached_property
     def _known_losses(self) -> pd.Series:
-        return self.steps[self.steps["loss_known"].astype(bool)].set_index("step")["loss"]
+        steps = self.steps[self.steps["loss_known"].astype(bool)]
+        return steps[steps["step"] != self.unended].set_index("step")["loss"]
+
+    @cached_property
+    def unended(self) -> int | None:
+        """The last step, where backward passes pile up in it because what steps beside them holds none of what they
+        reach: its loss is a sum over all of them."""
+        idle = int(self.trace.coverage.get("idle_steps", 0))
+        if idle < _IDLE or not len(self.trace.steps):
+            return None
+        last = self.trace.steps.iloc[-1]
+        piled = last["backward_passes"] >= max(_IDLE, _NEARLY_ALL * idle)
+        return int(last["step"]) if last["optimizer"] < 0 and piled else None
 
     @cached_property
     def optimizers(self) -> int:

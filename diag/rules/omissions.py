@@ -28,17 +28,28 @@ def never_stepped(evidence: Evidence) -> Iterator[Finding]:
             "torch.optim documentation, 'Taking an optimization step'",
         )
     elif idle >= _FEWEST:
-        yield Finding(
-            "stalled-update",
-            "error",
-            "optimizer",
-            f"The optimizer took {idle} steps on parameters that had no gradient, and that no model holds which was"
-            " called: what is called and gets gradients never moves.",
-            {"step": 0, "of": "optimizer", "idle": idle},
-            "Make the optimizer after the model, from the parameters of the one that is trained; a model that is made"
-            " anew, as for each epoch or fold, needs an optimizer of its own.",
-            "torch.optim documentation, 'Constructing it'",
-        )
+        yield _stepped_beside(idle, 0)
+
+
+def stopped_stepping(evidence: Evidence) -> Iterator[Finding]:
+    """What trained gives way to what no step reaches."""
+    if evidence.unended is not None:
+        yield _stepped_beside(int(evidence.trace.coverage["idle_steps"]), evidence.unended)
+
+
+def _stepped_beside(idle: int, step: int) -> Finding:
+    since = f" from step {step} on" if step else ""
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"The optimizer took {idle} steps on parameters that had no gradient, and that no model holds which was"
+        f" called: what is called and gets gradients{since} never moves.",
+        {"step": step, "of": "optimizer", "idle": idle},
+        "Make the optimizer after the model, from the parameters of the one that is trained; a model that is made"
+        " anew, as for each epoch or fold, or a layer that is replaced, needs an optimizer made after it.",
+        "torch.optim documentation, 'Constructing it'",
+    )
 
 
 def plain_tensors(evidence: Evidence) -> Iterator[Finding]:

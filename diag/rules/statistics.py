@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
 
+_MANY = 100
+"""Batches before an evaluation, from which it is not that training has just begun."""
+
 
 def stale_statistics(evidence: Evidence) -> Iterator[Finding]:
     """Of a batch norm with momentum m, (1 - m)^n of the statistics are still the initial 0 and 1 after n batches.
 
-    Only of those that have met no batch before they were watched: pretrained ones have theirs from there.
+    Only of those that have met no batch before they were watched: pretrained ones have theirs from there. An error
+    where, after that many batches, the network is evaluated by them.
     """
     known = evidence.trace.coverage.get("slow_statistics") or {}
     passes = int(evidence.trace.coverage.get("training_passes", 0))
@@ -25,9 +29,10 @@ def stale_statistics(evidence: Evidence) -> Iterator[Finding]:
         return
     site = evidence.in_order(stale)[0]
     share, momentum, batches = stale[site]
+    evaluated = batches >= _MANY and int(evidence.trace.coverage.get("evaluation_passes", 0)) > 0
     yield Finding(
         "stalled-update",
-        "warning",
+        "error" if evaluated else "warning",
         site,
         f"The running statistics of {listed(list(stale))} do not catch up: with momentum {momentum:.2g} they are still"
         f" {shown(share)} the initial mean of 0 and variance of 1 after {batches} batches, and eval() normalizes by"

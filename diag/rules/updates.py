@@ -12,7 +12,7 @@ from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.momentum import remembers, unbalanced
-from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors
+from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors, stopped_stepping
 from diag.rules.optimizer import (
     as_warm_up,
     clipped,
@@ -59,7 +59,12 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.trains:
         yield from never_stepped(evidence)
         return
-    left_out = [*_not_optimized(evidence), *_unregistered(evidence), *plain_tensors(evidence)]
+    left_out = [
+        *_not_optimized(evidence),
+        *_unregistered(evidence),
+        *plain_tensors(evidence),
+        *stopped_stepping(evidence),
+    ]
     yield from left_out
     yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -62,6 +63,29 @@ def test_weights_moved_by_hand_need_no_optimizer() -> None:
                     parameter -= 0.1 * parameter.grad
 
     assert not found(loop)
+
+
+@pytest.mark.parametrize(("replaced", "times"), [("after", 20), ("before", 20), ("after", 2)])
+def test_a_head_that_is_replaced_after_its_optimizer_was_made(replaced: str, times: int) -> None:
+    """Another model trained before, so that the script has steps. A sum of losses is not taken for one."""
+
+    def loop() -> None:
+        base = network()
+        before = Adam(base.parameters(), 1e-2)
+        train(base, before, before.step, steps=20)
+        model = nn.Sequential(*(copy.deepcopy(one) for one in base))
+        if replaced == "before":
+            model[2] = nn.Linear(24, 3)
+        optimizer = Adam(model[2].parameters(), 1e-2)
+        if replaced == "after":
+            model[2] = nn.Linear(24, 3)
+        train(model, optimizer, optimizer.step, steps=times)
+
+    errors = [one for one in found(loop) if "idle" in one.evidence or one.rule == "diverging-loss"]
+    assert len(errors) == (replaced == "after" and times > 2)
+    if errors:
+        assert (errors[0].rule, errors[0].evidence["idle"], errors[0].evidence["step"]) == ("stalled-update", 20, 20)
+        assert "from step 20 on" in errors[0].message
 
 
 @pytest.mark.parametrize("anew", [True, False])

@@ -28,6 +28,16 @@ def test_what_is_left_of_the_initial_statistics(momentum: float, batches: int, l
         assert one.evidence["left"] == pytest.approx(left, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("batches", "evaluations", "severity"), [(100, 1, "error"), (99, 1, "warning"), (100, 0, "warning")]
+)
+def test_it_is_an_error_where_evaluations_use_them(batches: int, evaluations: int, severity: str) -> None:
+    net = chain().output("norm", "normalization", "batch_norm")
+    net.coverage = {"slow_statistics": {"norm": [1e-4, batches]}, "training_passes": batches}
+    net.coverage["evaluation_passes"] = evaluations
+    assert [one.severity for one in found("stalled-update", net)] == [severity]
+
+
 def test_it_neither_brings_about_nor_follows() -> None:
     net = chain(loss=2.0).output("norm", "normalization", "batch_norm")
     net.coverage = {"slow_statistics": {"norm": [1e-4, 30]}, "training_passes": 30}
