@@ -63,7 +63,9 @@ def test_the_sum_over_the_second_half_is_judged_by_its_standard_error() -> None:
     assert (finding.evidence["step"], finding.evidence["batches"]) == (15, 15)
 
 
-@pytest.mark.parametrize(("z", "worse"), [(-0.99 * LIMIT, False), (-1.01 * LIMIT, True), (-40.0, True)])
+@pytest.mark.parametrize(
+    ("z", "worse"), [(-LIMIT, False), (-2.97 * LIMIT, False), (-3.03 * LIMIT, True), (-40.0, True)]
+)
 def test_predictions_that_are_driven_from_their_targets_are_not_called_shuffled(z: float, worse: bool) -> None:
     [finding] = found(RULE, scored(z / math.sqrt(15)))
     assert finding.evidence.get("of") == ("worse" if worse else None)
