@@ -25,7 +25,15 @@ this page. A `no` is a test that is expected to fail; when it passes, the suite 
 something that torch itself refuses, watched or not.
 """
 
-_TAIL = """## What several processes report
+_TAIL = """## What has no row, or another
+
+- A module that puts out a view, as `Flatten` does, right before an operation in place on it, as `ReLU(inplace=True)`:
+  autograd takes the view's node out of the graph, so that its gradient has no row. That of the module before it has the
+  same numbers.
+- Two backward passes through one graph (`retain_graph=True`): an activation's gradient has the elements of each pass in
+  its row, not of their sum; a weight's gradient is the sum.
+
+## What several processes report
 
 Each rank measures its own part and communicates nothing while it trains. When the watch ends, every rank leaves its
 tables in the process group's key-value store, and the first rank of the group puts them together; the trace that it has
