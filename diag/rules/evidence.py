@@ -27,7 +27,7 @@ _RECURS = 4
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
 _IDLE, _NEARLY_ALL = 3, 0.9
-"""Steps that reach nothing, and the backward passes beside them, for a last step that is never ended."""
+"""Steps that reach nothing, and the share of them with a backward pass, for a last step that is never ended."""
 OF_LOSS = r"(?:^|\.)loss:"
 """In the name of a site: what the loss function computes outside of the network."""
 SIGNAL_ROLES = ("layer", "recurrent")
@@ -128,12 +128,17 @@ class Evidence:
     def unended(self) -> int | None:
         """The last step, where backward passes pile up in it because what steps beside them holds none of what they
         reach: its loss is a sum over all of them."""
-        idle = int(self.trace.coverage.get("idle_steps", 0))
-        if idle < _IDLE or not len(self.trace.steps):
+        if not self.idle_steps or not len(self.trace.steps):
             return None
         last = self.trace.steps.iloc[-1]
-        piled = last["backward_passes"] >= max(_IDLE, _NEARLY_ALL * idle)
+        piled = last["backward_passes"] >= max(_IDLE, _NEARLY_ALL * self.idle_steps)
         return int(last["step"]) if last["optimizer"] < 0 and piled else None
+
+    @property
+    def idle_steps(self) -> int:
+        """How many steps were taken on what no gradient comes to and no model holds; 0 where they are hardly any."""
+        idle = int(self.trace.coverage.get("idle_steps", 0))
+        return idle if idle >= _IDLE else 0
 
     @cached_property
     def optimizers(self) -> int:

@@ -12,8 +12,7 @@ _FEWEST, _NEARLY_ALL = 3, 0.9
 
 def never_stepped(evidence: Evidence) -> Iterator[Finding]:
     """Gradients come to the model, and what the optimizer does does not reach it."""
-    known = evidence.trace.coverage
-    zeroed, idle = (int(known.get(name, 0)) for name in ("zeroed_without_step", "idle_steps"))
+    zeroed = int(evidence.trace.coverage.get("zeroed_without_step", 0))
     if not len(evidence.rows("gradient")):
         return
     if zeroed >= _FEWEST:
@@ -27,14 +26,14 @@ def never_stepped(evidence: Evidence) -> Iterator[Finding]:
             "Call optimizer.step() after loss.backward(); without parentheses it does nothing.",
             "torch.optim documentation, 'Taking an optimization step'",
         )
-    elif idle >= _FEWEST:
-        yield _stepped_beside(idle, 0)
+    elif evidence.idle_steps:
+        yield _stepped_beside(evidence.idle_steps, 0)
 
 
 def stopped_stepping(evidence: Evidence) -> Iterator[Finding]:
     """What trained gives way to what no step reaches."""
     if evidence.unended is not None:
-        yield _stepped_beside(int(evidence.trace.coverage["idle_steps"]), evidence.unended)
+        yield _stepped_beside(evidence.idle_steps, evidence.unended)
 
 
 def _stepped_beside(idle: int, step: int) -> Finding:

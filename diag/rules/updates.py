@@ -74,27 +74,29 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     if schedule is not None:
         yield schedule
         return
-    rounded = rounded_away(evidence)
-    if rounded is not None:
-        yield rounded
-        return
+    slight = rounded_away(evidence) or _slight(evidence)
+    if slight is not None:
+        yield slight
+
+
+def _slight(evidence: Evidence) -> Finding | None:
+    """Updates that are too small for the loss to fall, by their ratio to the weights; or what made them so."""
     ratios = _ratios(evidence)
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
     broke = len(evidence.clean) < 2 <= len(evidence.measured)  # in its first step
     if not len(largest) or broke or evidence.is_half_solved:  # at its end a training may stand still
-        return
+        return None
     typical = float(largest.median())
     clip = clipped(evidence, typical)
     if clip is not None:
-        yield clip
-        return
+        return clip
     limit = evidence.thresholds
     slow = _is_slow(evidence, float(ratios.groupby("site")["update_ratio"].max().median()))
     if slow:
         typical = slow
     if not slow and (not evidence.crawls() or typical >= (limit["stalled_warning"] if evidence.tells else _UNTOLD)):
-        return
+        return None
     by_step = ratios.groupby("step")["update_ratio"].median()
     moving = by_step[by_step >= limit["stalled_warning"]]
     since = int(by_step.index[by_step.index > moving.index.max()].min()) if len(moving) else int(by_step.index.min())
@@ -119,7 +121,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         " clipping norm, an epsilon or a precision (bfloat16 weights) that swallows them.",
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
-    yield scaled_away(evidence) or as_warm_up(evidence, found)
+    return scaled_away(evidence) or as_warm_up(evidence, found)
 
 
 def _is_slow(evidence: Evidence, largest: float) -> float:
