@@ -106,6 +106,13 @@ def _behind(node: Any, place: int) -> Any:
     return node.next_functions[place][0]
 
 
+def loss_made_by(node: Any) -> str | None:
+    """The loss that a node is, by its op."""
+    if node.name() in _OPS:
+        return _OPS[node.name()]
+    return "kl_div" if node.name() == _DIFFERENCE and _divergence(node) is not None else None
+
+
 def losses_before(root: Tensor, outputs: Outputs) -> list[Judged]:
     """The losses between what is differentiated and the models' outputs; none where no output is reached.
 

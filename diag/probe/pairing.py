@@ -51,7 +51,13 @@ def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
             return _of_classes(given, target, ignored if isinstance(ignored, int) else _IGNORED)
         if target.shape != given.shape:
             return None
-        return _score(_of_numbers(given, target))
+        return score_of_numbers(given, target, _SAMPLES)
+
+
+def score_of_numbers(given: Tensor, target: Tensor, samples: int) -> Tensor:
+    """The same of numbers of one shape, from so many samples at most, evenly."""
+    f, g = (_as_numbers(thinned(thinned(_flat(one), samples), _FEATURES, 1)) for one in (given, target))
+    return _score(f @ (g - g.mean(0)).t())
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
@@ -84,9 +90,8 @@ def _less_mean(products: Tensor, pairs: Tensor, dim: int) -> Tensor:
     return products - (products * pairs).sum(dim, keepdim=True) / pairs.sum(dim, keepdim=True).clamp_min(1)
 
 
-def _of_numbers(given: Tensor, target: Tensor) -> Tensor:
-    f, g = (thinned(thinned(_flat(one), _SAMPLES), _FEATURES, 1).float() for one in (given, target))
-    return f @ (g - g.mean(0)).t()
+def _as_numbers(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diag.probe.loss_graph import VIEWS, Outputs, through_views
+from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, through_views
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
 
 _SAME = VIEWS | frozenset(
     "MeanBackward0 MeanBackward1 SumBackward0 SumBackward1 StackBackward0 CatBackward0 AddBackward0 SelectBackward0 "
-    "SliceBackward0".split()
+    "SliceBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
 )
 """What passes a sign on to all that it is made of."""
 _CUTS = ("MinimumBackward0", "ClampBackward1")
@@ -37,6 +37,8 @@ _BOUNDED = frozenset(
 _PICKS = ("GatherBackward0", "IndexBackward0")
 _NEGATIVE = ("NllLossBackward0", "BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0")
 """What makes negative log-probabilities of targets."""
+_HINGES = ("ReluBackward0", "ThresholdBackward0", "SoftplusBackward0", "ClampMinBackward0")
+"""What is never below 0, of a loss as a rule."""
 _LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
 _HALF = (torch.float16, torch.bfloat16)
 _MOST = 3000
@@ -65,16 +67,20 @@ class _Path:
 
 class Terms:
     """looked: backward passes that were read. enlarged: those in which the square of an output, without a bound, stands
-    with a minus. lowered: those in which log-probabilities of a batch stand with a plus, and none otherwise. reversed:
-    by the name of the variable, those in which log-probabilities are multiplied with rewards and stand without a minus.
-    crossed: by the shapes before and after, those in which outputs are spread over targets of another shape, so that
-    each meets all. underflown: those of half a precision that begin at 0, behind a number below 1 (scale, the last
-    one).
+    with a minus. upturned: those in which all that is differentiated is losses and hinges, all of them with a minus;
+    absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it stands with
+    a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
+    otherwise. reversed: by the name of the variable, those in which log-probabilities are multiplied with rewards and
+    stand without a minus. crossed: by the shapes before and after, those in which outputs are spread over targets of
+    another shape, so that each meets all. underflown: those of half a precision that begin at 0, behind a number below
+    1 (scale, the last one).
     """
 
     def __init__(self) -> None:
-        self.looked = self.enlarged = self.lowered = self.underflown = 0
+        self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
         self.scale = 1.0
+        self.subtracted: Counter[str] = Counter()
+        self.added: Counter[str] = Counter()
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
@@ -83,14 +89,19 @@ class Terms:
         root = loss.grad_fn
         if root is None:
             return
-        squares, weighted, crossed = _read(root, outputs)
+        read = _read(root, outputs)
+        weighted = read.weighted
         self.looked += 1
-        self.crossed.update(crossed)
+        self.crossed.update(read.crossed)
+        self.subtracted.update({op for op, number in read.losses if number < 0})
+        self.added.update({op for op, number in read.losses if number > 0})
+        self.upturned += read.is_upturned
+        self.absolute += read.is_upturned and not read.losses and not read.hinges
         if loss.dtype in _HALF and loss.is_cpu and loss.numel() == 1 and float(loss) == 0:
             scale = _scaled_by(root)
             if abs(scale) < 1:
                 self.underflown, self.scale = self.underflown + 1, scale
-        self.enlarged += any(number < 0 for number in squares)
+        self.enlarged += any(number < 0 for number in read.squares)
         self.lowered += _are_lowered(weighted)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
         caller = next(callers(), None) if multiplied else None
@@ -100,8 +111,9 @@ class Terms:
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
-        names = ("looked", "enlarged", "lowered", "underflown", "scale")
-        known = {name: getattr(self, name) for name in names} | {"reversed": dict(self.reversed)}
+        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "underflown", "scale")
+        known = {name: getattr(self, name) for name in names}
+        known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
         for (given, spread), _ in self.crossed.most_common(1):
             known["crossed"] = {"given": list(given), "spread": list(spread), "count": self.crossed.total()}
         return known
@@ -170,36 +182,73 @@ def _numbers(value: Any) -> np.ndarray | None:
     return numbers
 
 
-def _read(root: Any, outputs: Outputs) -> tuple[list[float], list[_Path], set[Any]]:
-    """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, and the
-    shapes of outputs that are spread."""
+@dataclass
+class _Read:
+    """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, the
+    shapes of outputs that are spread, the losses and hinges with their numbers; others: whether there is more."""
+
+    squares: list[float] = field(default_factory=list)
+    weighted: list[_Path] = field(default_factory=list)
+    crossed: set[Any] = field(default_factory=set)
+    losses: list[tuple[str, float]] = field(default_factory=list)
+    hinges: list[float] = field(default_factory=list)
+    absolutes: list[float] = field(default_factory=list)
+    others: bool = False
+
+    @property
+    def is_upturned(self) -> bool:
+        """Whether nothing but losses, hinges and absolute values was found, and all with a minus."""
+        numbers = [number for _, number in self.losses] + self.hinges + self.absolutes
+        return bool(numbers) and not self.others and max(numbers) < 0
+
+
+def _read(root: Any, outputs: Outputs) -> _Read:
     ahead, seen = [_Path(root)], 0
-    crossed: set[Any] = set()
-    squares: list[float] = []
-    weighted: list[_Path] = []
+    read = _Read()
     while ahead and seen < _MOST:
         path = ahead.pop()
         seen += 1
         if outputs.has(path.node) and path.node is not root:  # a model may put out its own loss
+            read.others = True
             continue
         try:
-            below = _square_of(path.node)
-            if path.factors is None:
-                crossed |= _spread(path.node, below)
-            if below is not None:
-                if path.factors is not None:  # of a normal density the logarithm holds minus a square
-                    weighted.append(replace(path, number=-path.number))
-                elif not path.is_cut and _grows(below, outputs):
-                    squares.append(path.number)
-            elif _is_log_probability(path.node):
-                weighted.append(path)
-            elif path.node.name() in _NEGATIVE:
-                weighted.append(replace(path, number=-path.number))
-            else:
-                ahead += _below(path)
+            ahead += _see(path, outputs, read)
         except (RuntimeError, AttributeError):  # freed, or changed in place since; or of another version of torch
-            continue
-    return squares, weighted, crossed
+            read.others = True
+    read.others = read.others or bool(ahead)
+    return read
+
+
+def _see(path: _Path, outputs: Outputs, read: _Read) -> list[_Path]:
+    """One node is read; what it is made of is yet to be."""
+    below = _square_of(path.node)
+    op = loss_made_by(path.node) if path.factors is None else None
+    if path.factors is None:
+        read.crossed |= _spread(path.node, below)
+        if op is not None:
+            read.losses.append((op, path.number))
+        elif path.node.name() in (*_HINGES, "AbsBackward0"):
+            (read.hinges if path.node.name() in _HINGES else read.absolutes).append(path.number)
+            return []
+    if below is not None:
+        read.others = True
+        if path.factors is not None:  # of a normal density the logarithm holds minus a square
+            read.weighted.append(replace(path, number=-path.number))
+        elif not path.is_cut and _grows(below, outputs):
+            read.squares.append(path.number)
+        return []
+    if _is_log_probability(path.node):
+        read.others = True
+        read.weighted.append(path)
+        return []
+    if path.node.name() in _NEGATIVE:
+        read.weighted.append(replace(path, number=-path.number))
+        return []
+    if op is not None:
+        return []
+    further = _below(path)
+    read.others = read.others or not further
+    return further
 
 
 def _spread(node: Any, squared: Any) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.scales import guesses
+from diag.trace.shapes import sizes
 
 _LEAST = 30
 """Samples that a test must have to be judged."""
@@ -69,17 +70,40 @@ def at_a_guess(evidence: Evidence) -> tuple[int, int, float] | None:
         return None
     test = max(tests, key=lambda one: int(one["samples"]))
     samples, right, guess = int(test["samples"]), int(test["right"]), _commonest(test["labels"])
-    late = test["step"] >= max(_LONG, _AT_THE_END * evidence.measured[-1])
-    if samples < _MANY or guess > _EVEN or not late:
+    if samples < _MANY or guess > _EVEN or not is_late(evidence, int(test["step"])):
         return None
     low, high = _interval(right, samples)
     return (samples, right, guess) if low <= guess and high <= guess + _NEAR * (1 - guess) else None
 
 
-def _tests(evidence: Evidence) -> list[dict[str, Any]]:
-    """The tests of the first model that has any."""
+def beats_a_guess(evidence: Evidence) -> bool:
+    """Whether the last test tells more classes right than a guess, for certain."""
+    test = max(_last_tests(evidence), key=lambda one: int(one["samples"]), default=None)
+    if test is None or len(test["labels"]) < 2:
+        return False
+    return _interval(test["right"], test["samples"])[0] > _commonest(test["labels"])
+
+
+def is_late(evidence: Evidence, step: int) -> bool:
+    """Whether a test after this step tells of all that was learned, and not of training that has just begun."""
+    return step >= max(_LONG, _AT_THE_END * evidence.measured[-1])
+
+
+def tests_of(evidence: Evidence) -> list[dict[str, Any]]:
+    """The tests of the first model that has any, of outputs that have as many columns as what a loss is given: others,
+    such as an embedding, are no answers.
+    """
     _, tests = next(evidence.of_models("answers"), ("", []))
-    return list(tests)
+    losses = evidence.sites[(evidence.sites["role"] == "loss") & ~evidence.sites.index.str.endswith("]")]
+    shapes = [sizes(str(shape)) for shape in losses["shape"]]
+    classes = {shape[1] if len(shape) > 1 else 1 for shape in shapes}
+    numbers = {math.prod(shape[1:]) for shape in shapes}
+    return [one for one in tests if one["columns"] in (classes if "labels" in one else numbers)]
+
+
+def _tests(evidence: Evidence) -> list[dict[str, Any]]:
+    """The tests of the first model that has any in which labels are told."""
+    return [one for one in tests_of(evidence) if "labels" in one]
 
 
 def _last_tests(evidence: Evidence) -> list[dict[str, Any]]:

@@ -44,6 +44,15 @@ _SET = ("schedule", "frozen", "clip", "betas", "scaled away")
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
 """What becomes of a network whose loss cannot be lowered by what it is to learn: it puts out one number for all."""
 
+_UNGUIDED = {
+    "vanishing-gradient": (None,),
+    "collapsed-signal": ("spread",),
+    "oversized-update": ("shrink", "decay"),
+    "stalled-update": (None,),
+}
+"""What becomes, by rule and kind, of a network that could tell samples apart and finds nothing to learn of them: what
+it makes of them fades, decay alone moves it, and no gradient of the usual size is of use."""
+
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
 
@@ -99,7 +108,7 @@ def join(findings: Sequence[Finding], orders: Mapping[str, float] | None = None)
     """
     below = _Below(findings, orders or {})
     ordered = sorted(
-        _lifted(findings), key=lambda one: (SEVERITIES.index(one.severity), _onset(one), below.precedence(one))
+        _lifted(findings), key=lambda one: (SEVERITIES.index(one.severity), _began(one), below.precedence(one))
     )
     roots: list[Finding] = []
     for finding in ordered:
@@ -178,8 +187,9 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
         still = [one for one in findings if one.rule == "loss-not-decreasing" and one.severity == "warning"]
         stalls = [one for one in still if one.evidence.get("fall", 0.0) < CRAWL]
         able = (*_STALLING, "exploding-activation")
-    blamed = [one for one in findings if one.severity != "note" and one.rule not in EXPLAINS["unrelated-targets"]]
-    if any(one.rule != "unrelated-targets" for one in blamed):
+    vain = [one for one in findings if one.rule == "unrelated-targets"]
+    blamed = [one for one in findings if one not in vain and one.severity != "note"]
+    if any(not any(_explains(one, two) for one in vain) for two in blamed):
         findings = [replace(one, severity="warning") if one.rule == "unrelated-targets" else one for one in findings]
     shut = [one for one in errors if one.rule in (*_SHUT, "vanishing-gradient", "collapsed-signal")]
     wild = [one for one in findings if one.rule == "oversized-update" and "of" not in one.evidence]
@@ -224,13 +234,21 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         vain = (*_VAIN, *_BRINGS.get(cause.evidence["of"], ()))
         return cause.severity == "error" and effect.rule in vain and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
-        return effect.rule in EXPLAINS[cause.rule]
+        kind = effect.evidence.get("of")
+        unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ())
+        unbroken = cause.evidence.get("intact") and kind == "first"
+        return bool(unguided or unbroken) or effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 
 def _onset(finding: Finding) -> int:
     step = finding.evidence.get("step", 0)
     return int(step) if isinstance(step, (int, float)) else 0
+
+
+def _began(finding: Finding) -> int:
+    """Its onset; that of targets which a network could have learned is the start, as late as it is seen."""
+    return -1 if finding.evidence.get("able") else _onset(finding)
 
 
 def _precedence(finding: Finding) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 from diag.rules.answered import by_guessing, never_better
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, shown
+from diag.rules.fitted import by_heart
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
 from diag.trace.shapes import sizes
@@ -44,7 +45,7 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     found = None
     if entries:
         found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
-    found = found or by_guessing(evidence) or never_better(evidence, entries)
+    found = found or by_guessing(evidence) or never_better(evidence, entries) or by_heart(evidence)
     if found is not None:
         yield found
 

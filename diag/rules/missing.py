@@ -10,6 +10,7 @@ from diag.rules.axes import over_samples
 from diag.rules.detached import judged_without_gradient
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.posterior import cut_off
 from diag.rules.registry import rule
 from diag.rules.truncated import truncated
 
@@ -23,7 +24,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     table = _parameters(evidence)
     if not len(table):
         return
-    single = _over_one(evidence)
+    single = _over_one(evidence) or cut_off(evidence)
     if single is not None:
         yield single
         return

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from diag.rules.answered import at_a_guess
+from diag.rules.answered import at_a_guess, beats_a_guess, is_late
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
+from diag.rules.fitted import fits_nothing, fits_something
 from diag.rules.noise import is_noise
 from diag.rules.registry import rule
+from diag.rules.scales import guesses
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import sizes
 
@@ -24,6 +26,8 @@ _STILL_FALLS = 0.01
 _DRIVEN = 3.0
 """Times the limit, below zero, for predictions that are driven from their targets: a large bias gave -4.2, a term whose
 sign was turned -40.7."""
+_INTACT, _A_GUESS = 0.01, 1.1
+"""Variance over samples over mean square of all layers, and times a guess's cross-entropy, of what is not broken."""
 _OF_CLASSES = (*INDEXED, *BINARY)
 _LOOK = (
     "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
@@ -62,11 +66,10 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     best = scores.sort_values("z").iloc[-1]
     z, count = float(best["z"]), int(best["scores"])
     worse = z < -_DRIVEN * limit
+    certain = z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name))
     yield Finding(
         "unrelated-targets",
-        "error"
-        if z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name), steps)
-        else "warning",
+        "error" if certain else "warning",
         str(best.name),
         (
             f"Predictions fit their own targets worse than other targets of the same batch: by {-z:.2f} standard errors"
@@ -79,6 +82,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         + f" The loss stands at {losses.median():.3g}.",
         {
             **({"of": "worse"} if worse else {}),
+            **({"able": True, "intact": _is_intact(evidence, steps)} if certain and _is_able(evidence) else {}),
             "step": steps[0],
             "z": z,
             "p": 0.5 * math.erfc(z / math.sqrt(2)),
@@ -90,20 +94,44 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _is_certain(evidence: Evidence, site: str, steps: list[int]) -> bool:
+def _is_certain(evidence: Evidence, site: str) -> bool:
     """Whether it cannot be the task, the input, or what the network makes of it.
 
-    A regression may learn its targets' mean for long before it learns more. Of tokens, frequencies alone are learned
-    for long; random numbers are there to try a network out; and a layer that lets next to nothing through of what
-    tells samples apart has the same effect. That tests tell no class right either makes it certain.
+    A regression may learn its targets' mean for long before it learns more, and of tokens frequencies alone are
+    learned for long, so that there were to be steps enough. Random numbers are there to try a network out. That tests
+    tell no class right, or no number, makes it certain; that they do speaks against it.
     """
-    if at_a_guess(evidence) is not None:
+    if beats_a_guess(evidence) or fits_something(evidence):
+        return False
+    if at_a_guess(evidence) is not None or fits_nothing(evidence):
         return True
-    inputs = evidence.rows("activation", steps, ("input",))
+    inputs = evidence.rows("activation", evidence.clean, ("input",))
+    quick = evidence.sites.loc[site, "op"] in _OF_CLASSES and len(inputs) > 0
+    if not quick and not is_late(evidence, evidence.clean[-1]):
+        return False
+    return not (len(inputs) > 0 and is_noise(inputs)) and _is_able(evidence) is not False
+
+
+def _is_able(evidence: Evidence) -> bool | None:
+    """Whether, before anything was learned, the network let through what tells samples apart: what a last layer gets
+    suffices it to learn something, and what fades later fades for want of anything to learn. None if that is unknown.
+    """
+    spread = _spread(evidence, evidence.early)
+    return None if math.isnan(spread) else spread >= evidence.thresholds["unrelated_spread"]
+
+
+def _is_intact(evidence: Evidence, steps: list[int]) -> bool:
+    """Whether it still does so, and loses no more than a guess does: steps have not broken it."""
+    known = guesses(evidence)
+    if known is None or not _spread(evidence, steps) >= _INTACT:
+        return False
+    return float(known[0][known[0].index >= steps[0]].median()) <= _A_GUESS * known[1]
+
+
+def _spread(evidence: Evidence, steps: list[int]) -> float:
+    """Of the layer in which it is least, the variance over samples over the mean square."""
     layers = evidence.rows("activation", steps, SIGNAL_ROLES)
-    spread = float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
-    passes = math.isnan(spread) or spread >= evidence.thresholds["unrelated_spread"]
-    return evidence.sites.loc[site, "op"] in _OF_CLASSES and len(inputs) > 0 and not is_noise(inputs) and passes
+    return float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
 
 
 def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:

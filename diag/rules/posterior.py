@@ -1,8 +1,10 @@
-"""A variational autoencoder whose latent variables are the prior for every sample: nothing of the input is in them."""
+"""A variational autoencoder whose latent variables are the prior for every sample, or cut off from what decodes them:
+nothing of the input is in them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -11,6 +13,8 @@ from diag.rules.finding import Finding
 
 _FEWEST, _SHRUNK = 30, 0.2
 """Steps from which it is judged; what is left of the divergence that the first step had: small it may also begin."""
+_PULLED, _SAME = 5, 1e-3
+"""Steps in which a gradient is that of the divergence alone; by how much ratios differ that are the same."""
 
 
 def collapsed_posterior(evidence: Evidence) -> Finding | None:
@@ -20,15 +24,9 @@ def collapsed_posterior(evidence: Evidence) -> Finding | None:
 
     the deviation being the exponential behind the layer. An error where what comes of it fits other samples as well.
     """
-    rows = evidence.rows("activation", evidence.clean)
-    sampled = rows[(rows["op"] == "exp") & ~rows["site"].str.contains(OF_LOSS, regex=True)]
-    if not evidence.trains or len(evidence.clean) < _FEWEST or not len(sampled):
+    if not evidence.trains or len(evidence.clean) < _FEWEST or cut_off(evidence) is not None:
         return None
-    for site, own in sampled.groupby("site", sort=False):
-        own = own.drop_duplicates("step").set_index("step")
-        layers = _before(rows, own)
-        if not len(layers) or not (rows["role"].eq("layer") & (rows["order"] > own["order"].max())).any():
-            continue
+    for site, own, layers in _sampled(evidence):
         mean_square = (layers.groupby("step")["rms"].max() ** 2).reindex(own.index)
         divergence = (mean_square / 2 + (own["mean"] - 1) ** 2 + own["var"]).dropna()
         third = len(divergence) // 3
@@ -37,8 +35,51 @@ def collapsed_posterior(evidence: Evidence) -> Finding | None:
         last = float(divergence.iloc[-third:].max())
         if last > evidence.thresholds["posterior_error"] or last > _SHRUNK * divergence.iloc[0]:
             continue
-        return _finding(evidence, str(layers.sort_values("order")["site"].iloc[0]), str(site), divergence, last)
+        return _finding(evidence, str(layers.sort_values("order")["site"].iloc[0]), site, divergence, last)
     return None
+
+
+def cut_off(evidence: Evidence) -> Finding | None:
+    """Nothing but the divergence comes back to the mean of what is sampled: its gradient is just a number times the
+    mean, d/dm (m^2 / 2) = m, in every step. What is made of the samples has no part in it.
+    """
+    if not evidence.trains:
+        return None
+    for site, _, layers in _sampled(evidence):
+        for layer, own in layers.groupby("site", sort=False):
+            back = evidence.rows("gradient", evidence.clean)
+            pairs = own.merge(back[back["site"] == layer], on=["step", "call"], suffixes=("", "_back"))
+            pairs = pairs[(pairs["rms"] > 0) & (pairs["mean"] != 0)]
+            factors = pairs["rms_back"] / pairs["rms"]
+            same = (pairs["mean_back"] / pairs["mean"] / factors - 1).abs() < _SAME
+            if len(pairs) < _PULLED or not same.all() or not (factors > 0).all():
+                continue
+            factor = float(factors.median())
+            return Finding(
+                "missing-gradient",
+                "error",
+                str(layer),
+                f"Of what is sampled nothing comes back: the gradient of {layer} is {factor:.3g} times what it puts out"
+                f" in all {len(pairs)} steps, which is that of the divergence alone. What is decoded is cut off from"
+                f" {layer} and {site}.",
+                {"step": evidence.clean[0], "of": "prior alone", "factor": factor, "steps": len(pairs)},
+                "Keep the graph where it is sampled: mean + std * torch.randn_like(std), without .data, .detach(),"
+                " .item(), numpy or no_grad; rsample() rather than sample().",
+                "Kingma & Welling 2014, section 2.4: the reparameterization trick",
+            )
+    return None
+
+
+def _sampled(evidence: Evidence) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Each deviation that is the exponential of something, by step, with the rows of the layers that it and its mean
+    are made of, where layers follow that may decode."""
+    rows = evidence.rows("activation", evidence.clean)
+    sampled = rows[(rows["op"] == "exp") & ~rows["site"].str.contains(OF_LOSS, regex=True)]
+    for site, own in sampled.groupby("site", sort=False):
+        own = own.drop_duplicates("step").set_index("step")
+        layers = _before(rows, own)
+        if len(layers) and (rows["role"].eq("layer") & (rows["order"] > own["order"].max())).any():
+            yield str(site), own, layers
 
 
 def _before(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:

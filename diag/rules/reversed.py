@@ -1,5 +1,5 @@
-"""Terms of a loss that is written out whose sign is turned: rewards that make what earned them rarer, squares that are
-made large."""
+"""Terms of a loss whose sign is turned: rewards that make what earned them rarer, squares and losses that are made
+large."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
 _FEWEST, _NEARLY_ALL = 3, 0.9
+_MANYFOLD = 10.0
+"""Times as far below 0 as it began, for minus an absolute value."""
 _BELOW = 1.0
 """How far below 0 a loss ends, in units of its first one, whose squares are made large."""
 _OPTIMIZERS = "torch.optim documentation: optimizers minimize"
@@ -25,8 +27,11 @@ def reversed_term(evidence: Evidence) -> Finding | None:
     found = _rewards(known, losses)
     if found is not None or evidence.alternates or evidence.acts:
         return found
-    return _without_end(known, losses, "enlarged", "squares of outputs stand in the loss with a minus", "large") or (
-        _without_end(known, losses, "lowered", "log-probabilities stand in the loss without a minus", "small")
+    return (
+        _upturned(known, losses)
+        or _subtracted(evidence, known, losses)
+        or _without_end(known, losses, "enlarged", "squares of outputs stand in the loss with a minus", "large")
+        or (_without_end(known, losses, "lowered", "log-probabilities stand in the loss without a minus", "small"))
     )
 
 
@@ -48,6 +53,55 @@ def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
             f"Minimize the negative: -(log_prob * {name}).mean().",
             "Williams 1992, 'Simple statistical gradient-following algorithms', equation 4;"
             " torch.distributions documentation, 'Score function'",
+        )
+    return None
+
+
+def _upturned(known: dict[str, Any], losses: pd.Series) -> Finding | None:
+    """All that is minimized is losses and hinges, which are never negative, behind a minus."""
+    if not _often(known.get("upturned", 0), known) or not losses.max() <= 0 or not losses.min() < 0:
+        return None
+    first, last = float(losses.iloc[0]), float(losses.iloc[-3:].median())
+    if _often(known["absolute"], known) and not last < _MANYFOLD * first:  # a correlation may be made large on purpose
+        return None
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        "The sign of the loss is turned: it is made of losses, or hinges, that are never below 0, and stands with a"
+        f" minus in {known['upturned']} of {known['looked']} backward passes that were read. It goes from {first:.3g}"
+        f" to {last:.3g}: what is to be small is made large.",
+        {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
+        "Remove the minus sign before the loss, or the maximize=True of the optimizer that needs none.",
+        _OPTIMIZERS,
+    )
+
+
+def _subtracted(evidence: Evidence, known: dict[str, Any], losses: pd.Series) -> Finding | None:
+    """One of several losses is subtracted; an error where its predictions do not come to fit their targets."""
+    for op, count in known.get("subtracted", {}).items():
+        if count < _FEWEST or known["added"].get(op, 0) > (1 - _NEARLY_ALL) * count:
+            continue
+        sites = [str(site) for site in evidence.sites.index if str(site).endswith(f":{op}")]
+        if not sites and evidence.trace.sites["model"].nunique() > 1:  # another model's
+            continue
+        steps = evidence.clean[len(evidence.clean) // 2 :]
+        rows = evidence.rows("activation", steps, ("pairing",))
+        rows = rows[rows["site"].isin([f"{site}[pairing]" for site in sites])]
+        z = float((rows["mean"] * rows["count"]).sum() / rows["count"].sum() ** 0.5) if len(rows) else 0.0
+        if z >= evidence.thresholds["unrelated_warning"]:
+            continue
+        return Finding(
+            "diverging-loss",
+            "error" if len(rows) or losses.iloc[-3:].median() < 0 else "warning",
+            sites[0] if sites else "loss",
+            f"The sign of a term is turned: {op} is subtracted in {count} backward passes that were read, and added in"
+            f" {known['added'].get(op, 0)}, so that training makes it large, and nothing else trains against it"
+            + (f": its predictions fit their own targets by {z:.2f} standard errors." if len(rows) else "."),
+            {"step": int(losses.index[0]), "of": "sign", "op": op, "passes": count, "z": z if len(rows) else None},
+            f"Add {op} rather than subtract it. Where a network is meant to be confused, as a domain is by reversed"
+            " gradients, another optimizer must train what judges it.",
+            _OPTIMIZERS,
         )
     return None
 

@@ -16,6 +16,7 @@ from diag.rules.modes import never_trained
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import masked, sees_the_next, shifted_twice
+from diag.rules.unscaled import unscaled
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -34,10 +35,6 @@ _MARGIN, _WELL_BEYOND = 0.05, 0.25
 rest is learned."""
 _FAR_BEYOND = 0.5
 """How far beyond 0 and 1 targets of a binary cross-entropy lie that are none, however low that makes the loss."""
-_FAR, _LARGE = 10.0, 10.0
-"""How many times larger than the predictions targets are, after training too; and than 1."""
-_ASTRAY = 100.0
-"""The same where training breaks down, be it in its first step."""
 _FIRST = 3
 """Looks at log-probabilities, at the start, that tell whether they are any."""
 _FEWEST, _MOST = 5, 0.5
@@ -67,7 +64,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         never_trained,
         _beyond_one,
         _out_of_reach,
-        _unscaled,
+        unscaled,
         _sorted,
         _clipped,
         confined,
@@ -283,36 +280,6 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
             },
             f"Leave the {op} away behind the last layer, or scale the targets into what it can put out.",
             "Goodfellow et al. 2016, section 6.2.2: output units",
-        )
-    return None
-
-
-def _unscaled(evidence: Evidence) -> Finding | None:
-    """Targets that are far larger than what the network puts out, from the first step to the last."""
-    if evidence.is_half_solved or not evidence.clean_losses.size:
-        return None
-    rows = evidence.rows("activation", evidence.clean)
-    targets = rows[(rows["role"] == "target") & (rows["rms"] > _LARGE)]
-    for site, own in targets.groupby("site", sort=False):
-        loss = str(site).removesuffix("[target]")
-        if evidence.sites.loc[loss, "op"] in INDEXED:
-            continue
-        given = rows[rows["site"] == loss].groupby("step")["rms"].max()
-        size, largest = float(own["rms"].median()), float(given.max())
-        broke = evidence.first_bad_step is not None or evidence.diverged_at is not None
-        far = _ASTRAY if broke else _FAR
-        if len(own) < (1 if broke else _FEWEST) or not size > far * largest:
-            continue
-        when = "the first step" if len(evidence.clean) == 1 else f"all {len(evidence.clean)} steps"
-        return Finding(
-            "loss-not-decreasing",
-            "error",
-            loss,
-            f"The targets have mean {own['mean'].median():.3g} and rms {size:.3g}; predictions stay below rms"
-            f" {largest:.3g} in {when}. Weights are made for targets of about 1.",
-            {"step": evidence.clean[0], "of": "target", "rms": size, "predictions": largest},
-            "Standardize the targets: subtract the mean and divide by the standard deviation of the training set.",
-            "LeCun et al. 1998, 'Efficient BackProp', section 4.5",
         )
     return None
 

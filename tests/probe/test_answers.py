@@ -107,6 +107,145 @@ def test_two_sets_are_told_apart_by_who_asks() -> None:
     assert [one["samples"] for one in told_of(both, steps=1)] == [60, 40]
 
 
+TAKEN = torch.arange(60)[::2]
+KEPT = torch.arange(60) % 3 == 0
+
+
+def of_a_slice(net: nn.Module) -> Tensor:
+    return net(X[20:]).argmax(1) == Y[20:]
+
+
+def of_numbers_of_samples(net: nn.Module) -> Tensor:
+    return (net(X[TAKEN]).argmax(1) == Y[TAKEN]).float()
+
+
+def of_a_mask(net: nn.Module) -> Tensor:
+    return net(X[KEPT]).argmax(1).eq(Y[KEPT])
+
+
+def of_what_a_mask_leaves(net: nn.Module) -> Tensor:
+    return net(X[~KEPT]).argmax(1).eq(Y[~KEPT])
+
+
+def with_labels_shifted(net: nn.Module) -> Tensor:
+    shifted = Y + 4
+    return net(X[-30:]).argmax(1) == shifted[-30:] - 4
+
+
+def of_a_loss(net: nn.Module) -> Tensor:
+    out = net(X[:-30])
+    loss = nn.CrossEntropyLoss()(out, Y[:-30].long())
+    return (out.argmax(1) == Y[:-30]) & (loss > 0)
+
+
+def of_nodes_picked_from_all(net: nn.Module) -> Tensor:
+    out = net(X)
+    return out[TAKEN].argmax(1) == Y[TAKEN]
+
+
+IDIOMS = [
+    of_a_slice,
+    of_numbers_of_samples,
+    of_a_mask,
+    of_what_a_mask_leaves,
+    with_labels_shifted,
+    of_a_loss,
+    of_nodes_picked_from_all,
+]
+
+
+@pytest.mark.parametrize("test", IDIOMS)
+def test_labels_that_are_a_part_of_others(test: Callable[[nn.Module], Tensor]) -> None:
+    expected = []
+
+    def count(net: nn.Module) -> None:
+        told = test(net)
+        expected.append((int(told.sum()), len(told)))
+
+    assert [(one["right"], one["samples"]) for one in told_of(count)] == expected
+
+
+def test_what_a_statement_assigns_still_holds_the_last_batch() -> None:
+    expected = 0
+
+    def test(net: nn.Module) -> None:
+        nonlocal expected
+        right = 0
+        for x, y in zip(TEST_X.split(10), TEST_Y.split(10), strict=True):
+            told = net(x).argmax(1)
+            right += int((told == y).sum())
+        expected = right
+
+    [one] = told_of(test, steps=1)
+    assert (one["right"], one["samples"]) == (expected, 40)
+
+
+def test_what_is_gathered_holds_what_was_told_before() -> None:
+    gathered: list[Tensor] = []
+    filled = torch.zeros(40, dtype=torch.long)
+
+    def test(net: nn.Module) -> Tensor:
+        for x in TEST_X.split(10):
+            told = net(x).argmax(1)
+            gathered.append(told)
+            filled[:10] = told
+        return (gathered[0] == filled[:10]).any()
+
+    assert told_of(test, steps=2) == []
+
+
+def test_labels_that_a_model_is_given_by_name() -> None:
+    class Own(Net):
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
+            return self.layer(x), None if labels is None else F.cross_entropy(self.layer(x), labels)
+
+    net = Own()
+    told = []
+    with diag.watch(net) as watch:
+        sum(part.sum() for part in net(X, labels=Y)).backward()
+        torch.optim.SGD(net.parameters(), 0.1).step()
+        with torch.no_grad():
+            out, _ = net.eval()(TEST_X, labels=TEST_Y)
+            told.append(int((out.argmax(1) == TEST_Y).sum()))
+    assert [one["right"] for one in watch.trace.coverage["answers"]["Own"]] == told
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 3)])
+def test_numbers_are_held_against_those_that_stand_beside_them(shape: tuple[int, ...]) -> None:
+    columns = shape[1] if len(shape) > 1 else 1
+    wanted = (X[:, :columns] * 2 + 5).reshape(shape)
+    net = Net(columns, lambda out: out.reshape(shape) if len(out) == 60 else out.reshape(-1, *shape[1:]))
+    expected = []
+
+    def test(net: nn.Module) -> None:
+        given = net(X[20:])
+        residual = given - wanted[20:]
+        spread = wanted[20:].reshape(40, -1).var(0).sum() * 40
+        expected.append((pytest.approx(float(residual.square().sum())), pytest.approx(float(spread)), 40))
+
+    told = told_of(test, net)
+    assert [(one["error"], one["spread"], one["samples"]) for one in told] == expected
+    assert "right" not in told[0]
+
+
+def test_the_score_of_numbers_is_their_correlation() -> None:
+    net = Net(1)
+    wanted = X @ torch.arange(6.0)[:, None]
+    expected = []
+
+    def test(net: nn.Module) -> None:
+        out = net(X)
+        both = torch.cat([out, wanted], 1)
+        expected.append(pytest.approx(float(torch.corrcoef(both.T)[0, 1]) * 59**0.5, rel=1e-5))
+
+    assert [one["z"] for one in told_of(test, net)] == expected
+
+
+def test_what_the_model_is_given_is_not_wanted_of_it() -> None:
+    same = Net(6)
+    assert told_of(lambda net: (net(X[3:]) - X[3:]).square().mean(), same) == []
+
+
 def no_labels(net: nn.Module) -> Any:
     return net(TEST_X).softmax(1)
 
@@ -121,12 +260,46 @@ def numbers_of_samples(net: nn.Module) -> Any:
     return net(TEST_X)[index]
 
 
-def targets_of_a_regression(net: nn.Module) -> Any:
+def a_column_of_the_output(net: nn.Module) -> Any:
     wanted = TEST_Y + 0.5
     return net(TEST_X)[:, 0] - wanted
 
 
-@pytest.mark.parametrize("test", [no_labels, several_that_differ, numbers_of_samples, targets_of_a_regression])
+class Counted:
+    """What runs code of its own where a part of it is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, place: Any) -> Tensor:
+        self.asked += 1
+        return TEST_Y
+
+
+COUNTED = Counted()
+
+
+def what_runs_code_of_its_own(net: nn.Module) -> Any:
+    before = COUNTED.asked
+    told = net(TEST_X).argmax(1) == COUNTED[0]
+    assert COUNTED.asked == before + 1
+    return told
+
+
+def a_part_that_there_is_not(net: nn.Module) -> Any:
+    return net(TEST_X) if len(X) > 1 else Y[999]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        no_labels,
+        several_that_differ,
+        numbers_of_samples,
+        a_column_of_the_output,
+        what_runs_code_of_its_own,
+        a_part_that_there_is_not,
+    ],
+)
 def test_what_is_not_told(test: Callable[[nn.Module], Any]) -> None:
     assert told_of(test) == []
 

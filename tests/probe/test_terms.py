@@ -291,3 +291,68 @@ def test_nothing_is_kept_alive_or_changed() -> None:
     assert all(
         isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b) for a, b in zip(one, other, strict=True)
     )
+
+
+def all_turned(net: nn.Module) -> None:
+    out = net(STATES)
+    (-(F.relu(out - 1).mean() + 2 * F.mse_loss(out, STATES[:, :2]))).backward()
+
+
+def a_hinge_of_some(net: nn.Module) -> None:
+    hinges = F.relu(net(STATES).sum(1) + 3)
+    (-hinges[hinges > 0].mean()).backward()
+
+
+def absolute_values(net: nn.Module) -> None:
+    (-(net(STATES) - STATES[:, :2]).abs().mean()).backward()
+
+
+def with_another_term(net: nn.Module) -> None:
+    out = net(STATES)
+    (-F.l1_loss(out, STATES[:, :2]) - out.mean()).backward()
+
+
+def one_of_two(net: nn.Module) -> None:
+    out = net(STATES)
+    (F.relu(out).mean() - F.smooth_l1_loss(out, STATES[:, :2])).backward()
+
+
+def right(net: nn.Module) -> None:
+    F.mse_loss(net(STATES), STATES[:, :2]).backward()
+
+
+@pytest.mark.parametrize(
+    ("loss", "upturned", "absolute"),
+    [
+        (all_turned, 2, 0),
+        (a_hinge_of_some, 2, 0),
+        (absolute_values, 2, 2),
+        (with_another_term, 0, 0),
+        (one_of_two, 0, 0),
+        (right, 0, 0),
+    ],
+)
+def test_losses_that_stand_with_a_minus_and_nothing_else(
+    loss: Callable[[nn.Module], None], upturned: int, absolute: int
+) -> None:
+    found = terms(loss)
+    assert (found["looked"], found["upturned"], found["absolute"]) == (2, upturned, absolute)
+
+
+def divergence(net: nn.Module, sign: float) -> None:
+    out = net(STATES)
+    target = STATES[:, :2].softmax(1)
+    classes = target.argmax(1)
+    kl = F.kl_div(F.log_softmax(out / 2, 1), target, reduction="batchmean")
+    (F.cross_entropy(out, classes) + sign * 0.5 * kl).backward()
+
+
+@pytest.mark.parametrize(
+    ("sign", "subtracted", "added"),
+    [(1.0, {}, {"nll_loss": 2, "kl_div": 2}), (-1.0, {"kl_div": 2}, {"nll_loss": 2})],
+)
+def test_the_sign_with_which_each_loss_stands(sign: float, subtracted: dict[str, int], added: dict[str, int]) -> None:
+    found = terms(lambda net: divergence(net, sign))
+    assert (found["subtracted"], found["added"]) == (subtracted, added)
+    found = terms(one_of_two)
+    assert (found["subtracted"], found["added"]) == ({"smooth_l1_loss": 2}, {})

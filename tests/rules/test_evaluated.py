@@ -34,6 +34,10 @@ def found(
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(12, width), nn.BatchNorm1d(width, momentum=momentum), nn.ReLU(), nn.Linear(width, 5))
     optimizer, criterion = torch.optim.Adam(net.parameters(), 1e-2), nn.CrossEntropyLoss()
+
+    def judged(out: Tensor) -> None:
+        criterion(out, labels[TEST])
+
     with diag.watch(net, every=every) as watch:
         for _ in range(epochs):
             net.train()
@@ -44,7 +48,7 @@ def found(
             with torch.no_grad():
                 out = net.eval()(evaluated)
                 if knows_loss:
-                    criterion(out, labels[TEST])
+                    judged(out)
     findings = watch.diagnose().findings
     return [
         (one.severity, one.evidence["of"], one.site)
@@ -247,7 +251,15 @@ def test_what_was_learned_is_of_no_use(tested: float, trained: float, right: int
     net = chain(loss=trained, steps=steps).output("loss:cross_entropy", "loss", "cross_entropy", units=5, gradient=None)
     net.output("loss:cross_entropy[value]", "loss", "cross_entropy", units=1, samples=1, mean=trained, gradient=None)
     labels = {str(label): 100 for label in range(5)}
-    test = {"line": 0, "step": steps - 1, "samples": 500, "right": right, "labels": labels, "loss": tested}
+    test = {
+        "line": 0,
+        "step": steps - 1,
+        "columns": 5,
+        "samples": 500,
+        "right": right,
+        "labels": labels,
+        "loss": tested,
+    }
     net.coverage["answers"] = {"": [test]}
     kinds = [one.evidence.get("of") for one in judge(net.build(), {}) if one.rule == "evaluation-mismatch"]
     assert kinds == ["tested samples"] * errors

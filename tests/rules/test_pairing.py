@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from diag.check import check
+from diag.rules.causes import EXPLAINS, join
 from diag.rules.finding import Finding
 from diag.rules.judge import judge
 from tests.corpus.data import digits
@@ -19,6 +20,7 @@ from tests.corpus.nets import classify, mlp, sgd
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found
 
 RULE = "unrelated-targets"
+EXPLAIN = [rule for rule, effects in EXPLAINS.items() if RULE in effects]
 LIMIT, GRAVE = DEFAULTS["unrelated_warning"], DEFAULTS["unrelated_error"]
 
 
@@ -105,8 +107,52 @@ def test_a_loss_without_classes_needs_no_number_of_them() -> None:
     assert severity(scored(0.1, op="binary_cross_entropy", shape=(32, 5000))) == "error"
 
 
-def test_a_regression_is_only_warned_of() -> None:
-    assert severity(scored(0.1, op="mse_loss")) == "warning"
+@pytest.mark.parametrize(("steps", "expected"), [(30, "warning"), (99, "warning"), (100, "error")])
+def test_a_regression_and_tokens_are_only_warned_of_until_there_were_steps_enough(steps: int, expected: str) -> None:
+    assert severity(scored(0.1, op="mse_loss", steps=steps)) == expected
+    assert severity(scored(0.1, fed=False, steps=steps)) == expected
+
+
+def finding(rule: str, severity: str = "error", **evidence: Any) -> Finding:
+    return Finding(rule, severity, "0", "", {"step": 0, **evidence}, "", "")
+
+
+@pytest.mark.parametrize(
+    ("effect", "known", "follows"),
+    [
+        (finding("collapsed-signal", of="spread"), {"able": True}, True),
+        (finding("vanishing-gradient"), {"able": True}, True),
+        (finding("oversized-update", of="shrink"), {"able": True}, True),
+        (finding("oversized-update", of="first"), {"able": True, "intact": True}, True),
+        (finding("oversized-update", of="first"), {"able": True, "intact": False}, False),
+        (finding("oversized-update"), {"able": True, "intact": True}, False),
+        (finding("collapsed-signal", of="input"), {"able": True}, False),
+        (finding("vanishing-gradient"), {}, False),
+        (finding("missing-gradient"), {"able": True}, False),
+    ],
+    ids=lambda one: one.rule + str(one.evidence.get("of", "")) if isinstance(one, Finding) else None,
+)
+def test_what_becomes_of_a_network_that_has_nothing_to_learn(
+    effect: Finding, known: dict[str, bool], follows: bool
+) -> None:
+    cause = finding(RULE, **{"step": 50, **known})
+    first, *others = join([effect, cause])
+    assert (first.rule, [one.rule for one in first.consequences]) == (
+        (RULE, [effect.rule]) if follows else (effect.rule, [RULE] if effect.rule in EXPLAIN else [])
+    )
+    assert [(one.rule, one.severity) for one in others] == [(RULE, "warning")] * (
+        not follows and effect.rule not in EXPLAIN
+    )
+
+
+@pytest.mark.parametrize(("early", "expected"), [(0.5, "error"), (0.9 * DEFAULTS["unrelated_spread"], "warning")])
+def test_a_network_that_stops_to_tell_samples_apart_was_able_to(early: float, expected: str) -> None:
+    fades = numbers()
+    fades.output("1", spread=lambda step: early if step < 3 else 1e-6)
+    [finding] = found(RULE, scored(0.1, net=fades))
+    assert finding.severity == expected
+    assert finding.evidence.get("able", False) == (expected == "error")
+    assert not finding.evidence.get("intact")
 
 
 def test_scores_of_which_nothing_could_be_told_do_not_count() -> None:
@@ -168,9 +214,17 @@ def test_labels_of_other_digits_are_told_from_their_own(order: str, rules: list[
     assert [one.rule for one in of_digits(order) if one.severity == "error"] == rules
 
 
-def told_right(right: int, samples: int = 300, step: int = 119, labels: dict[str, int] | None = None) -> dict[str, Any]:
+def told_right(
+    right: int, samples: int = 300, step: int = 119, labels: dict[str, int] | None = None, columns: int = 10
+) -> dict[str, Any]:
     labels = labels or {str(label): samples // 3 for label in range(3)}
-    return {"": [{"line": 0, "step": step, "samples": samples, "right": right, "labels": labels, "loss": 1.1}]}
+    told = {"line": 0, "step": step, "columns": columns, "samples": samples, "right": right}
+    return {"": [{**told, "labels": labels, "loss": 1.1}]}
+
+
+def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10) -> dict[str, Any]:
+    told = {"line": 0, "step": step, "columns": columns, "samples": samples, "batches": 1}
+    return {"": [{**told, "z": z, "error": 1.0, "spread": 1.0}]}
 
 
 @pytest.mark.parametrize(
@@ -181,10 +235,32 @@ def told_right(right: int, samples: int = 300, step: int = 119, labels: dict[str
         (told_right(30, samples=90), "warning"),  # too few
         (told_right(100, step=10), "warning"),  # too early
         (told_right(270, labels={"0": 270, "1": 30}), "warning"),  # a guess is hard to beat
+        (told_number(1.0), "error"),
+        (told_number(2.5), "warning"),
+        (told_number(1.0, samples=20), "warning"),
+        (told_number(1.0, columns=64), "warning"),  # an embedding, say
+        (told_right(100, columns=64), "warning"),
+        (told_number(1.0, step=10), "warning"),
     ],
 )
 def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], expected: str) -> None:
-    net = scored(-1.0, net=numbers(fed=False, steps=120))  # tokens, say
+    net = scored(-1.0, net=numbers(noise=True, steps=120))
+    net.coverage["answers"] = test
+    assert severity(net) == expected
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ({}, "error"),
+        (told_right(160), "warning"),
+        (told_right(115), "error"),  # which may be chance
+        (told_number(3.0), "error"),
+        (told_number(3.2), "warning"),
+    ],
+)
+def test_tests_that_tell_something_speak_against_it(test: dict[str, Any], expected: str) -> None:
+    net = scored(-1.0, net=numbers(steps=120))
     net.coverage["answers"] = test
     assert severity(net) == expected
 
@@ -193,7 +269,7 @@ def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], ex
     ("steps", "right", "expected"), [(120, 100, "error"), (120, 160, "warning"), (60, 100, "warning")]
 )
 def test_a_loss_that_stands_alone_is_an_error_where_tests_tell_as_much(steps: int, right: int, expected: str) -> None:
-    net = numbers(steps=steps)
+    net = numbers(steps=steps).output("loss", "loss", "loss", units=10, gradient=None)
     net.coverage["answers"] = told_right(right, step=steps - 1)
     [finding] = judge(net.build(), {})
     assert (finding.rule, finding.severity) == ("loss-not-decreasing", expected)

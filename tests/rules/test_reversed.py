@@ -59,3 +59,44 @@ def test_predictions_that_are_spread(count: int, errors: int) -> None:
     net.coverage["terms"]["crossed"] = {"given": [32, 1], "spread": [32, 32], "count": count}
     kinds = [(one.severity, one.evidence.get("of")) for one in found("loss-not-decreasing", net)]
     assert kinds == [("error", "broadcast")] * errors
+
+
+@pytest.mark.parametrize(
+    ("of", "end", "errors"),
+    [
+        ({"upturned": 15}, -2.0, 1),
+        ({"upturned": 12}, -2.0, 0),
+        ({"upturned": 15}, 0.5, 0),
+        ({"upturned": 15, "absolute": 15}, -2.0, 0),  # a correlation that is made large
+        ({"upturned": 15, "absolute": 15}, -12.0, 1),
+    ],
+)
+def test_a_loss_that_is_never_above_zero(of: dict[str, int], end: float, errors: int) -> None:
+    net = told(lambda step: -1.0 + (end + 1.0) * step / 27, **{"absolute": 0, **of})
+    findings = [one for one in found(DIVERGES, net) if "never below 0" in one.message]
+    assert [(one.severity, one.evidence["of"]) for one in findings] == [("error", "sign")] * errors
+
+
+@pytest.mark.parametrize(
+    ("subtracted", "added", "z", "end", "expected"),
+    [
+        (15, 0, -2.0, 1.0, ["error"]),
+        (15, 0, None, -1.0, ["error"]),
+        (15, 0, None, 1.0, ["warning"]),
+        (15, 0, 2.0, 1.0, []),  # its predictions fit all the same
+        (15, 4, -2.0, 1.0, []),
+        (2, 0, -2.0, 1.0, []),
+    ],
+)
+def test_a_loss_that_is_subtracted(
+    subtracted: int, added: int, z: float | None, end: float, expected: list[str]
+) -> None:
+    net = told(
+        lambda step: 2.0 + (end - 2.0) * step / 29, subtracted={"mse_loss": subtracted}, added={"mse_loss": added}
+    )
+    if z is not None:
+        net.output("loss:mse_loss", "loss", "mse_loss", gradient=None)
+        net.output("loss:mse_loss[pairing]", "pairing", "pairing", samples=1, units=1, mean=z, gradient=None)
+    findings = [one for one in found(DIVERGES, net) if "subtracted" in one.message]
+    assert [one.severity for one in findings] == expected
+    assert all(one.evidence["op"] == "mse_loss" for one in findings)

@@ -59,7 +59,7 @@ class Net:
         op: str = "linear",
         rms: Value = 1.0,
         gradient: Value | None = 0.01,
-        spread: float = 0.5,
+        spread: Value = 0.5,
         samples: int = 64,
         units: int = UNITS,
         dead: Value | None = None,
@@ -78,7 +78,7 @@ class Net:
         for step in range(self._steps):
             given = {"dead_units": _at(dead, step) if dead is not None else 0.0, "zero_fraction": 0.0}
             given |= {name: _at(value, step) for name, value in columns.items()}
-            given |= {"units": float(units), "sample_var": spread * _at(rms, step) ** 2}
+            given |= {"units": float(units), "sample_var": _at(spread, step) * _at(rms, step) ** 2}
             base = {"step": step, "site": site, "call": call, "order": order + call, "op": op}
             base["count"] = float(samples * units)
             self._row(base, "activation", _at(rms, step), bad, **given)

@@ -1,0 +1,37 @@
+"""Targets on the way to which a training still is when it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import Net, Value, found
+
+
+def far_off(end: float, size: float = 150.0, start: float = 0.2, loss: Value | None = None) -> Net:
+    """Predictions that grow by the same each step, up to a share of their targets."""
+
+    def predicted(step: int) -> float:
+        return start + (end * size - start) * step / 59
+
+    net = Net(steps=60, loss=loss or (lambda step: (size - predicted(step)) ** 2))
+    net.output("0")
+    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None, rms=predicted, mean=predicted)
+    return net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=size, mean=size)
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (far_off(0.5), True),
+        (far_off(0.6), False),  # it is nearly there
+        (far_off(0.5, start=20.0), False),  # it began near
+        (far_off(0.5, size=5.0), False),  # of usual size
+        (far_off(0.5, loss=lambda step: 10.0 + step % 2), False),  # as far as it gets: the targets may tell no more
+        (far_off(0.05), True),
+    ],
+    ids=["half the way", "more", "near from the start", "of usual size", "at a stand", "never near"],
+)
+def test_predictions_on_their_way(net: Net, told: bool) -> None:
+    findings = [one for one in found("loss-not-decreasing", net) if one.evidence.get("of") == "target"]
+    assert [(one.severity, one.site) for one in findings] == [("error", "loss:mse_loss")] * told
+    assert all("Standardize the targets" in one.remedy for one in findings)
