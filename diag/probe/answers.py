@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diag.probe.pairing import FEWEST, score_of_numbers, thinned
+from diag.probe.pairing import FEWEST, score_of_classes, score_of_numbers, thinned
 from diag.probe.tensors import find_tensors, is_measurable
 from diag.probe.variables import callers
 from diag.probe.wanted import Wanted, wanted
@@ -32,9 +32,9 @@ _SCORED = 512
 class Test:
     """Of one model between two steps, by one line of the script.
 
-    columns: classes, or numbers of a sample. Of labels: samples by their label, those that are told right, and the sum
-    of their cross-entropies. Of numbers: how many samples, the sum of the scores of their pairs over batches, of
-    squared errors and of squared deviations.
+    columns: classes, or numbers of a sample. score: the sum over batches of the scores of their pairs. Of labels:
+    samples by their label, those that are told right, and the sum of their cross-entropies. Of numbers: how many
+    samples, and the sums of squared errors and of squared deviations.
     """
 
     step: int
@@ -55,6 +55,10 @@ class Test:
         self.right += int((_told(logits) == labels).sum())
         self.loss += _cross_entropy(logits, labels)
         self.labels.update(labels.tolist())
+        if len(labels) >= FEWEST:
+            column = logits.shape[1] == 1
+            one = score_of_numbers(logits, labels[:, None].double(), _SCORED) if column else None
+            self._add_score(score_of_classes(logits, labels, _SCORED) if one is None else one)
 
     def add_numbers(self, given: Tensor, target: Tensor) -> None:
         """More samples of numbers: the deviation is that of the batch, as if of more samples."""
@@ -64,20 +68,21 @@ class Test:
         self.samples += count
         self.error += float((given - target).square().sum())
         self.spread += float(deviation.square().sum()) * count / (count - 1)
+        self._add_score(score_of_numbers(given, target, _SCORED))
+
+    def _add_score(self, score: Tensor) -> None:
         self.batches += 1
-        self.score += float(score_of_numbers(given, target, _SCORED))
+        self.score += float(score)
 
     def to_dict(self) -> dict[str, Any] | None:
         """For the coverage; None where nothing could be told."""
+        told: dict[str, Any] = {"columns": self.columns, "samples": self.samples or self.labels.total()}
+        if self.batches:
+            told |= {"batches": self.batches, "z": self.score / self.batches**0.5}
         if self.labels:
             counts = {str(label): count for label, count in sorted(self.labels.items())}
-            samples = self.labels.total()
-            told = {"columns": self.columns, "samples": samples, "right": self.right}
-            return {**told, "labels": counts, "loss": self.loss / samples}
-        if not self.batches:
-            return None
-        told = {"columns": self.columns, "samples": self.samples, "batches": self.batches}
-        return {**told, "z": self.score / self.batches**0.5, "error": self.error, "spread": self.spread}
+            return {**told, "right": self.right, "labels": counts, "loss": self.loss / told["samples"]}
+        return {**told, "error": self.error, "spread": self.spread} if self.batches else None
 
 
 class Answers:

@@ -12,7 +12,7 @@ from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, differe
 from diag.probe.feeding import Feeding
 from diag.probe.frames import Frame, loss_frame, source_of
 from diag.probe.loss_graph import Outputs, losses_before, maker
-from diag.probe.pairing import argument
+from diag.probe.pairing import argument, pairing_of_numbers
 from diag.probe.recorder import Recorder
 from diag.probe.tensors import find_tensors
 from diag.probe.terms import Terms
@@ -112,6 +112,9 @@ class Losses:
     def _see_pair(self, frame: Frame, given: torch.Tensor, target: torch.Tensor) -> None:
         self._see(frame, ":sub", "sub", "loss", given, gradient=False)
         self._see(frame, ":sub[target]", "target", "target", target, gradient=False)
+        score = pairing_of_numbers(given, target)
+        if score is not None:
+            self._see(frame, ":sub[pairing]", "pairing", "pairing", score, gradient=False)
 
     def looks_beside(self) -> bool:
         """Whether what stands beside a loss, or beside ids, is looked at in the open step."""

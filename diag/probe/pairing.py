@@ -49,15 +49,25 @@ def pairing(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
                 return None
             ignored = argument(args, kwargs, 4, "ignore_index")
             return _of_classes(given, target, ignored if isinstance(ignored, int) else _IGNORED)
-        if target.shape != given.shape:
-            return None
-        return score_of_numbers(given, target, _SAMPLES)
+        return pairing_of_numbers(given, target)
+
+
+def pairing_of_numbers(given: Tensor, target: Tensor) -> Tensor | None:
+    """The same of numbers; None where they are not of one shape, or of too few samples."""
+    if target.shape != given.shape or given.ndim == 0 or len(given) < FEWEST:
+        return None
+    return score_of_numbers(given.detach(), target, _SAMPLES)
 
 
 def score_of_numbers(given: Tensor, target: Tensor, samples: int) -> Tensor:
     """The same of numbers of one shape, from so many samples at most, evenly."""
     f, g = (_as_numbers(thinned(thinned(_flat(one), samples), _FEATURES, 1)) for one in (given, target))
     return _score(f @ (g - g.mean(0)).t())
+
+
+def score_of_classes(given: Tensor, labels: Tensor, samples: int) -> Tensor:
+    """The same of scores for classes, and the class of each sample."""
+    return _score(_as_numbers(thinned(given, samples))[:, thinned(labels, samples)])
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:

@@ -19,7 +19,7 @@ from diag.probe.variables import callers, variables
 
 _SAME = VIEWS | frozenset(
     "MeanBackward0 MeanBackward1 SumBackward0 SumBackward1 StackBackward0 CatBackward0 AddBackward0 SelectBackward0 "
-    "SliceBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
+    "SliceBackward0 LogsumexpBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
 )
 """What passes a sign on to all that it is made of."""
 _CUTS = ("MinimumBackward0", "ClampBackward1")

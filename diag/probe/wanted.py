@@ -166,7 +166,9 @@ def _as_labels(value: Any, shape: torch.Size) -> Tensor | None:
 
 def _as_numbers(value: Any, output: Tensor) -> list[Tensor]:
     """The numbers that a value holds, one for each of the output's."""
-    if type(value) not in (Tensor, np.ndarray) or value.dtype in (torch.bool, np.bool_):
+    if type(value) not in (Tensor, np.ndarray):
+        return []
+    if value.dtype in (torch.bool, np.bool_) and output.ndim < 2:
         return []
     alike = tuple(value.shape) == tuple(output.shape)
     if not alike and not (output.ndim <= 2 and output.numel() == len(output) == _count(value)):

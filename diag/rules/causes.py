@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from diag.rules.evidence import CRAWL
 from diag.rules.finding import SEVERITIES, Finding
@@ -140,10 +141,21 @@ def _unexplained(finding: Finding) -> Finding:
     return replace(
         finding,
         severity="error",
-        message=f"{finding.message} Of {known['tested']} samples that are tested {known['right']} are told right;"
-        f" always the commonest label would be right in {known['guess']:.1%}. {_NO_CAUSE}",
+        message=f"{finding.message} {_tests_of(known)} {_NO_CAUSE}",
         remedy="Look at inputs beside their labels as the network gets them: has one of the two been shuffled, sorted"
         f" or shifted without the other? {finding.remedy}",
+    )
+
+
+def _tests_of(known: Mapping[str, Any]) -> str:
+    if "z" in known:
+        return (
+            f"Predictions of {known['tested']} samples that are tested fit their own targets no better than those of"
+            f" other samples, by {known['z']:.2f} standard errors."
+        )
+    return (
+        f"Of {known['tested']} samples that are tested {known['right']} are told right; always the commonest label"
+        f" would be right in {known['guess']:.1%}."
     )
 
 

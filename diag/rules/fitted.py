@@ -1,81 +1,87 @@
-"""Numbers that are predicted in tests: whether they fit what is wanted, as they do in training."""
+"""Predictions in tests: whether they fit what is wanted of them, as they do in training."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 from diag.rules.answered import is_late, tests_of
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.schema import INDEXED
 from diag.trace.shapes import sizes
 
-_LEAST = 30
-"""Samples that a test must have to be judged."""
-_TRAINED = 64
-"""Samples of a training batch that are scored."""
+_LEAST, _MANY = 30, 100
+"""Samples that a test must have to be judged; to show that nothing was learned."""
+_TRAINED, _TESTED = 64, 512
+"""Samples of a batch that are scored: in training, of classes four times as many, and in tests."""
 _PLAIN, _HALF = 5.0, 0.5
 """Standard errors by which predictions fit what is trained on, for certain; the share of that fit that tests lack."""
 
 
-class Fit(NamedTuple):
-    """A test: standard errors by which predictions fit their own numbers better than others, and how many samples."""
-
-    z: float
-    samples: int
-    batches: int
-    step: int
-
-
-def fits_nothing(evidence: Evidence) -> bool:
-    """Whether predictions of the last test, at the end of training, fit their own numbers no better than others."""
-    test = _last_fit(evidence)
-    return test is not None and is_late(evidence, test.step) and test.z < evidence.thresholds["unrelated_error"]
+def fits_nothing(evidence: Evidence) -> tuple[int, float] | None:
+    """Samples and standard errors of the best of the last tests, at the end of training, where in none of them
+    predictions fit their own targets better than others."""
+    tests = [one for one in _last(evidence) if one["samples"] >= _MANY and is_late(evidence, int(one["step"]))]
+    best = max(tests, key=lambda one: float(one["z"]), default=None)
+    if best is None or best["z"] >= evidence.thresholds["unrelated_error"]:
+        return None
+    return int(best["samples"]), float(best["z"])
 
 
 def fits_something(evidence: Evidence) -> bool:
-    """Whether those of the last test fit their own numbers better, for certain."""
-    test = _last_fit(evidence)
-    return test is not None and test.z >= evidence.thresholds["unrelated_warning"]
+    """Whether in one of the last tests predictions fit their own targets better, for certain."""
+    return any(one["z"] >= evidence.thresholds["unrelated_warning"] for one in _last(evidence))
 
 
 def by_heart(evidence: Evidence) -> Finding | None:
-    """Predictions fit what is trained on, and in the last test fit their own numbers no better than others.
+    """Predictions fit what is trained on, and in a last test fit their own targets no better than others.
 
     The correlation of n pairs is z / sqrt(n - 1). Error where that of the test, and what chance may hide of it, is
     below half of what training's would give.
     """
-    test = _last_fit(evidence)
-    rows = evidence.rows("activation", evidence.clean[len(evidence.clean) // 2 :], ("pairing",))
-    if test is None or not len(rows) or test.z >= evidence.thresholds["unrelated_error"]:
-        return None
-    for site, own in rows.groupby(rows["site"].str.removesuffix("[pairing]"), sort=False):
-        count = min(_TRAINED, sizes(str(evidence.sites.loc[str(site), "shape"]))[0])
-        z = float((own["mean"] * own["count"]).sum() / own["count"].sum() ** 0.5)
-        alike = float(own["mean"].median()) / math.sqrt(max(count - 1, 1))
-        expected = alike * math.sqrt(max(test.samples / test.batches - 1, 1)) * math.sqrt(test.batches)
-        if z < _PLAIN or max(test.z, 0.0) + evidence.thresholds["unrelated_error"] >= _HALF * expected:
-            continue
-        return Finding(
-            "evaluation-mismatch",
-            "error",
-            str(site),
-            f"Predictions of {test.samples} samples that are tested fit their own targets no better than those of other"
-            f" samples: by {test.z:.2f} standard errors, where those of training, which fit theirs by {z:.3g} over"
-            f" {int(own['count'].sum())} batches, would have {expected:.3g}: what is learned holds for the training"
-            " samples alone.",
-            {"step": test.step, "of": "tested numbers", "z": test.z, "expected": expected, "samples": test.samples},
-            "Look at inputs beside their targets as the network gets them, of both sets: have they been shuffled or"
-            " sorted apart? If they belong together, there are too few samples.",
-            "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2",
-        )
+    limit = evidence.thresholds["unrelated_error"]
+    for test in _last(evidence):
+        pairs, batches = min(test["samples"] / test["batches"], _TESTED), float(test["batches"])
+        for site, z, alike in _trained(evidence):
+            expected = alike * math.sqrt(max(pairs - 1, 1) * batches)
+            if z < _PLAIN or test["z"] >= limit or max(test["z"], 0.0) + limit >= _HALF * expected:
+                continue
+            return Finding(
+                "evaluation-mismatch",
+                "error",
+                site,
+                f"Predictions of {test['samples']} samples that are tested fit their own targets no better than those"
+                f" of other samples: by {test['z']:.2f} standard errors, where as good a fit as that of training, which"
+                f" is beyond chance by {z:.3g}, would give {expected:.3g}. What is learned holds for the training"
+                " samples alone.",
+                {
+                    "step": int(test["step"]),
+                    "of": "tested pairs",
+                    "z": float(test["z"]),
+                    "expected": expected,
+                    "samples": int(test["samples"]),
+                },
+                "Look at inputs beside their targets as the network gets them, of both sets: have they been shuffled or"
+                " sorted apart? If they belong together, there are too few samples.",
+                "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2",
+            )
     return None
 
 
-def _last_fit(evidence: Evidence) -> Fit | None:
-    """The largest test after the last step that has any in which numbers are told."""
+def _trained(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
+    """Per loss: the standard errors by which predictions fit in the second half of training, and their correlation."""
+    rows = evidence.rows("activation", evidence.clean[len(evidence.clean) // 2 :], ("pairing",))
+    for name, own in rows.groupby(rows["site"].str.removesuffix("[pairing]"), sort=False):
+        site, shape = str(name), sizes(str(evidence.sites.loc[str(name), "shape"]))
+        most = 4 * _TRAINED if evidence.sites.loc[site, "op"] in INDEXED and len(shape) == 2 else _TRAINED
+        z = float((own["mean"] * own["count"]).sum() / own["count"].sum() ** 0.5)
+        yield site, z, float(own["mean"].median()) / math.sqrt(max(min(shape[0], most) - 1, 1))
+
+
+def _last(evidence: Evidence) -> list[dict[str, Any]]:
+    """The tests after the last step that has any, of samples enough."""
     tests = [one for one in tests_of(evidence) if "z" in one and one["samples"] >= _LEAST]
-    if not tests:
-        return None
-    last: dict[str, Any] = max(tests, key=lambda one: (one["step"], one["samples"]))
-    return Fit(float(last["z"]), int(last["samples"]), int(last["batches"]), int(last["step"]))
+    step = max((int(one["step"]) for one in tests), default=-1)
+    return [one for one in tests if one["step"] == step]

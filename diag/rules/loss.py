@@ -11,6 +11,7 @@ import pandas as pd
 from diag.rules.answered import at_a_guess
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.fitted import fits_nothing
 from diag.rules.registry import rule
 from diag.rules.reversed import reversed_term
 from diag.rules.scales import guesses, is_open
@@ -210,9 +211,12 @@ def loss_not_decreasing(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _tested(evidence: Evidence) -> dict[str, float]:
-    """That no more classes are told right than by a guess, where tests show it."""
+    """That no more classes are told right than by a guess, or no numbers fit, where tests show it."""
     test = at_a_guess(evidence)
-    return {} if test is None else dict(zip(("tested", "right", "guess"), test, strict=True))
+    if test is not None:
+        return dict(zip(("tested", "right", "guess"), test, strict=True))
+    fit = fits_nothing(evidence)
+    return {} if fit is None else dict(zip(("tested", "z"), fit, strict=True))
 
 
 def _is_done(evidence: Evidence) -> bool:

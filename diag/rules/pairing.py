@@ -55,7 +55,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     losses = evidence.clean_losses
     losses = losses[losses.index >= steps[0]]
     still_falls = chance_of_fall(losses) / 2 < _STILL_FALLS
-    if len(losses) < 2 * _FEWEST_SCORES or still_falls or not _moves(evidence):
+    if len(losses) < 2 * _FEWEST_SCORES or still_falls or not _moves(evidence, steps):
         return
     scores = _scores(evidence, steps)
     limit = evidence.thresholds["unrelated_warning"]
@@ -103,7 +103,7 @@ def _is_certain(evidence: Evidence, site: str) -> bool:
     """
     if beats_a_guess(evidence) or fits_something(evidence):
         return False
-    if at_a_guess(evidence) is not None or fits_nothing(evidence):
+    if at_a_guess(evidence) is not None or fits_nothing(evidence) is not None:
         return True
     inputs = evidence.rows("activation", evidence.clean, ("input",))
     quick = evidence.sites.loc[site, "op"] in _OF_CLASSES and len(inputs) > 0
@@ -153,9 +153,9 @@ def _suffices(evidence: Evidence, site: str, batches: float) -> bool:
     return batches * min(shape[0], _MOST_COUNTED) * math.prod(shape[2:]) >= _EACH_CLASS * shape[1]
 
 
-def _moves(evidence: Evidence) -> bool:
-    """Whether the weights move enough for something to be learned."""
+def _moves(evidence: Evidence, steps: list[int]) -> bool:
+    """Whether the weights move enough for something to be learned, before a schedule takes the rate to nothing."""
     recent = evidence.parameters
-    recent = recent[recent["step"].isin(evidence.late)].dropna(subset=["update_ratio"])
+    recent = recent[recent["step"].isin(steps)].dropna(subset=["update_ratio"])
     largest = recent.groupby("site")["update_ratio"].max()
     return bool(len(largest) and largest.median() >= evidence.thresholds["stalled_warning"])

@@ -241,6 +241,18 @@ def test_the_score_of_numbers_is_their_correlation() -> None:
     assert [one["z"] for one in told_of(test, net)] == expected
 
 
+def test_the_score_of_labels_is_that_of_all_ways_to_pair_them() -> None:
+    expected = []
+
+    def test(net: nn.Module) -> None:
+        out, right = net(X), Y
+        pairs = out[:, right].double()
+        centered = pairs - pairs.mean(0) - pairs.mean(1, keepdim=True) + pairs.mean()
+        expected.append(pytest.approx(float(centered.diagonal().sum() / centered.square().sum().sqrt() * 59**0.5)))
+
+    assert [one["z"] for one in told_of(test)] == expected
+
+
 def test_what_the_model_is_given_is_not_wanted_of_it() -> None:
     same = Net(6)
     assert told_of(lambda net: (net(X[3:]) - X[3:]).square().mean(), same) == []

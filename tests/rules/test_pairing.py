@@ -34,7 +34,7 @@ def scored(
 
 
 def numbers(
-    ratio: float = 1e-3, fed: bool = True, noise: bool = False, spread: float = 0.5, loss: Value = flat, **options: Any
+    ratio: Value = 1e-3, fed: bool = True, noise: bool = False, spread: float = 0.5, loss: Value = flat, **options: Any
 ) -> Net:
     net = Net(loss=loss, **options)
     if fed:
@@ -88,6 +88,8 @@ def test_predictions_that_are_driven_from_their_targets_are_not_called_shuffled(
         ({"loss": None}, None),
         ({"ratio": 1.1 * DEFAULTS["stalled_warning"]}, "error"),
         ({"ratio": 0.9 * DEFAULTS["stalled_warning"]}, None),  # nothing could be learned
+        ({"ratio": lambda step: 1e-3 if step < 17 else 0.0}, "error"),  # a rate that ends at nothing
+        ({"ratio": lambda step: 1e-3 if step < 15 else 0.0}, None),
         ({"optimizer": None}, None),
         ({"optimizer": lambda step: step % 2}, None),  # a GAN's losses stand for good reasons
         ({"steps": 20}, "error"),
@@ -237,7 +239,7 @@ def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10
         (told_right(270, labels={"0": 270, "1": 30}), "warning"),  # a guess is hard to beat
         (told_number(1.0), "error"),
         (told_number(2.5), "warning"),
-        (told_number(1.0, samples=20), "warning"),
+        (told_number(1.0, samples=99), "warning"),
         (told_number(1.0, columns=64), "warning"),  # an embedding, say
         (told_right(100, columns=64), "warning"),
         (told_number(1.0, step=10), "warning"),
@@ -263,6 +265,15 @@ def test_tests_that_tell_something_speak_against_it(test: dict[str, Any], expect
     net = scored(-1.0, net=numbers(steps=120))
     net.coverage["answers"] = test
     assert severity(net) == expected
+
+
+@pytest.mark.parametrize(("z", "steps", "expected"), [(1.5, 120, "error"), (2.5, 120, "warning"), (1.5, 60, "warning")])
+def test_a_loss_that_stands_alone_is_an_error_where_no_number_fits(z: float, steps: int, expected: str) -> None:
+    net = numbers(steps=steps).output("loss", "loss", "loss", units=10, gradient=None)
+    net.coverage["answers"] = told_number(z, step=steps - 1)
+    [finding] = judge(net.build(), {})
+    assert (finding.rule, finding.severity) == ("loss-not-decreasing", expected)
+    assert (f"by {z:.2f} standard errors" in finding.message) == (expected == "error")
 
 
 @pytest.mark.parametrize(
