@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 
 from diag.probe.beside import DIFFERENCES, EVERY, LOOKED_BESIDE, beside, difference
 from diag.probe.feeding import Feeding
@@ -47,7 +48,8 @@ class Losses:
 
     def add_output(self, value: Any, root: int) -> None:
         """A watched model has returned this."""
-        trained = [tensor for _, tensor in find_tensors(value) if tensor.grad_fn is not None]
+        tensors = parameters_of(value) if isinstance(value, Distribution) else (one for _, one in find_tensors(value))
+        trained = [tensor for tensor in tensors if tensor.grad_fn is not None]
         if trained:  # a teacher's output is no prediction
             self.root = root
         self._outputs.add(trained)
@@ -119,3 +121,12 @@ class Losses:
     def looks_beside(self) -> bool:
         """Whether what stands beside a loss, or beside ids, is looked at in the open step."""
         return self.pairs and self._recorder.step // self._recorder.every % EVERY == 0
+
+
+def parameters_of(distribution: Distribution) -> Iterator[torch.Tensor]:
+    """The tensors that a distribution is made of, and those that it is a mixture or a transform of."""
+    for value in vars(distribution).values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, Distribution):
+            yield from parameters_of(value)

@@ -14,15 +14,22 @@ import diag
 from diag.probe.beside import beside, difference
 
 
-def seen(loss: Callable[[nn.Module, Any], Tensor], target: Tensor, steps: int = 4, **options: Any) -> Any:
+def seen(
+    loss: Callable[[nn.Module, Any], Tensor],
+    target: Tensor,
+    steps: int = 4,
+    role: str = "",
+    samples: int = 16,
+    **options: Any,
+) -> Any:
     """By step and site, the rows of what stands beside the loss."""
     torch.manual_seed(0)
     model = nn.Linear(3, 5)
-    batches = [(torch.randn(16, 3), target)] * steps
+    batches = [(torch.randn(samples, 3), target)] * steps
     workload = diag.Workload(model, batches, loss, torch.optim.SGD(model.parameters(), lr=0.01))
     trace = diag.check(workload, steps=steps, **options).trace
     roles = trace.sites.set_index("site")["role"]
-    frame = trace.frame[trace.frame["site"].map(roles).isin(["target", "log_sum"])]
+    frame = trace.frame[trace.frame["site"].map(roles).isin([role] if role else ["target", "log_sum"])]
     return frame.set_index(["step", "site"])
 
 
@@ -49,6 +56,19 @@ def test_a_loss_that_is_written_out(turned: bool) -> None:
 
     rows = seen(loss, torch.full((16, 5), 2.0))
     assert rows.loc[(0, "loss:sub[target]"), "mean"] == 2
+
+
+def test_the_pairs_of_a_loss_that_is_written_out_are_scored_as_those_of_the_function() -> None:
+    def written(model: nn.Module, batch: Any) -> Tensor:
+        return ((batch[1] - model(batch[0])) ** 2).mean()
+
+    def called(model: nn.Module, batch: Any) -> Tensor:
+        return F.mse_loss(model(batch[0]), batch[1])
+
+    target = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
+    scores = [list(seen(loss, target, role="pairing")["mean"].groupby("step").sum()) for loss in (written, called)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    assert len(seen(written, target[:, :1].expand(-1, 5)[:7], role="pairing", samples=7)) == 0
 
 
 def test_what_is_no_prediction_minus_its_target() -> None:

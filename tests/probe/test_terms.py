@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Normal, kl_divergence
+from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal, kl_divergence
 from torch.nn import functional as F
 
 import diag
@@ -356,3 +356,34 @@ def test_the_sign_with_which_each_loss_stands(sign: float, subtracted: dict[str,
     assert (found["subtracted"], found["added"]) == (subtracted, added)
     found = terms(one_of_two)
     assert (found["subtracted"], found["added"]) == ({"smooth_l1_loss": 2}, {})
+
+
+class Density(nn.Module):
+    def __init__(self, mixes: bool) -> None:
+        super().__init__()
+        self.layer, self.mixes = nn.Linear(4, 6), mixes
+
+    def forward(self, x: Tensor) -> Distribution:
+        weights, mean, log_std = self.layer(x).chunk(3, -1)
+        components = Normal(mean, log_std.exp())
+        return MixtureSameFamily(Categorical(logits=weights), components) if self.mixes else components
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+@pytest.mark.parametrize("mixes", [True, False])
+def test_a_model_that_returns_a_distribution(mixes: bool, wrong: bool) -> None:
+    torch.manual_seed(0)
+    net, wanted = Density(mixes), STATES[:, :1] if wrong else STATES[:, 0]
+    if not mixes and not wrong:
+        wanted = STATES[:, :2]
+    if not mixes and wrong:
+        wanted = STATES[:, None, :2]
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    with diag.watch(net, optimizer) as watch:
+        for _ in range(4):
+            optimizer.zero_grad()
+            (-net(STATES).log_prob(wanted).mean()).backward()
+            optimizer.step()
+    found = watch.trace.coverage["terms"]
+    assert found["looked"] == 2
+    assert ("crossed" in found) is wrong
