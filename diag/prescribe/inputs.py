@@ -41,7 +41,7 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
-x = torch.cat([{inputs} for batch in batches]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+x = torch.cat([{inputs} for _, batch in zip(range(1000), batches)]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 mean, std = x.double().mean({over}), x.double().std({over})
 std = torch.where(std > 0, std, torch.ones_like(std))
 standardize = Standardize(mean.to(x.dtype), std.to(x.dtype)).to(next(model.parameters()).device)
@@ -62,7 +62,7 @@ class Rescaled(nn.Module):
         return self.model(*args, **kwargs) * self.std + self.mean
 
 
-targets = torch.cat([batch[1] for batch in batches])
+targets = torch.cat([batch[1] for _, batch in zip(range(1000), batches)])
 model = Rescaled(model, targets.mean(), targets.std()).to(next(model.parameters()).device)
 scale = float(targets.std()){power}
 

@@ -38,7 +38,7 @@ def show(found: Prescription, file: TextIO, title: str) -> None:
     remarks = _remarks(found)
     parts += [Text(), *(Text(plain(f"- {one}")) for one in remarks)] if remarks else []
     for one in parts:
-        console.print(one, highlight=False)
+        console.print(one, highlight=False, soft_wrap=isinstance(one, Text) and bool(one.no_wrap))
 
 
 def text(found: Prescription, title: str) -> str:
@@ -70,7 +70,9 @@ def _to_paste(remedy: Remedy) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for said, lines in pasting(remedy):
         shown += [Text(), Text(said, "bold"), *([Text()] if lines else [])]
-        shown += [Text(f"    {plain(line)}", "green") for line in lines.splitlines()]
+        # A line that is broken by the terminal's width no longer is the code.
+        whole = [Text(f"    {plain(line)}", "green", no_wrap=True) for line in lines.splitlines()]
+        shown += whole
     return shown
 
 

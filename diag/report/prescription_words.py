@@ -31,7 +31,8 @@ def headline(found: Prescription) -> str:
         return "healthy: nothing was tried" if found.watched.clean else "nothing could be tried"
     none = f"none of {plural(len(found.trials), 'remedy').replace('remedys', 'remedies')} helped"
     undecided = sum(one.verdict == "cannot tell" for one in found.trials)
-    more = f" beyond doubt; more seeds may decide of {undecided} (--seeds {found.seeds + 2})" if undecided else ""
+    which = plural(undecided, "remedy").replace("remedys", "remedies")
+    more = f" beyond doubt; more seeds may decide for {which} (--seeds {found.seeds + 2})" if undecided else ""
     return f"{'healthy, and ' if found.watched.healthy else ''}{none}{more}"
 
 
@@ -46,9 +47,17 @@ def effect_text(trial: Trial) -> str:
     change = f"loss {_amount(effect.measure, effect.value, lower)} {'lower' if lower else 'higher'}"
     if not math.isfinite(effect.low):
         return f"{change} (one seed)" if lower else "no fall with the first seed"
+    if _is_one_run(trial):
+        return f"{change} (one and the same with each seed)"
     ends = (effect.high, effect.low) if lower else (effect.low, effect.high)
     low, high = (_amount(effect.measure, end, lower) for end in ends)
     return f"{change} [{low} to {high}]{_too_little(effect) if trial.verdict == 'did not help' else ''}"
+
+
+def _is_one_run(trial: Trial) -> bool:
+    """Whether all seeds gave the same."""
+    effect = trial.effect
+    return effect is not None and effect.seeds > 1 and math.isclose(effect.low, effect.high, abs_tol=1e-9)
 
 
 def _too_little(effect: Effect) -> str:
@@ -98,9 +107,15 @@ def method(found: Prescription) -> str:
         f"{found.steps} steps and {plural(found.seeds, 'seed')} each, where no other number is told, on copies, with "
         "the same batches in the same order as the untreated training, and all from the same initial weights: seeds "
         "differ in the order of the batches and in what a remedy itself draws, and the interval is over these. The "
-        f"loss is a mean over the last {LAST:.0%} of the steps, and a geometric mean over the seeds (a mean where one "
-        "is not positive); the effect is the change from untreated to treated, with Student's interval."
+        f"loss is measured without dropout, and is a mean over the last {LAST:.0%} of the steps, and a geometric mean "
+        "over the seeds (a mean where one is not positive); the effect is the change from untreated to treated, with "
+        "Student's interval."
     ]
+    if any(_is_one_run(one) for one in found.trials):
+        parts += [
+            "One and the same with each seed: with one batch, and nothing that is drawn, seeds change nothing, and tell"
+            " nothing of chance."
+        ]
     if any("(as " in _losses(one, None) for one in found.trials):
         parts += [
             "(as ...): where a seed's loss ends above the one before training, untreated or treated, whichever is "

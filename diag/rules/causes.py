@@ -48,11 +48,12 @@ _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-s
 _UNGUIDED = {
     "vanishing-gradient": (None,),
     "collapsed-signal": ("spread",),
-    "oversized-update": ("shrink", "decay"),
     "stalled-update": (None,),
 }
 """What becomes, by rule and kind, of a network that could tell samples apart and finds nothing to learn of them: what
-it makes of them fades, decay alone moves it, and no gradient of the usual size is of use."""
+it makes of them fades, and no gradient of the usual size is of use."""
+_USUAL_DECAY = 0.01
+"""A weight decay that shrinks weights only where nothing else moves them."""
 
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
@@ -249,7 +250,9 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         kind = effect.evidence.get("of")
         unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ())
         unbroken = cause.evidence.get("intact") and kind == "first"
-        return bool(unguided or unbroken) or effect.rule in EXPLAINS[cause.rule]
+        decay = effect.evidence.get("weight_decay") if kind == "shrink" else None
+        shrinks = cause.evidence.get("able") and decay is not None and decay <= _USUAL_DECAY
+        return bool(unguided or unbroken or shrinks) or effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 

@@ -29,6 +29,8 @@ def _shrunk(evidence: Evidence, left: pd.Series) -> Finding | None:
     if median > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
         return None
     steps = evidence.clean[-1] - evidence.clean[0]
+    known = evidence.trace.coverage.get("weight_decay") or {}
+    most = max((float(known[site][0]) for site in left.index if site in known), default=None)
     trend = evidence.trend("gradient", evidence.early, "norm")
     faint = trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
     return Finding(
@@ -37,7 +39,14 @@ def _shrunk(evidence: Evidence, left: pd.Series) -> Finding | None:
         str(left.idxmin()),
         f"The weights shrink: after {steps} steps the median matrix has {shown(median)} of its size left"
         f"{', and the loss hardly falls' if crawls else ''}.",
-        {"step": evidence.clean[0], "of": "shrink", "left": median, "matrices": len(left), "steps": steps}
+        {
+            "step": evidence.clean[0],
+            "of": "shrink",
+            "left": median,
+            "matrices": len(left),
+            "steps": steps,
+            "weight_decay": most,
+        }
         | ({"faint": True} if faint else {}),
         _REMEDY,
         _LOSHCHILOV,

@@ -101,9 +101,13 @@ def _is_certain(evidence: Evidence, site: str) -> bool:
     learned for long, so that there were to be steps enough. Random numbers are there to try a network out. That tests
     tell no class right, or no number, makes it certain; that they do speaks against it.
     """
+    # That predictions go with the classes of other samples may be chance where samples come in clusters: those that
+    # are told right come first.
+    if at_a_guess(evidence) is not None:
+        return True
     if beats_a_guess(evidence) or fits_something(evidence):
         return False
-    if at_a_guess(evidence) is not None or fits_nothing(evidence) is not None:
+    if fits_nothing(evidence) is not None:
         return True
     inputs = evidence.rows("activation", evidence.clean, ("input",))
     quick = evidence.sites.loc[site, "op"] in _OF_CLASSES and len(inputs) > 0

@@ -46,8 +46,11 @@ def cut_off(evidence: Evidence) -> Finding | None:
     if not evidence.trains:
         return None
     for site, _, layers in _sampled(evidence):
+        back = evidence.rows("gradient", evidence.clean)
+        behind = back[back["role"].eq("layer") & (back["order"] > layers["order"].max())]
+        if not len(behind) or behind.sort_values("order").groupby("step")["rms"].first().eq(0).any():
+            continue  # what decodes has nothing to give back
         for layer, own in layers.groupby("site", sort=False):
-            back = evidence.rows("gradient", evidence.clean)
             pairs = own.merge(back[back["site"] == layer], on=["step", "call"], suffixes=("", "_back"))
             pairs = pairs[(pairs["rms"] > 0) & (pairs["mean"] != 0)]
             factors = pairs["rms_back"] / pairs["rms"]

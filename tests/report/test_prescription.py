@@ -81,6 +81,20 @@ def test_the_numbers_of_a_row_agree() -> None:
     assert cells(Trial(trial().remedy, "diverged", gone), 3)[1] == "diverged -> diverged"
 
 
+def test_seeds_that_change_nothing_give_no_interval() -> None:
+    same = Effect("log ratio", math.log(0.5), math.log(0.5), math.log(0.5), 2.0, 1.0, 4.0, 3, 2.0, 1.0)
+    one = Trial(trial().remedy, "helped", same)
+    assert effect_text(one) == "loss 50% lower (one and the same with each seed)"
+    assert "tell nothing of chance" in method(prescription(one))
+    assert "tell nothing of chance" not in method(prescription(trial()))
+
+
+def test_lines_to_paste_are_not_broken() -> None:
+    line = f"value = {' + '.join(map(str, range(60)))}  # one line, however long"
+    found = prescription(Trial(replace(trial().remedy, code=f"import torch\n{line}\n"), "helped", trial().effect))
+    assert f"    {line}\n" in text(found, "t")
+
+
 def test_where_a_lower_loss_is_no_help_it_says_why() -> None:
     effect = Effect("log ratio", math.log(0.05), -3.2, -2.8, 13.4, 0.67, 377.0, 3, 13.4, 0.67)
     assert effect_text(Trial(trial().remedy, "did not help", effect)) == (
@@ -90,7 +104,7 @@ def test_where_a_lower_loss_is_no_help_it_says_why() -> None:
 
 def test_an_effect_in_doubt_is_undecided_and_asks_for_seeds() -> None:
     found = prescription(trial("cannot tell"), trial("did not help"))
-    assert headline(found) == "none of 2 remedies helped beyond doubt; more seeds may decide of 1 (--seeds 5)"
+    assert headline(found) == "none of 2 remedies helped beyond doubt; more seeds may decide for 1 remedy (--seeds 5)"
     for shown in (text(found, "t"), markdown(found, "t"), page(found, "t", "diag prescribe t")):
         assert "cannot tell" in shown
         assert "more seeds may decide (--seeds 5)" in " ".join(shown.replace("\\", "").split())

@@ -124,7 +124,9 @@ def finding(rule: str, severity: str = "error", **evidence: Any) -> Finding:
     [
         (finding("collapsed-signal", of="spread"), {"able": True}, True),
         (finding("vanishing-gradient"), {"able": True}, True),
-        (finding("oversized-update", of="shrink"), {"able": True}, True),
+        (finding("oversized-update", of="shrink", weight_decay=5e-4), {"able": True}, True),
+        (finding("oversized-update", of="shrink", weight_decay=1.0), {"able": True}, False),
+        (finding("oversized-update", of="shrink", weight_decay=None), {"able": True}, False),
         (finding("oversized-update", of="first"), {"able": True, "intact": True}, True),
         (finding("oversized-update", of="first"), {"able": True, "intact": False}, False),
         (finding("oversized-update"), {"able": True, "intact": True}, False),
