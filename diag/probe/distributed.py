@@ -177,7 +177,8 @@ class Ranks:
             several = len(sharing.ranks) // sharing.batches
             each = "each with its" if several == 1 else f"{several} with each"
             notes.append(
-                f"{len(parts)} ranks, {each} part of the batch, are put together; the loss is the mean of theirs"
+                f"the {len(parts)} ranks by themselves, {each} part of the batch: they are put together, and the loss"
+                " is the mean of theirs"
             )
 
 

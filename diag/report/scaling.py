@@ -29,7 +29,10 @@ def headline(found: Scaling) -> str:
         return f"level: activations and gradients keep their size{but} over {found.axis} {sizes}"
     if found.answer == "cannot tell":
         return f"cannot tell: {found.seeds} seeds leave some slopes open over {found.axis} {sizes}; give more --seeds"
-    return f"changes: {len(found.troubles)} of {len(found.slopes)} slopes are not level over {found.axis} {sizes}"
+    return (
+        f"changes: {len(found.troubles)} of {len(found.judged)} slopes of activations and gradients are not level over"
+        f" {found.axis} {sizes}"
+    )
 
 
 def table(slopes: list[Slope]) -> pd.DataFrame:
@@ -70,7 +73,8 @@ def method(found: Scaling) -> str:
     return (
         f"{len(found.sizes)} sizes with {found.seeds} seeds each, {found.steps} steps; value ~ {found.axis}^slope by "
         f"least squares on logarithms, Student's interval; level is a slope within {LEVEL:g} of 0. Activations are rms "
-        f"per element, gradients norms over all elements, updates relative to their weight. Source: {SOURCE}."
+        "per element, gradients norms over all elements; both are judged, but for those that are meant to shrink. "
+        f"Updates, relative to their weight, are shown. Source: {SOURCE}."
     )
 
 

@@ -160,6 +160,8 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
     matrices = below[below["shape"].str.contains("x", regex=False)]
     if len(matrices) and not below["none"].any() and _are_zero(evidence, list(matrices.index)):
         return _both_zero(evidence, list(matrices.index))
+    if len(below) and not below["none"].any() and _fades(evidence):
+        return None
     if len(below) and (len(matrices) or below["none"].any()):
         last = below.sort_values("order").index[-1]
         owner = str(table.loc[last, "owner"]) or last
@@ -182,6 +184,12 @@ def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Find
             "torch.autograd documentation, 'Locally disabling gradient computation'",
         )
     return None
+
+
+def _fades(evidence: Evidence) -> bool:
+    """Whether the gradient falls so far over the layers that it does reach that it may well end at exactly zero."""
+    trend = evidence.trend("gradient", evidence.early, "norm")
+    return trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
 
 
 def _are_zero(evidence: Evidence, names: list[str]) -> bool:

@@ -84,10 +84,11 @@ class Scaling:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        judged = set(self.judged)
         plain = [
             {
                 key: (None if isinstance(value, float) and not math.isfinite(value) else value)
-                for key, value in asdict(one).items()
+                for key, value in (asdict(one) | {"judged": one in judged}).items()
             }
             for one in self.slopes
         ]

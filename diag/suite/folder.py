@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diag.atomic import write_text
+from diag.recipes.networks.user import digest_of, file_of
+from diag.recipes.recipe import Recipe
 from diag.suite.errors import RunError
 from diag.suite.load import source_hash
 from diag.suite.record import Record
@@ -62,6 +64,7 @@ class RunFolder:
             "suite": suite.name,
             "file": str(suite.path),
             "hash": source_hash(suite.source),
+            "networks": _networks(suite),
             "settings": dict(settings),
             "diag": sys.modules["diag"].__version__,
             "commit": _commit(suite.path),
@@ -82,16 +85,25 @@ class RunFolder:
                 f"{self.path} was begun with {described(header['settings'])}, not with {described(settings)}: "
                 "give the same options, or another --output"
             )
-        if header["hash"] != source_hash(suite.source) and not accept_change:
+        if accept_change:
+            return
+        keep = "keep the trials whose recipes are the same with --accept-change"
+        if header["hash"] != source_hash(suite.source):
             raise RunError(
-                f"{suite.path} has changed since the run in {self.path} began: start anew without --resume, or keep "
-                "the trials whose recipes are the same with --accept-change"
+                f"{suite.path} has changed since the run in {self.path} began: start anew without --resume, or {keep}"
             )
+        networks = _networks(suite)
+        for name, digest in (header.get("networks") or {}).items():
+            if networks.get(name, digest) != digest:
+                raise RunError(
+                    f"{name}, which holds a network, has changed since the run in {self.path} began: start anew"
+                    f" without --resume, or {keep}"
+                )
 
     def accept(self, suite: Suite) -> None:
         """Take the suite's file as it is now for the run's."""
         write_text(self.path / "suite.py", suite.source)
-        self.amend(hash=source_hash(suite.source))
+        self.amend(hash=source_hash(suite.source), networks=_networks(suite))
 
     def amend(self, **values: Any) -> None:
         """Add to what `run.json` says."""
@@ -106,6 +118,13 @@ class RunFolder:
         header = self.header
         trials = header.get("trials")
         return max(0, trials - held) if header.get("finished") and isinstance(trials, int) else 0
+
+
+def _networks(suite: Suite) -> dict[str, str]:
+    """The files of the user's networks that recipes name, and what tells their versions apart."""
+    names = {case.network for case in suite.cases.values() if isinstance(case, Recipe) and ":" in case.network}
+    files = {name.rpartition(":")[0]: file_of(name) for name in sorted(names)}
+    return {place: digest_of(file) for place, file in files.items() if file is not None}
 
 
 def described(settings: Mapping[str, Any]) -> str:

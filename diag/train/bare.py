@@ -59,6 +59,11 @@ def _parse_one(part: str, text: str) -> Input:
         raise TargetError(
             f"--input '{text}': unknown dtype '{dtype}'{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}"
         )
+    if "x" in sizes and "," in sizes:
+        raise TargetError(
+            f"--input '{text}' mixes 'x' and ',': expected one of them between sizes, and ';' between several inputs,"
+            f" as in '{text.replace(',', ';')}'"
+        )
     numbers = [one.strip() for one in sizes.replace("x", ",").split(",")]
     if not all(one.isascii() and one.isdigit() for one in numbers):
         raise TargetError(f"--input '{text}' is no shape: {SYNTAX}")

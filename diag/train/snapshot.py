@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from diag.train.workload import Workload, require_usable
 
@@ -19,7 +20,7 @@ from diag.train.workload import Workload, require_usable
 def restored(workload: Workload) -> Iterator[None]:
     """Afterwards parameters, buffers, gradients, modes, the optimizer and all random states are what they were before.
 
-    What cannot be copied is not restored: a spent iterator, the shape of lazy modules, plain attributes of the model.
+    What cannot be copied is not restored: a spent iterator, plain attributes of the model.
 
     Raises: TargetError for a workload whose model, loss or optimizer is none.
     """
@@ -43,6 +44,7 @@ class _Model:
         self._places: list[tuple[dict[str, Any], str, torch.Tensor | None]] = []
         self._values: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._gradients: list[tuple[torch.Tensor, bool, torch.Tensor | None, torch.Tensor | None]] = []
+        self._lazy = [_Lazy(one) for one in self._modes if isinstance(one, LazyModuleMixin)]
         for module in self._modes:
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
@@ -61,6 +63,8 @@ class _Model:
 
     def restore(self) -> None:
         """Put everything back."""
+        for lazy in self._lazy:
+            lazy.restore()
         with torch.no_grad():
             for tensors, name, original in self._places:
                 tensors[name] = original
@@ -73,6 +77,31 @@ class _Model:
                     _write(gradient, held)
         for module, training in self._modes.items():
             module.training = training
+
+
+class _Lazy:
+    """A module that takes its shape, and its class, from the first input; what it was before."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._class = module, type(module)
+        self._attributes = dict(vars(module))
+        self._held = [(value, list(value.items())) for value in self._attributes.values() if isinstance(value, dict)]
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        self._tensors = [(one, type(one)) for one in tensors if one is not None and nn.parameter.is_lazy(one)]
+
+    def restore(self) -> None:
+        """Without a shape again; the tensors are the same objects, which an optimizer may hold."""
+        for tensor, kind in self._tensors:
+            if type(tensor) is not kind:
+                tensor.grad = None
+                tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+                tensor.__class__ = kind
+        self._module.__class__ = self._class
+        vars(self._module).clear()
+        vars(self._module).update(self._attributes)
+        for held, items in self._held:
+            held.clear()
+            held.update(items)
 
 
 def _write(tensor: torch.Tensor, value: torch.Tensor) -> None:

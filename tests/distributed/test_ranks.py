@@ -45,7 +45,8 @@ def test_a_module_within_the_wrapper_is_known_to_be_shared(found: list[dict[str,
     assert whole["rms"] == pytest.approx(by_itself, rel=1e-5)
     assert part["count"] == [32] * STEPS
     assert whole["notes"] == [
-        "2 ranks, each with its part of the batch, are put together; the loss is the mean of theirs"
+        "the 2 ranks by themselves, each with its part of the batch: they are put together, and the loss is the mean"
+        " of theirs"
     ]
     assert part["notes"] == ["this is rank 1's own part: rank 0 puts the parts together and reports"]
 

@@ -34,6 +34,31 @@ def test_gradients_that_are_there_but_zero() -> None:
     assert (finding.severity, finding.evidence["of"]) == ("error", "zero")
 
 
+def test_zeros_below_a_gradient_that_fades_are_what_is_left_of_it() -> None:
+    fades = net(0.0, 0.0, 0.0, 1e-7, 1e-5, 1e-3, 0.1)
+    assert [one.evidence["of"] for one in found(RULE, fades) if one.severity == "error"] == []
+    assert only("vanishing-gradient", fades).severity == "error"
+    level = net(0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1)
+    assert [one.evidence["of"] for one in found(RULE, level) if one.severity == "error"] == ["zero"]
+
+
+@pytest.mark.slow
+def test_a_gradient_that_underflows_is_one_cause() -> None:
+    torch.manual_seed(0)
+    layers = [part for _ in range(60) for part in (torch.nn.Linear(16, 16), torch.nn.Sigmoid())]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(16, 3))
+    batch = torch.randn(32, 16), torch.arange(32) % 3
+    workload = diag.Workload(
+        model,
+        [batch],
+        lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        torch.optim.SGD(model.parameters(), 0.1),
+    )
+    errors = [one for one in diag.check(workload).findings if one.severity == "error"]
+    assert [one.rule for one in errors] == ["vanishing-gradient"]
+    assert RULE in [one.rule for one in errors[0].consequences]
+
+
 def test_all_is_well_or_all_is_lost() -> None:
     assert not found(RULE, net(0.1, 0.1, 0.1))
     assert not found(RULE, net(0.0, 0.0))  # vanishing-gradient says it

@@ -16,6 +16,7 @@ from diag.suite.load import load_suite
 from diag.suite.run import Run, open_run, run_suite
 from diag.suite.suite import Suite
 from tests.suite.conftest import NUMBERS, TRAININGS, Write
+from tests.suite.folders import Inline
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +107,39 @@ def test_a_changed_file_is_noticed(write: Write, tmp_path: Path) -> None:
     assert run.results.values("value", case="high").min() > 190
     assert len(run.results.records) == 4
     assert RunFolder(tmp_path / "run").header["seconds"] > seconds
+
+
+NETWORK = """
+from torch import nn
+
+
+def own(inputs, outputs, width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, outputs))
+"""
+OWN = """
+suite = diag.Suite(
+    question="Does it learn?",
+    cases={"own": diag.Recipe(network="nets.py:own", width=16, steps=3)},
+    seeds=2,
+)
+"""
+
+
+def test_a_network_lies_beside_the_suite_and_is_noticed_when_it_changes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, elsewhere = tmp_path / "nets.py", tmp_path / "elsewhere"
+    file.write_text(NETWORK)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run = run_suite(write(OWN), output=tmp_path / "run", engine=Inline())
+    assert (len(run.results.records), run.failures.errors) == (2, {})
+    file.write_text(NETWORK.replace("nn.ReLU()", "nn.Tanh()"))
+    with pytest.raises(RunError, match=r"^nets\.py, which holds a network, has changed since the run in"):
+        run_suite(tmp_path / "mine.py", output=tmp_path / "run", resume=True, engine=Inline())
+    again = run_suite(tmp_path / "mine.py", output=tmp_path / "run", resume=True, accept_change=True, engine=Inline())
+    assert len(again.results.records) == 2
+    run_suite(tmp_path / "mine.py", output=tmp_path / "run", resume=True, engine=Inline())
 
 
 def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from diag.check import check
 from diag.train.snapshot import restored
 from diag.train.workload import Workload
 
@@ -180,12 +181,43 @@ def test_a_loader_draws_the_same_batches_again(shuffled: bool) -> None:
     assert_equal([batch[0] for batch in loader], first)
 
 
-def test_lazy_modules_are_left_as_they_became() -> None:
-    model = nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 2))
-    before = model[1].weight.detach().clone()
-    with restored(Workload(model, [], lambda m, b: m(b))):
-        model(torch.ones(1, 3))
-        with torch.no_grad():
-            model[1].weight.zero_()
-    assert torch.equal(model[1].weight, before)
-    assert model[0].weight.shape == (2, 3)
+def test_lazy_modules_are_lazy_again() -> None:
+    model = nn.Sequential(nn.LazyLinear(2), nn.LazyBatchNorm1d(), nn.Linear(2, 2))
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    before = model[2].weight.detach().clone()
+    held = list(model.parameters())
+    with restored(Workload(model, [], lambda m, b: m(b), optimizer)):
+        model(torch.ones(4, 3)).sum().backward()
+        optimizer.step()
+        assert type(model[0]) is nn.Linear
+    assert torch.equal(model[2].weight, before)
+    assert (type(model[0]), type(model[1])) == (nn.LazyLinear, nn.LazyBatchNorm1d)
+    assert all(one is other for one, other in zip(model.parameters(), held, strict=True))
+    assert model[0].has_uninitialized_params()
+    assert optimizer.state == {}
+    model(torch.randn(4, 5)).sum().backward()
+    optimizer.step()
+    assert model[0].in_features == 5
+    assert (type(model[0]), type(model[1])) == (nn.Linear, nn.BatchNorm1d)
+    assert not model[0]._forward_pre_hooks
+
+
+def test_lazy_modules_that_are_trained_by_a_check_are_not() -> None:
+    def losses(checks: bool) -> list[float]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        x, y = torch.randn(16, 4, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
+        loss = nn.CrossEntropyLoss()
+        if checks:
+            check(Workload(model, [(x, y)], lambda m, b: loss(m(b[0]), b[1]), optimizer), steps=5)
+        found = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            value.backward()
+            optimizer.step()
+            found.append(value.item())
+        return found
+
+    assert losses(True) == losses(False)

@@ -161,6 +161,23 @@ def test_what_is_imported_later_is_still_found(folder: Path) -> None:
     assert str(folder) == sys.path[-1]
 
 
+ARGUED = """
+import argparse
+import torch
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, default=4)
+net = torch.nn.Linear(parser.parse_args().width, 2)
+"""
+
+
+def test_a_file_that_reads_arguments_gets_none_of_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "argued.py").write_text(ARGUED)
+    monkeypatch.setattr(sys, "argv", ["diag", "check", "argued.py:net", "--input", "8x4"])
+    assert load_target("argued.py:net", input_shape="8x4").model.in_features == 4
+    assert sys.argv == ["diag", "check", "argued.py:net", "--input", "8x4"]
+
+
 @pytest.mark.parametrize("spec", ["model.py", "model.py:", ":build", "model"])
 def test_no_name(folder: Path, spec: str) -> None:
     assert "expected path/to/file.py:name or package.module:name" in message(spec)

@@ -209,3 +209,8 @@ def test_the_workload_pickles() -> None:
     again = pickle.loads(pickle.dumps(workload))
     batch = next(iter(workload.batches))
     assert again.loss(again.model, batch).item() == workload.loss(model, batch).item()
+
+
+def test_inputs_that_are_parted_by_what_parts_sizes() -> None:
+    with pytest.raises(TargetError, match=r"mixes 'x' and ',': expected one .* as in '32x10;32x20'$"):
+        parse_shapes("32x10,32x20")

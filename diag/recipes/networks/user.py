@@ -29,9 +29,9 @@ def load_function(spec: str) -> Callable[..., Any]:
         raise RecipeError(
             f"the network '{spec}' names no function: expected module:function or path/to/file.py:function"
         )
-    is_file = place.endswith(".py") or os.sep in place
-    with import_path(Path(place).resolve().parent if is_file else Path.cwd()):
-        module = _load_file(Path(place)) if is_file else _load_module(place)
+    file = file_of(spec)
+    with import_path(file.resolve().parent if file is not None else Path.cwd()):
+        module = _load_file(file) if file is not None else _load_module(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -44,6 +44,23 @@ def load_function(spec: str) -> Callable[..., Any]:
         )
     function: Callable[..., Any] = found
     return function
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that `spec` names, in the working folder or else beside the suite; None for a module.
+
+    A suite's folder is on the import path while it is run.
+    """
+    place = spec.rpartition(":")[0]
+    if not (place.endswith(".py") or os.sep in place):
+        return None
+    places = (Path(place), *(Path(entry or ".") / place for entry in sys.path))
+    return next((one for one in places if one.is_file()), Path(place))
+
+
+def digest_of(file: Path) -> str:
+    """What tells two versions of a file apart; empty for none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
 
 
 @contextmanager
