@@ -37,7 +37,7 @@ def test_gradients_that_are_there_but_zero() -> None:
 def test_zeros_below_a_gradient_that_fades_are_what_is_left_of_it() -> None:
     fades = net(0.0, 0.0, 0.0, 1e-7, 1e-5, 1e-3, 0.1)
     assert [one.evidence["of"] for one in found(RULE, fades) if one.severity == "error"] == []
-    assert only("vanishing-gradient", fades).severity == "error"
+    assert len(found("vanishing-gradient", fades)) == 1  # a warning, as this loss falls all the same
     level = net(0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1)
     assert [one.evidence["of"] for one in found(RULE, level) if one.severity == "error"] == ["zero"]
 
