@@ -24,6 +24,8 @@ _FIRST, _MOST = 8, 40
 """Tests of one model by one line that are kept: so many, the first ones and the last."""
 _LARGE = 2**22
 """Numbers of a batch that are looked at: an even part of its samples."""
+_TENSORS = 4
+"""Of several that a model puts out."""
 _SCORED = 512
 """Samples of a batch whose pairs are scored."""
 
@@ -109,18 +111,19 @@ class Answers:
             return
         self._module = None
         self._given += [weakref.ref(one) for one in _tensors(list(kwargs.values()))]
-        put_out = _put_out(output)
+        outputs = _put_out(output)
         caller = next(callers(), None)
-        if put_out is None or caller is None:
+        if not outputs or caller is None:
             return
         test = self._test(caller, step)
         test.passes += 1
         if test.passes > _PASSES:
             return
         with torch._C.DisableTorchFunction(), torch.no_grad():
-            found = wanted(caller, put_out, kwargs, module, self._is_given)
-            if found is not None:
-                _add(test, put_out.detach().cpu(), found)
+            pairs = [(one, wanted(caller, one, kwargs, module, self._is_given)) for one in outputs]
+            found = [(one, what) for one, what in pairs if what is not None]
+            if len(found) == 1:  # of several outputs it is not known which is meant
+                _add(test, found[0][0].detach().cpu(), found[0][1])
 
     def entries(self, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         """For the coverage, by model: of each test by which line it is (a number), the samples; how many are told right
@@ -175,14 +178,17 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(one.values() if isinstance(one, dict) else one)
 
 
-def _put_out(output: Any) -> Tensor | None:
-    """The tensor that is judged: the only one, or the logits."""
+def _put_out(output: Any) -> list[Tensor]:
+    """The tensors that may be judged: the only one, the logits, or the first ones of several."""
     output = getattr(output, "logits", output)  # as models of transformers return it
-    if isinstance(output, (tuple, list)):
-        output = next((one for _, one in find_tensors(output) if one.ndim > 1), None)
-    if type(output) is not Tensor or not output.is_floating_point() or not output.ndim or not len(output):
-        return None
-    return output if is_measurable(output) and output.numel() else None
+    several = isinstance(output, (tuple, list))
+    tensors = [one for _, one in find_tensors(output) if one.ndim > 1][:_TENSORS] if several else [output]
+    return [one for one in tensors if _may_be_judged(one)]
+
+
+def _may_be_judged(output: Any) -> bool:
+    plain = type(output) is Tensor and output.is_floating_point()
+    return plain and output.ndim > 0 and output.numel() > 0 and is_measurable(output)
 
 
 def _told(logits: Tensor) -> Tensor:

@@ -389,6 +389,30 @@ def test_a_model_that_returns_its_logits_by_name() -> None:
     assert [one["samples"] for one in told_of(test, net, 1)] == [40]
 
 
+@torch.no_grad()
+def tested_of_two(net: nn.Module) -> Tensor:
+    one, other = net(TEST_X)
+    return (one if other.ndim == 0 else other).argmax(-1).eq(TEST_Y)
+
+
+@pytest.mark.parametrize(
+    ("wraps", "samples"),
+    [
+        (lambda out: (out, out.sum()), [40]),
+        (lambda out: [out.new_zeros(1, 40, 8), out], [40]),
+        (lambda out: (-out, out), []),  # boxes beside as many classes
+    ],
+)
+def test_a_model_that_returns_several(wraps: Callable[[Tensor], Any], samples: list[int]) -> None:
+    net = Net(wraps=wraps)
+    torch.manual_seed(0)
+    with diag.watch(net) as watch:
+        sum(part.square().sum() for part in net(X)).backward()
+        torch.optim.SGD(net.parameters(), 0.1).step()
+        tested_of_two(net)
+    assert [told["samples"] for told in watch.trace.coverage["answers"].get("Net", [])] == samples
+
+
 def test_code_without_a_file_and_classes_named_in_numpy() -> None:
     names = {"x": TEST_X, "y": TEST_Y.numpy().astype(np.uint8)}
     assert told_of(lambda net: eval("net(x).argmax(1).numpy() == y", {**names, "net": net})) == []
