@@ -390,7 +390,7 @@ def test_a_model_that_returns_its_logits_by_name() -> None:
 
 
 @torch.no_grad()
-def tested_of_two(net: nn.Module) -> Tensor:
+def told_by_one_of_two(net: nn.Module) -> Tensor:
     one, other = net(TEST_X)
     return (one if other.ndim == 0 else other).argmax(-1).eq(TEST_Y)
 
@@ -409,7 +409,7 @@ def test_a_model_that_returns_several(wraps: Callable[[Tensor], Any], samples: l
     with diag.watch(net) as watch:
         sum(part.square().sum() for part in net(X)).backward()
         torch.optim.SGD(net.parameters(), 0.1).step()
-        tested_of_two(net)
+        told_by_one_of_two(net)
     assert [told["samples"] for told in watch.trace.coverage["answers"].get("Net", [])] == samples
 
 
