@@ -58,8 +58,18 @@ def _require_place(spec: str, place: str, name: str) -> None:
     if not place or not name:
         raise TargetError(
             f"target '{spec}' names nothing to check: expected path/to/file.py:name or package.module:name, "
-            f"such as {spec.strip(':') or 'model.py'}:build"
+            f"such as {_meant(spec.strip(':'))}"
         )
+
+
+def _meant(spec: str) -> str:
+    """What may be meant by a name without a colon."""
+    if not spec or spec.endswith(".py"):
+        return f"{spec or 'model.py'}:build"
+    if Path(f"{spec}.py").is_file():
+        return f"{spec}.py:build"
+    module, _, name = spec.rpartition(".")
+    return f"{module}:{name}" if module and name.isidentifier() and os.sep not in spec else f"{spec}:build"
 
 
 def _is_file(place: str) -> bool:

@@ -49,6 +49,7 @@ then is of the whole, and it alone has findings. The others keep the trace of th
 - Both (`fully_shard` over one dimension of a mesh, tensor parallel over another): ranks with the same part of the batch
   are put together as tensor parallel, and the parts of the batch as data parallel.
 - A unit is dead if it is zero on every rank. `sample_var` is the mean of the ranks' variances over their own samples.
+  The scores of a loss's pairs (`[pairing]`) are the mean of those of each rank's own pairs, and count as so many.
 - A rank that has died, or was not watched, is named in the coverage's notes. One that began to watch is waited for at
   most 60 s (`DIAG_RANKS_TIMEOUT`), and at most 10 s where the training ended with an exception. If it is the first
   rank that is gone, the others report their own parts. One that ended with an exception is named with it; if that is

@@ -161,6 +161,19 @@ def test_what_is_imported_later_is_still_found(folder: Path) -> None:
     assert str(folder) == sys.path[-1]
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("model.py", "model.py:build"),
+        ("model", "model.py:build"),
+        ("zoo.nets.Net", "zoo.nets:Net"),
+        ("", "model.py:build"),
+    ],
+)
+def test_what_may_be_meant(folder: Path, spec: str, meant: str) -> None:
+    assert message(spec).endswith(f"such as {meant}")
+
+
 ARGUED = """
 import argparse
 import torch
