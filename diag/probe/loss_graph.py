@@ -23,7 +23,11 @@ _OPS = {
     "BinaryCrossEntropyWithLogitsBackward0": "binary_cross_entropy_with_logits",
 }
 """Nodes that keep what a loss is given: its prediction as `self`, its target as `target`."""
-_DIFFERENCE, _OF_DIFFERENCE = "SubBackward0", {"PowBackward0", "AbsBackward0"}
+_DIFFERENCE = "SubBackward0"
+_OF_DIFFERENCE = {"PowBackward0", "AbsBackward0", "CoshBackward0", "LinalgVectorNormBackward0"}
+"""What a loss that is written out makes of a difference; each keeps what it was given."""
+_EXTREMES = {"MaximumBackward0": 1, "MinimumBackward0": -1}
+"""The larger or the smaller of two multiples of a difference: a pinball loss, or its negative."""
 _SCALINGS, _FACTORS = ("DivBackward0", "MulBackward0"), 4
 """What multiplies a loss by a number, and how often that is followed."""
 _SQUASHED = ("SoftmaxBackward0", "LogSoftmaxBackward0")
@@ -156,7 +160,38 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         below = _below(node)
         if below is not None and below.name() == _DIFFERENCE:
             return _written_out(below, node._saved_self, outputs)
-    return None
+    if name == "MulBackward0":  # by itself
+        below, other = (child for child, _ in node.next_functions)
+        if below is not None and below is other and below.name() == _DIFFERENCE:
+            return _written_out(below, node._saved_self, outputs)
+    tilted = pinball(node)
+    return None if tilted is None else _written_out(tilted[0], tilted[1], outputs)
+
+
+def pinball(node: Any) -> tuple[Any, Tensor, int] | None:
+    """The node of a difference d, and d, where a node is max(q d, (q - 1) d), of which one is above 0 and one below;
+    1, or -1 where it is their minimum. None for any other.
+
+    Source: Koenker & Bassett 1978, 'Regression quantiles', equation 3.1
+    """
+    if node.name() not in _EXTREMES:
+        return None
+    sides = [child for child, _ in node.next_functions]
+    if any(one is None or one.name() != "MulBackward0" or len(one.next_functions) != 2 for one in sides):
+        return None
+    below, factors = [], []
+    for one in sides:
+        given = [child is None for child, _ in one.next_functions]
+        if given not in ([True, False], [False, True]):
+            return None
+        below.append(one.next_functions[given.index(False)][0])
+        factors.append(one._saved_self if given[0] else one._saved_other)
+    first, second = factors
+    if below[0] is not below[1] or below[0].name() != _DIFFERENCE or first is None or second is None:
+        return None
+    if not (first.is_cpu and second.is_cpu) or not bool((first * second <= 0).all() and (first != second).all()):
+        return None
+    return below[0], (node._saved_self - node._saved_other) / (first - second), _EXTREMES[node.name()]
 
 
 def _divergence(node: Any) -> Judged | None:

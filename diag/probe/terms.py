@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, through_views
+from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
 
@@ -229,6 +229,9 @@ def _see(path: _Path, outputs: Outputs, read: _Read) -> list[_Path]:
             read.losses.append((op, path.number))
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
             (read.hinges if path.node.name() in _HINGES else read.absolutes).append(path.number)
+            return []
+        elif (tilted := pinball(path.node)) is not None:
+            read.hinges.append(path.number * tilted[2])
             return []
     if below is not None:
         read.others = True

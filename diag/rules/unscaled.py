@@ -15,12 +15,12 @@ _ASTRAY = 100.0
 _FEWEST = 5
 """Batches whose targets were seen."""
 _HALF, _STILL_FALLS = 0.5, 0.01
-"""Of the targets' size, how far predictions have come at the end at most, while the loss still falls."""
+"""Of the targets' size, how far predictions have come in the middle at most, while the loss still falls."""
 
 
 def unscaled(evidence: Evidence) -> Finding | None:
     """Targets that are far larger than what the network puts out: from the first step to the last, or so much that it
-    is still on its way there."""
+    is still on its way there in the middle."""
     if not evidence.clean_losses.size:
         return None
     rows = evidence.rows("activation", evidence.clean)
@@ -60,15 +60,15 @@ def _never_near(evidence: Evidence, targets: pd.DataFrame, given: pd.Series, siz
 
 
 def _on_its_way(evidence: Evidence, targets: pd.DataFrame, given: pd.Series, size: float) -> tuple[float, str] | None:
-    """The last predictions, where they began far off, are not half as large, and the loss still falls."""
+    """The predictions of the middle, where they began far off and are not half as large, and the loss falls after."""
     if len(targets) < _FEWEST or len(given) < 3 * _FEWEST or not size > _FAR * float(given.iloc[:_FEWEST].median()):
         return None
-    last = float(given.iloc[-(len(given) // 5) :].median())
+    middle = float(given.iloc[int(0.45 * len(given)) : int(0.55 * len(given)) + 1].median())
     losses = evidence.clean_losses
     falls = chance_of_fall(losses.iloc[len(losses) // 2 :]) / 2 < _STILL_FALLS
-    if evidence.alternates or not last < _HALF * size or not falls:
+    if evidence.alternates or not middle < _HALF * size or not falls:
         return None
-    return last, (
-        f"after {len(evidence.clean)} steps predictions have come to rms {last:.3g}, from"
+    return middle, (
+        f"after half of {len(evidence.clean)} steps predictions have come to rms {middle:.3g}, from"
         f" {float(given.iloc[0]):.2g} in the first, and the loss still falls: training goes into getting there."
     )

@@ -244,3 +244,34 @@ def test_logits_that_are_a_number_times_what_is_kept(times: Callable[[Tensor], T
     given = rows[rows["site"] == "loss:cross_entropy"]
     assert given["max"].between(0.05, 0.1).all()
     assert given["min"].between(-0.1, -0.05).all()
+
+
+QUANTILES = torch.tensor([0.1, 0.3, 0.5, 0.9])
+DIFFERENCES: dict[str, Loss] = {
+    "cosh": lambda out, target: (out - target).cosh().log().mean(),
+    "norm": lambda out, target: (target - out).norm(dim=1).mean(),
+    "product": lambda out, target: ((d := out - target) * d).mean(),
+    "pinball": lambda out, target: torch.maximum(0.9 * (d := target - out), (0.9 - 1) * d).mean(),
+    "quantiles": lambda out, target: torch.max(
+        (q := torch.tensor([0.1, 0.3, 0.5, 0.9])) * (d := target - out), (q - 1) * d
+    ).sum(),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_targets_are_known_by_what_is_made_of_a_difference(name: str) -> None:
+    rows = watched(DIFFERENCES[name], numbers)
+    target = rows[rows["site"] == "loss:sub[target]"].iloc[0]
+    assert (target["mean"], target["rms"]) == pytest.approx(
+        (float(numbers.mean()), float(numbers.square().mean().sqrt())), rel=1e-5
+    )
+    assert list(rows.loc[rows["site"] == "loss:sub", "step"]) == [0, 2]
+
+
+def test_an_extreme_of_other_things_is_no_pinball() -> None:
+    others: list[Loss] = [
+        lambda out, target: torch.maximum(0.9 * (d := target - out), 0.1 * d).mean(),
+        lambda out, target: torch.maximum(0.9 * (target - out), -0.1 * (target + 1 - out)).mean(),
+        lambda out, target: torch.maximum(out, target - out).mean(),
+    ]
+    assert all(len(watched(loss, numbers)) == 0 for loss in others)

@@ -307,6 +307,16 @@ def absolute_values(net: nn.Module) -> None:
     (-(net(STATES) - STATES[:, :2]).abs().mean()).backward()
 
 
+def the_smaller_of_two(net: nn.Module) -> None:
+    error = STATES[:, :2] - net(STATES)
+    torch.minimum(0.9 * error, -0.1 * error).mean().backward()
+
+
+def the_larger_of_two(net: nn.Module) -> None:
+    error = STATES[:, :2] - net(STATES)
+    torch.maximum(0.9 * error, -0.1 * error).mean().backward()
+
+
 def with_another_term(net: nn.Module) -> None:
     out = net(STATES)
     (-F.l1_loss(out, STATES[:, :2]) - out.mean()).backward()
@@ -327,6 +337,8 @@ def right(net: nn.Module) -> None:
         (all_turned, 2, 0),
         (a_hinge_of_some, 2, 0),
         (absolute_values, 2, 2),
+        (the_smaller_of_two, 2, 0),
+        (the_larger_of_two, 0, 0),
         (with_another_term, 0, 0),
         (one_of_two, 0, 0),
         (right, 0, 0),

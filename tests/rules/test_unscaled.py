@@ -23,13 +23,22 @@ def far_off(end: float, size: float = 150.0, start: float = 0.2, loss: Value | N
     ("net", "told"),
     [
         (far_off(0.5), True),
-        (far_off(0.6), False),  # it is nearly there
+        (far_off(0.95), True),
+        (far_off(1.1), False),  # half the way by the middle
         (far_off(0.5, start=20.0), False),  # it began near
         (far_off(0.5, size=5.0), False),  # of usual size
         (far_off(0.5, loss=lambda step: 10.0 + step % 2), False),  # as far as it gets: the targets may tell no more
         (far_off(0.05), True),
     ],
-    ids=["half the way", "more", "near from the start", "of usual size", "at a stand", "never near"],
+    ids=[
+        "half the way",
+        "at the end there",
+        "half by the middle",
+        "near from the start",
+        "of usual size",
+        "at a stand",
+        "never near",
+    ],
 )
 def test_predictions_on_their_way(net: Net, told: bool) -> None:
     findings = [one for one in found("loss-not-decreasing", net) if one.evidence.get("of") == "target"]
