@@ -60,7 +60,11 @@ def settings(probe: Probe) -> dict[str, Any]:
         "both_ways": [probe.sites.name(site) for site, module in modules if _runs_both_ways(module)],
         "time_first": [probe.sites.name(site) for site, module in modules if _is_time_first(module)],
         "slow_statistics": _slow(modules, probe),
-        "norms_unused": [probe.sites.name(site) for site, module in modules if _is_unused(module)],
+        "norms_unused": [
+            probe.sites.name(site)
+            for site, module in modules
+            if _is_unused(module, probe.forward.untrained.in_training[site.root])
+        ],
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),
         "betas": _betas(probe),
@@ -143,14 +147,17 @@ def _forget_biases(modules: list[tuple[Site, nn.Module]], probe: Probe) -> dict[
     return found
 
 
-def _is_unused(module: nn.Module) -> bool:
-    """Whether it is a batch normalization that divides by running statistics which no batch has ever changed."""
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.training:
+def _is_unused(module: nn.Module, tested: int) -> bool:
+    """Whether it is a batch normalization that divides by running statistics which no batch has ever changed, but for
+    those of passes without a graph in training mode, of which there were so many."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return False
     counted, mean, var = module.num_batches_tracked, module.running_mean, module.running_var
     if counted is None or mean is None or var is None or mean.is_meta:
         return False
-    return not counted.any() and not mean.any() and bool((var == 1).all())
+    if counted.any():
+        return 0 < int(counted) <= tested
+    return not module.training and not mean.any() and bool((var == 1).all())
 
 
 def _slow(modules: list[tuple[Site, nn.Module]], probe: Probe) -> dict[str, tuple[float, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,8 @@ from diag.probe.sites import Sites
 class Untrained:
     """Tells these passes from those of training, and has each looked at by those whom it concerns.
 
-    passes: how many there were. ran: by model and path, what ran in them.
+    passes: how many there were. in_training: by model, those in training mode. ran: by model and path, what ran in
+    them.
     """
 
     def __init__(self, sites: Sites, recorder: Recorder) -> None:
@@ -29,6 +31,7 @@ class Untrained:
         self._in_eval: set[int] = set()
         self._graded: int | None = None
         self.passes = 0
+        self.in_training: Counter[int] = Counter()
         self.ran: set[tuple[int, str]] = set()
         self.evaluations = Evaluations(sites, recorder)
         self.acting = Acting()
@@ -53,6 +56,7 @@ class Untrained:
     def begin(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
         """A watched model is called for what is no training."""
         self.passes += 1
+        self.in_training[frame.root] += module.training
         self._graded = id(module) if torch.is_grad_enabled() else None
         self.ran.add((frame.root, frame.path))
         self.acting.see(frame.root, args, evaluates=not module.training)

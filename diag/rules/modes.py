@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
-from diag.rules.scales import is_open
 
 
 def never_trained(evidence: Evidence) -> Finding | None:
@@ -16,11 +15,11 @@ def never_trained(evidence: Evidence) -> Finding | None:
     one = len(idle) == 1
     return Finding(
         "loss-not-decreasing",
-        "error" if is_open(evidence) else "warning",
+        "error",
         idle[0],
         f"{len(idle)} batch normalization{'' if one else 's'} ({listed(idle)}) normalize{'s' * one} nothing:"
-        f" {'it' if one else 'they'} ran in evaluation mode in every step, with running statistics that are still"
-        " mean 0 and variance 1.",
+        f" {'it' if one else 'they'} ran in evaluation mode in every step, with running statistics of mean 0 and"
+        " variance 1, which no batch of the training has changed.",
         {
             "step": evidence.clean[0] if evidence.clean else 0,
             "of": "evaluation",
