@@ -20,6 +20,8 @@ from diag.rules.scales import far_from_chance, is_open, learned, unscaled_input,
 from diag.rules.weak import faint, lost_within, rises_from_nothing, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
+_FEWEST_EMBEDDED = 5
+"""Measurements of what is embedded that show it to be the same for all."""
 _TINY_INPUT, _ALIKE_INPUT = 0.05, 1e-5
 """The rms of an input that biases drown; its variance over samples over its mean square, where an offset drowns it."""
 _STRONG_DROPOUT, _HEAVY_DROPOUT = 0.4, 0.82
@@ -167,6 +169,8 @@ def _constant_input(evidence: Evidence) -> Finding | None:
     spread = rows["sample_var"].dropna()
     behind = evidence.rows("activation", evidence.clean, ("layer", "recurrent", "embedding"))
     behind = behind[behind["role"].eq("embedding") | behind["order"].eq(behind["order"].min())]
+    if not len(rows):
+        return _constant_ids(behind[behind["role"].eq("embedding")])
     if not len(spread) or spread.max() > 0 or behind["sample_var"].max() > 0:
         return None
     site = str(rows.sort_values("order")["site"].iloc[0])
@@ -177,6 +181,24 @@ def _constant_input(evidence: Evidence) -> Finding | None:
         f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} measurements.",
         {"step": int(rows["step"].min()), "of": "input", "rms": float(rows["rms"].median())},
         "Look at what the data pipeline returns: a batch of one repeated sample, or a constant, teaches nothing.",
+        "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
+    )
+
+
+def _constant_ids(embedded: pd.DataFrame) -> Finding | None:
+    """What is embedded of ids is the same for every sample, and nothing else comes in that could tell them apart."""
+    spread = embedded["sample_var"].dropna()
+    if len(spread) < _FEWEST_EMBEDDED or len(spread) < len(embedded) or spread.max() > 0:
+        return None
+    site = str(embedded.sort_values("order")["site"].iloc[0])
+    return Finding(
+        "collapsed-signal",
+        "error",
+        site,
+        f"Every sample of the input is the same: what {site} gives for its ids has a variance over samples of 0 in all"
+        f" {len(spread)} measurements.",
+        {"step": int(embedded["step"].min()), "of": "input", "rms": float(embedded["rms"].median())},
+        "Look at what the data pipeline returns: ids that are all padding, or one and the same, teach nothing.",
         "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
     )
 

@@ -33,6 +33,8 @@ _PLAIN = (
     "range",
     "target",
     "sorted",
+    "one target",
+    "one side",
     "optimizer",
     "confined",
     "flat",

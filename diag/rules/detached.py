@@ -1,4 +1,4 @@
-"""Modules whose output a loss is given, and that get no gradient from it: cut off between the two."""
+"""What a loss is made of and gives no gradient: modules whose output it judges, and terms that are mere numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
 _FEWEST = 3
-"""Steps in which a loss is given just the numbers that a module put out."""
+"""Steps in which a loss is given just the numbers that a module put out; backward passes that were read."""
+_NEARLY_ALL, _MOVES = 0.9, 1e-3
+"""Share of these passes; by how much what is no constant changes, of its largest."""
 
 
 def judged_without_gradient(evidence: Evidence, parts: list[str], names: list[str]) -> Finding | None:
@@ -46,3 +48,26 @@ def _judged(evidence: Evidence, parts: list[str]) -> tuple[str, str] | None:
         if len(alike) >= _FEWEST and alike.all():
             return str(site), str(loss)
     return None
+
+
+def severed_terms(evidence: Evidence) -> Finding | None:
+    """Most of the loss has no graph, and is no constant: its terms were made numbers before they were added."""
+    known = evidence.trace.coverage.get("terms") or {}
+    found = known.get("severed")
+    if not found or not evidence.trains or evidence.alternates or evidence.acts:
+        return None
+    count, least, most = int(found["count"]), float(found["least"]), float(found["most"])
+    moves = most - least > _MOVES * max(abs(least), abs(most))
+    if count < max(_FEWEST, _NEARLY_ALL * known["looked"]) or not moves:
+        return None
+    return Finding(
+        "missing-gradient",
+        "error",
+        "loss",
+        f"More than half of the loss has no graph in {count} of {known['looked']} backward passes that were read: terms"
+        f" of {least:.3g} to {most:.3g} together were added as numbers, so that nothing is learned of them.",
+        {"step": evidence.clean[0], "of": "severed", "least": least, "most": most, "passes": count},
+        "Add terms as tensors: without .item(), float(), .detach() or .data; a derivative that is part of the loss"
+        " needs create_graph=True.",
+        "torch.autograd documentation",
+    )

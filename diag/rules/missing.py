@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from diag.rules.axes import over_samples
-from diag.rules.detached import judged_without_gradient
+from diag.rules.detached import judged_without_gradient, severed_terms
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.posterior import cut_off
@@ -24,7 +24,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     table = _parameters(evidence)
     if not len(table):
         return
-    single = _over_one(evidence) or cut_off(evidence)
+    single = _over_one(evidence) or cut_off(evidence) or severed_terms(evidence)
     if single is not None:
         yield single
         return

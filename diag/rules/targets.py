@@ -13,6 +13,7 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.modes import never_trained
+from diag.rules.players import players
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import masked, sees_the_next, shifted_twice
@@ -66,6 +67,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         _out_of_reach,
         unscaled,
         _sorted,
+        players,
         _clipped,
         confined,
     ):
