@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.scales import guesses
+from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import sizes
 
 _LEAST = 30
@@ -90,14 +91,14 @@ def is_late(evidence: Evidence, step: int) -> bool:
 
 
 def tests_of(evidence: Evidence) -> list[dict[str, Any]]:
-    """The tests of the first model that has any, of outputs that have as many columns as what a loss is given: others,
-    such as an embedding, are no answers.
+    """The tests of the first model that has any, of outputs that have as many columns as what a loss of classes, where
+    labels are told, or of numbers is given: others, such as an embedding, are no answers.
     """
     _, tests = next(evidence.of_models("answers"), ("", []))
     losses = evidence.sites[(evidence.sites["role"] == "loss") & ~evidence.sites.index.str.endswith("]")]
-    shapes = [sizes(str(shape)) for shape in losses["shape"]]
-    classes = {shape[1] if len(shape) > 1 else 1 for shape in shapes}
-    numbers = {math.prod(shape[1:]) for shape in shapes}
+    shapes = [(str(op), sizes(str(shape))) for op, shape in zip(losses["op"], losses["shape"], strict=True)]
+    classes = {shape[1] if len(shape) > 1 else 1 for op, shape in shapes if op in (*INDEXED, *BINARY)}
+    numbers = {math.prod(shape[1:]) for op, shape in shapes if op not in INDEXED}
     return [one for one in tests if "columns" not in one or one["columns"] in (classes if "labels" in one else numbers)]
 
 

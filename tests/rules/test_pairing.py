@@ -226,6 +226,10 @@ def told_right(
     return {"": [{**told, "labels": labels, "loss": 1.1}]}
 
 
+def judged_by(test: dict[str, Any]) -> str:
+    return "cross_entropy" if any("labels" in one for tests in test.values() for one in tests) else "mse_loss"
+
+
 def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10) -> dict[str, Any]:
     told = {"line": 0, "step": step, "columns": columns, "samples": samples, "batches": 1}
     return {"": [{**told, "z": z, "error": 1.0, "spread": 1.0}]}
@@ -248,7 +252,7 @@ def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10
     ],
 )
 def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], expected: str) -> None:
-    net = scored(-1.0, net=numbers(noise=True, steps=120))
+    net = scored(-1.0, op=judged_by(test), net=numbers(noise=True, steps=120))
     net.coverage["answers"] = test
     assert severity(net) == expected
 
@@ -264,7 +268,7 @@ def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], ex
     ],
 )
 def test_tests_that_tell_something_speak_against_it(test: dict[str, Any], expected: str) -> None:
-    net = scored(-1.0, net=numbers(steps=120))
+    net = scored(-1.0, op=judged_by(test), net=numbers(steps=120))
     net.coverage["answers"] = test
     assert severity(net) == expected
 
@@ -282,7 +286,7 @@ def test_a_loss_that_stands_alone_is_an_error_where_no_number_fits(z: float, ste
     ("steps", "right", "expected"), [(120, 100, "error"), (120, 160, "warning"), (60, 100, "warning")]
 )
 def test_a_loss_that_stands_alone_is_an_error_where_tests_tell_as_much(steps: int, right: int, expected: str) -> None:
-    net = numbers(steps=steps).output("loss", "loss", "loss", units=10, gradient=None)
+    net = numbers(steps=steps).output("loss", "loss", "cross_entropy", units=10, gradient=None)
     net.coverage["answers"] = told_right(right, step=steps - 1)
     [finding] = judge(net.build(), {})
     assert (finding.rule, finding.severity) == ("loss-not-decreasing", expected)
