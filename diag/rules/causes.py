@@ -57,6 +57,9 @@ it makes of them fades, and no gradient of the usual size is of use."""
 _USUAL_DECAY = 0.01
 """A weight decay that shrinks weights only where nothing else moves them."""
 
+_IN_TESTS = ("tested samples", "tested pairs", "evaluated loss")
+"""Where what was learned shows to be of no use."""
+
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
 
@@ -247,7 +250,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
         vain = (*_VAIN, *_BRINGS.get(cause.evidence["of"], ()))
-        return cause.severity == "error" and effect.rule in vain and _onset(cause) <= _onset(effect)
+        follows = effect.rule in vain or effect.evidence.get("of") in _IN_TESTS
+        return cause.severity == "error" and follows and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         kind = effect.evidence.get("of")
         unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ())

@@ -123,6 +123,16 @@ def test_what_is_shut_below_an_explosion_does_not_follow_from_it(below: str, ste
     assert names(join([explosion, dead], {"early": 1.0, "middle": 5.0, "late": 9.0})) == names_of
 
 
+@pytest.mark.parametrize("of", ["tested samples", "tested pairs", "evaluated loss"])
+def test_what_tests_show_follows_from_what_the_loss_is_given(of: str) -> None:
+    tested = finding("evaluation-mismatch", 80, of=of)
+    [root] = join([tested, finding("loss-not-decreasing", of="scrambled")])
+    assert (root.evidence["of"], names(root.consequences)) == ("scrambled", ["evaluation-mismatch"])
+    assert (
+        len(join([finding("evaluation-mismatch", 80, of="statistics"), finding("loss-not-decreasing", of="mask")])) == 2
+    )
+
+
 def test_a_loss_squashed_twice_stands_for_itself() -> None:
     squash = finding("loss-not-decreasing", of="squash")
     assert names(join([finding("stalled-update"), squash]))[0] == "loss-not-decreasing"
