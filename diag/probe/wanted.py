@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -36,18 +36,20 @@ def wanted(
     output: Tensor,
     kwargs: Mapping[str, Any],
     module: nn.Module,
-    is_given: Callable[[Any], bool],
+    given: Sequence[Tensor],
 ) -> Wanted | None:
     """What is wanted of a model's output, if that can be told: of all samples, or of those of a mask, but for those to
     be ignored. None where there is nothing, or several things that differ.
 
-    frame: where it is called. kwargs: what it is given by name. is_given: whether it is given a value.
+    frame: where it is called. kwargs: what it is given by name. given: all tensors that it is given, which are not
+    wanted of it.
     """
     for name in _LABELS:
         told = _as_labels(kwargs.get(name), output.shape)
         if told is not None:
-            return None if _is_repeated(kwargs, name, told) else _of_labels([told], [])
-    looked = _Looked(frame, output, module, is_given)
+            others = [one for one in given if one is not kwargs[name]]
+            return None if _is_repeated(told, others) else _of_labels([told], [])
+    looked = _Looked(frame, output, module, given)
     for statement in named(frame.f_code.co_filename, frame.f_lineno):
         for one in statement:
             if not looked.see(one) and one.parts is not None and looked.see(one.parts[0]):
@@ -65,8 +67,8 @@ def wanted(
 class _Looked:
     """What was found among what is named: labels, masks of samples, and numbers."""
 
-    def __init__(self, frame: FrameType, output: Tensor, module: nn.Module, is_given: Callable[[Any], bool]) -> None:
-        self._frame, self._output, self._module, self._is_given = frame, output, module, is_given
+    def __init__(self, frame: FrameType, output: Tensor, module: nn.Module, given: Sequence[Tensor]) -> None:
+        self._frame, self._output, self._module, self._given = frame, output, module, given
         self.labels: list[Tensor] = []
         self.masks: list[Tensor] = []
         self.numbers: list[Tensor] = []
@@ -77,7 +79,7 @@ class _Looked:
             return True
         found = False
         for value in _entries(value_of(one, self._frame)):
-            if self._is_given(value):
+            if any(_is_same(value, one) for one in self._given):
                 found = True
                 continue
             told = _as_labels(value, self._output.shape)
@@ -105,14 +107,21 @@ class _Looked:
             self.masks.append(torch.zeros(count, dtype=torch.bool).index_fill(0, place.long(), True))
 
 
-def _is_repeated(kwargs: Mapping[str, Any], name: str, labels: Tensor) -> bool:
+def _is_repeated(labels: Tensor, others: Sequence[Tensor]) -> bool:
     """Whether the model is given the same numbers for another purpose: it shifts them itself, to tell what follows."""
     asked = labels != _IGNORED
-    others = (one for key, one in kwargs.items() if key != name and isinstance(one, Tensor))
     return any(
         one.numel() == len(labels) and torch.equal(one.detach().cpu().reshape(-1)[asked], labels[asked])
         for one in others
     )
+
+
+def _is_same(value: Any, other: Tensor) -> bool:
+    """Whether it is this tensor, or another of the same numbers."""
+    if value is other or not isinstance(value, Tensor):
+        return value is other
+    alike = (value.shape, value.dtype, value.device) == (other.shape, other.dtype, other.device)
+    return alike and is_measurable(other) and torch.equal(value, other)
 
 
 def _of_labels(labels: list[Tensor], masks: list[Tensor]) -> Wanted | None:

@@ -210,6 +210,30 @@ def test_labels_that_a_model_is_given_by_name() -> None:
     assert [one["right"] for one in watch.trace.coverage["answers"]["Own"]] == told
 
 
+@pytest.mark.parametrize(("shifts", "samples"), [(False, [80]), (True, [])])
+def test_labels_that_are_what_the_model_is_given_too_are_shifted_by_it(shifts: bool, samples: list[int]) -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(5, 8), nn.Linear(8, 5)
+
+        def forward(self, ids: Tensor, labels: Tensor | None = None) -> Any:
+            logits = self.head(self.embedding(ids))
+            return logits.mean(), logits
+
+    ids = torch.randint(5, (20, 4), generator=torch.Generator().manual_seed(0))
+    labels = (ids if shifts else (ids + 1) % 5).clone()
+    labels[::4, 0] = -100
+    net = Causal()
+    with diag.watch(net) as watch:
+        net(ids, labels=labels)[0].backward()
+        torch.optim.SGD(net.parameters(), 0.1).step()
+        with torch.no_grad():
+            net.eval()(ids, labels=labels)
+    told = watch.trace.coverage["answers"].get("Causal", [])
+    assert [one["samples"] for one in told] == [one - 5 for one in samples]
+
+
 @pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 3)])
 def test_numbers_are_held_against_those_that_stand_beside_them(shape: tuple[int, ...]) -> None:
     columns = shape[1] if len(shape) > 1 else 1
