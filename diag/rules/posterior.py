@@ -13,7 +13,7 @@ from diag.rules.finding import Finding
 
 _FEWEST, _SHRUNK = 30, 0.2
 """Steps from which it is judged; what is left of the divergence that the first step had: small it may also begin."""
-_PULLED, _SAME = 5, 1e-3
+_PULLED, _SAME = 5, 1e-5
 """Steps in which a gradient is that of the divergence alone; by how much ratios differ that are the same."""
 
 
