@@ -173,15 +173,10 @@ def _constant_input(evidence: Evidence) -> Finding | None:
         return _constant_ids(behind[behind["role"].eq("embedding")])
     if not len(spread) or spread.max() > 0 or behind["sample_var"].max() > 0:
         return None
-    site = str(rows.sort_values("order")["site"].iloc[0])
-    return Finding(
-        "collapsed-signal",
-        "error",
-        site,
-        f"Every sample of the input is the same: its variance over samples is 0 in all {len(spread)} measurements.",
-        {"step": int(rows["step"].min()), "of": "input", "rms": float(rows["rms"].median())},
+    return _one_sample(
+        rows,
+        f"its variance over samples is 0 in all {len(spread)} measurements.",
         "Look at what the data pipeline returns: a batch of one repeated sample, or a constant, teaches nothing.",
-        "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
     )
 
 
@@ -190,15 +185,22 @@ def _constant_ids(embedded: pd.DataFrame) -> Finding | None:
     spread = embedded["sample_var"].dropna()
     if len(spread) < _FEWEST_EMBEDDED or len(spread) < len(embedded) or spread.max() > 0:
         return None
-    site = str(embedded.sort_values("order")["site"].iloc[0])
+    return _one_sample(
+        embedded,
+        f"what is embedded for its ids has a variance over samples of 0 in all {len(spread)} measurements.",
+        "Look at what the data pipeline returns: ids that are all padding, or one and the same, teach nothing.",
+    )
+
+
+def _one_sample(rows: pd.DataFrame, why: str, remedy: str) -> Finding:
+    """Every sample is the same, by these rows."""
     return Finding(
         "collapsed-signal",
         "error",
-        site,
-        f"Every sample of the input is the same: what {site} gives for its ids has a variance over samples of 0 in all"
-        f" {len(spread)} measurements.",
-        {"step": int(embedded["step"].min()), "of": "input", "rms": float(embedded["rms"].median())},
-        "Look at what the data pipeline returns: ids that are all padding, or one and the same, teach nothing.",
+        str(rows.sort_values("order")["site"].iloc[0]),
+        f"Every sample of the input is the same: {why}",
+        {"step": int(rows["step"].min()), "of": "input", "rms": float(rows["rms"].median())},
+        remedy,
         "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
     )
 
