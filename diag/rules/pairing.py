@@ -50,7 +50,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     targets are related, and predictions are driven from them.
     """
     steps = evidence.clean[len(evidence.clean) // 2 :]
-    if not evidence.trains or evidence.alternates or not steps:
+    if not evidence.trains or evidence.alternates or evidence.acts or not steps:
         return
     losses = evidence.clean_losses
     losses = losses[losses.index >= steps[0]]

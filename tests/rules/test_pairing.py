@@ -105,6 +105,13 @@ def test_what_else_it_takes(options: dict[str, Any], expected: str | None) -> No
     assert severity(scored(0.1, **options)) == expected
 
 
+@pytest.mark.parametrize(("passes", "expected"), [(14, "error"), (15, None)])
+def test_what_acts_makes_its_own_targets(passes: int, expected: str | None) -> None:
+    net = scored(0.1)
+    net.coverage["acting_passes"] = passes
+    assert severity(net) == expected
+
+
 def test_a_loss_without_classes_needs_no_number_of_them() -> None:
     assert severity(scored(0.1, op="binary_cross_entropy", shape=(32, 5000))) == "error"
 
