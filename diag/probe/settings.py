@@ -63,7 +63,7 @@ def settings(probe: Probe) -> dict[str, Any]:
         "norms_unused": [
             probe.sites.name(site)
             for site, module in modules
-            if _is_unused(module, probe.forward.untrained.in_training[site.root])
+            if _is_unused(module, probe.forward.untrained.passes_of(site.root, site.owner))
         ],
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),

@@ -21,8 +21,7 @@ from diag.probe.sites import Sites
 class Untrained:
     """Tells these passes from those of training, and has each looked at by those whom it concerns.
 
-    passes: how many there were. in_training: by model, those in training mode. ran: by model and path, what ran in
-    them.
+    passes: how many there were. ran: by model and path, what ran in them.
     """
 
     def __init__(self, sites: Sites, recorder: Recorder) -> None:
@@ -31,7 +30,7 @@ class Untrained:
         self._in_eval: set[int] = set()
         self._graded: int | None = None
         self.passes = 0
-        self.in_training: Counter[int] = Counter()
+        self._in_training: Counter[tuple[int, str]] = Counter()
         self.ran: set[tuple[int, str]] = set()
         self.evaluations = Evaluations(sites, recorder)
         self.acting = Acting()
@@ -56,7 +55,7 @@ class Untrained:
     def begin(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
         """A watched model is called for what is no training."""
         self.passes += 1
-        self.in_training[frame.root] += module.training
+        self._in_training[frame.root, frame.path] += module.training
         self._graded = id(module) if torch.is_grad_enabled() else None
         self.ran.add((frame.root, frame.path))
         self.acting.see(frame.root, args, evaluates=not module.training)
@@ -68,6 +67,14 @@ class Untrained:
                 self.on_untold(frame.root, args)
             else:
                 self.evaluations.begin(module, frame.root, frame.path, args)
+
+    def passes_of(self, root: int, owner: str) -> int:
+        """How many of them, in training mode, a module was part of."""
+        return sum(
+            count
+            for (at, path), count in self._in_training.items()
+            if at == root and f"{owner}.".startswith(f"{path}." if path else "")
+        )
 
     def leave(self, module: nn.Module, kwargs: dict[str, Any], output: Any) -> None:
         """A module has been called that no pass of training contains."""

@@ -56,6 +56,22 @@ def test_what_has_seen_a_batch_is_not_told(depth: int) -> None:
         assert not [one for one in found if one.evidence.get("of") == "evaluation"]
 
 
+def test_a_target_network_runs_without_a_graph_beside_what_is_trained() -> None:
+    torch.manual_seed(0)
+    online, target = (nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)) for _ in range(2))
+    both = nn.ModuleDict({"online": online, "target": target})
+    optimizer = torch.optim.SGD(online.parameters(), 0.05)
+    with diag.watch(both) as watch:
+        for _ in range(20):
+            optimizer.zero_grad()
+            x = torch.randn(16, 8)
+            with torch.no_grad():
+                wanted = target(x)
+            F.mse_loss(online(x), wanted).backward()
+            optimizer.step()
+    assert watch.trace.coverage["norms_unused"] == []
+
+
 def test_statistics_that_were_loaded_are_meant() -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
     model[1].running_mean.fill_(0.5)
