@@ -54,6 +54,8 @@ _UNGUIDED = {
 }
 """What becomes, by rule and kind, of a network that could tell samples apart and finds nothing to learn of them: what
 it makes of them fades, and no gradient of the usual size is of use."""
+_FAINT = 1e-5
+"""What is left of a gradient at the bottom, below which it is a cause of its own."""
 _USUAL_DECAY = 0.01
 """A weight decay that shrinks weights only where nothing else moves them."""
 
@@ -254,12 +256,19 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return cause.severity == "error" and follows and _onset(cause) <= _onset(effect)
     if cause.rule == "unrelated-targets":  # it is seen late, but was so from the start
         kind = effect.evidence.get("of")
-        unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ())
+        unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ()) and not _is_shut(effect)
         unbroken = cause.evidence.get("intact") and kind == "first"
         decay = effect.evidence.get("weight_decay") if kind == "shrink" else None
         shrinks = cause.evidence.get("able") and decay is not None and decay <= _USUAL_DECAY
         return bool(unguided or unbroken or shrinks) or effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
+
+
+def _is_shut(finding: Finding) -> bool:
+    """Whether a gradient fades over time, so that what came early cannot be learned, or by more than a network that
+    learns copes with."""
+    known = finding.evidence
+    return bool(known.get("recurs")) or float(known.get("ratio_bottom_to_top", 1.0)) < _FAINT
 
 
 def _onset(finding: Finding) -> int:

@@ -73,6 +73,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "bottom": trend.sites[0],
             "norm_top": float(10 ** trend.values[-1]),
             "norm_bottom": float(10 ** trend.values[0]),
+            "recurs": trend.recurs,
         },
         _THROUGH_TIME if trend.recurs else _vanishing_remedy(evidence),
         _PASCANU if trend.recurs else _BENGIO,

@@ -118,10 +118,14 @@ def _is_certain(evidence: Evidence, site: str) -> bool:
 
 def _is_able(evidence: Evidence) -> bool | None:
     """Whether, before anything was learned, the network let through what tells samples apart: what a last layer gets
-    suffices it to learn something, and what fades later fades for want of anything to learn. None if that is unknown.
+    suffices it to learn something, and what fades later fades for want of anything to learn. None if that is unknown;
+    tables of embeddings alone let everything through.
     """
     spread = _spread(evidence, evidence.early)
-    return None if math.isnan(spread) else spread >= evidence.thresholds["unrelated_spread"]
+    if math.isnan(spread):
+        tables = evidence.rows("activation", evidence.early, ("embedding",))
+        return True if len(tables) and not len(evidence.layers) else None
+    return spread >= evidence.thresholds["unrelated_spread"]
 
 
 def _is_intact(evidence: Evidence, steps: list[int]) -> bool:

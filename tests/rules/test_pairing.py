@@ -122,6 +122,12 @@ def test_a_regression_and_tokens_are_only_warned_of_until_there_were_steps_enoug
     assert severity(scored(0.1, fed=False, steps=steps)) == expected
 
 
+def test_tables_alone_let_everything_through() -> None:
+    net = Net(loss=flat, steps=120).output("users", "embedding", "embedding").output("items", "embedding", "embedding")
+    [told] = found(RULE, scored(0.1, op="sub", net=net.parameter("users.weight", ratio=1e-3)))
+    assert (told.severity, told.evidence["able"]) == ("error", True)
+
+
 def finding(rule: str, severity: str = "error", **evidence: Any) -> Finding:
     return Finding(rule, severity, "0", "", {"step": 0, **evidence}, "", "")
 
@@ -130,7 +136,9 @@ def finding(rule: str, severity: str = "error", **evidence: Any) -> Finding:
     ("effect", "known", "follows"),
     [
         (finding("collapsed-signal", of="spread"), {"able": True}, True),
-        (finding("vanishing-gradient"), {"able": True}, True),
+        (finding("vanishing-gradient", ratio_bottom_to_top=1e-4), {"able": True}, True),
+        (finding("vanishing-gradient", ratio_bottom_to_top=1e-6), {"able": True}, False),
+        (finding("vanishing-gradient", ratio_bottom_to_top=1e-4, recurs=True), {"able": True}, False),
         (finding("oversized-update", of="shrink", weight_decay=5e-4), {"able": True}, True),
         (finding("oversized-update", of="shrink", weight_decay=1.0), {"able": True}, False),
         (finding("oversized-update", of="shrink", weight_decay=None), {"able": True}, False),
