@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -292,7 +293,7 @@ class Recorder:
         for step, losses in of_steps:
             if losses:
                 parts = ([_number(one, numbers) for one in each] for each in losses)
-                self.steps.know_loss(step, sum(loss * weight / scale for loss, weight, scale in parts))
+                self.steps.know_loss(step, sum(_unscaled(loss * weight, scale) for loss, weight, scale in parts))
 
     def _apply_joint_masks(self, keys: np.ndarray, values: np.ndarray, joint: dict[tuple[int, int], int]) -> None:
         for (site, call), dead in joint.items():
@@ -346,6 +347,11 @@ def _real(value: torch.Tensor) -> torch.Tensor:
     """A number of whatever dtype and shape, as a real one without dimensions; complex by magnitude."""
     value = value.detach().reshape(())
     return value.abs() if value.is_complex() else value.double() if value.device.type == "cpu" else value
+
+
+def _unscaled(value: float, scale: float) -> float:
+    """A loss without what a scaler multiplied it with; of one that has come down to 0 nothing is known."""
+    return value / scale if scale else math.nan
 
 
 def _number(value: float | torch.Tensor | None, known: dict[int, float] | None) -> float:

@@ -231,3 +231,16 @@ def test_a_loss_is_told_with_the_model_whose_output_it_judges() -> None:
     probe.stop()
     sites = probe.trace().sites
     assert set(sites.loc[sites["role"] == "loss", "model"]) == {"Sequential#2"}
+
+
+def test_a_scale_that_has_come_down_to_nothing_is_no_crash() -> None:
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=0.0)
+    with diag.watch(model, optimizer) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.randn(8, 4)).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert watch.trace.steps["loss"].isna().all()
