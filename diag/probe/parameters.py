@@ -36,6 +36,7 @@ class Parameters:
         self._recorder = recorder
         self._before: dict[int, torch.Tensor] = {}
         self._waiting: Optimizer | None = None
+        self._unclaimed: Optimizer | None = None
         self.steps_elsewhere = 0
         self.omissions = Omissions(sites)
         self.optimizers: list[Optimizer] = []
@@ -99,13 +100,29 @@ class Parameters:
         if not watched and not self._owner.is_here():
             return
         self.on_any_step(optimizer)
-        self.omissions.see_step(optimizer, known=watched)
-        if not watched:
-            self.steps_elsewhere += 1
-            return
+        if watched:
+            self._begin_step(optimizer, _has_closure(args, kwargs), known=known)
+        elif _has_closure(args, kwargs):
+            self._unclaimed = optimizer
+        else:
+            self._see_elsewhere(optimizer)
+
+    def claim(self) -> None:
+        """A pass begins, perhaps the first one of a model, within a closure of the optimizer that trains it."""
+        if self._unclaimed is not None and self._holds_watched(self._unclaimed):
+            optimizer, self._unclaimed = self._unclaimed, None
+            self._strangers.discard(id(optimizer))
+            self._begin_step(optimizer, closure=True, known=False)
+
+    def _see_elsewhere(self, optimizer: Optimizer) -> None:
+        self.omissions.see_step(optimizer, known=False)
+        self.steps_elsewhere += 1
+
+    def _begin_step(self, optimizer: Optimizer, closure: bool, *, known: bool) -> None:
+        """An optimizer that holds what is watched begins its step. known: it has stepped before, or was announced."""
+        self.omissions.see_step(optimizer, known=True)
         self._owner.step()
         index = self.announce(optimizer)
-        closure = _has_closure(args, kwargs)
         self.clearing.before_step(index)
         self.before_step(index, closure)
         self._before.clear()
@@ -153,6 +170,9 @@ class Parameters:
 
     def after_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """It has done so."""
+        if self._unclaimed is optimizer:
+            self._unclaimed = None
+            self._see_elsewhere(optimizer)
         if not self.knows(optimizer):
             return
         if self.on_slept is not None:  # steps are counted, and nothing else

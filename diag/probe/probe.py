@@ -189,6 +189,7 @@ class Probe:
             self.sites.see_data_parallel(wrapper)
         if self._ended_by is not None:
             self.parameters.begin_pass(self._close_step)
+        self.parameters.claim()
         self.on_begun()
 
     def _close_step(self) -> None:

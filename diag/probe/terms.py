@@ -42,8 +42,8 @@ _HINGES = ("ReluBackward0", "ThresholdBackward0", "SoftplusBackward0", "ClampMin
 """What is never below 0, of a loss as a rule."""
 _LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
 _HALF = (torch.float16, torch.bfloat16)
-_HALF_OF = 0.5
-"""Of a loss, what must have no graph to be counted."""
+_HALF_OF, _SOME_OF = 0.5, 0.01
+"""Of a loss, what must have no graph to be counted as most of it, and as a part."""
 _MOST = 3000
 """Nodes of a graph that are looked at: an episode's log-probabilities have some each."""
 _LARGE = 4096
@@ -75,8 +75,9 @@ class Terms:
     a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
     otherwise. reversed: by the name of the variable, those in which log-probabilities are multiplied with rewards and
     stand without a minus. crossed: by the shapes before and after, those in which outputs are spread over targets of
-    another shape, so that each meets all. severed: those in which more than half of the loss, from least to most, has
-    no graph. underflown: those of half a precision that begin at 0, behind a number below 1 (scale, the last one).
+    another shape, so that each meets all. severed: those in which more than half of the loss has no graph; partly:
+    those in which some of it has none, from least to most. underflown: those of half a precision that begin at 0,
+    behind a number below 1 (scale, the last one).
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,7 @@ class Terms:
         self.scale = 1.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
-        self.severed = 0
+        self.severed = self.partly = 0
         self.least, self.most = math.inf, -math.inf
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
@@ -120,8 +121,9 @@ class Terms:
             found = severed(loss)
         except (RuntimeError, AttributeError):  # freed, or of another version of torch
             return
-        if found is not None and abs(found[0]) > _HALF_OF * abs(found[1]):
-            self.severed += 1
+        if found is not None and abs(found[0]) > _SOME_OF * abs(found[1]):
+            self.partly += 1
+            self.severed += abs(found[0]) > _HALF_OF * abs(found[1])
             self.least, self.most = min(self.least, found[0]), max(self.most, found[0])
 
     def told(self) -> dict[str, Any]:
@@ -129,8 +131,13 @@ class Terms:
         names = ("looked", "enlarged", "upturned", "absolute", "lowered", "underflown", "scale")
         known = {name: getattr(self, name) for name in names}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
-        if self.severed:
-            known["severed"] = {"count": self.severed, "least": self.least, "most": self.most}
+        if self.partly:
+            known["severed"] = {
+                "count": self.severed,
+                "partly": self.partly,
+                "least": self.least,
+                "most": self.most,
+            }
         for (given, spread), _ in self.crossed.most_common(1):
             known["crossed"] = {"given": list(given), "spread": list(spread), "count": self.crossed.total()}
         return known

@@ -34,7 +34,7 @@ class Tokens:
         self._ids = None
 
     def next_share(self, target: Any) -> Tensor | None:
-        """Which share of the targets are the ids one further on, 0 where they are the ids themselves; None for targets
+        """Which share of the targets are the ids one further on, -1 where they are the ids themselves; None for targets
         that are no ids of these positions."""
         ids = self._last
         if ids is None or type(target) is not Tensor or target.is_floating_point() or target.numel() != ids.numel():
@@ -43,7 +43,7 @@ class Tokens:
         counts = targets >= 0
         further, same = (targets[:, :-1] == ids[:, 1:]) & counts[:, :-1], (targets == ids) & counts
         share = further.sum() / counts[:, :-1].sum()
-        return torch.where(same.sum() < _SAME * counts.sum(), share, 0.0).reshape(1)
+        return torch.where(same.sum() < _SAME * counts.sum(), share, -1.0).reshape(1)
 
     def attended(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
         """How far apart the ids are that attention may look at; None for attention without a mask of padding."""

@@ -25,6 +25,8 @@ _BEGUN, _RISEN = 0.9, 1.1
 _MANY, _EVEN, _NEAR, _AT_THE_END, _LONG = 100, 0.6, 0.15, 0.8, 99
 """Samples, a guess's share, how much of the rest may be told, and the share of the steps, and the steps, before a test
 that shows that nothing was learned, rather than that training has just begun."""
+_TRIFLE = 0.1
+"""Of what a guess leaves to be told."""
 _WORSE, _ANYTHING = 1.02, 0.99
 """Of a guess's cross-entropy, the test's and the training's, that show that what was learned is of no use."""
 _REMEDY = (
@@ -78,11 +80,13 @@ def at_a_guess(evidence: Evidence) -> tuple[int, int, float] | None:
 
 
 def beats_a_guess(evidence: Evidence) -> bool:
-    """Whether the last test tells more classes right than a guess, for certain."""
+    """Whether the last test tells more classes right than a guess, for certain, and not by a trifle, as where samples
+    of a class come one after the other and predictions go with the clusters that they are of."""
     test = max(_last_tests(evidence), key=lambda one: int(one["samples"]), default=None)
     if test is None or len(test["labels"]) < 2:
         return False
-    return _interval(test["right"], test["samples"])[0] > _commonest(test["labels"])
+    right, samples, guess = test["right"], test["samples"], _commonest(test["labels"])
+    return _interval(right, samples)[0] > guess and right / samples > guess + _TRIFLE * (1 - guess)
 
 
 def is_late(evidence: Evidence, step: int) -> bool:

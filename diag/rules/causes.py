@@ -41,7 +41,7 @@ _PLAIN = (
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "zeroed", "underflow")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
@@ -51,6 +51,7 @@ _UNGUIDED = {
     "vanishing-gradient": (None,),
     "collapsed-signal": ("spread",),
     "stalled-update": (None,),
+    "dead-units": (None,),
 }
 """What becomes, by rule and kind, of a network that could tell samples apart and finds nothing to learn of them: what
 it makes of them fades, and no gradient of the usual size is of use."""
@@ -227,6 +228,9 @@ def _lifted(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
+    if cause.evidence.get("of") == "underflow":
+        wanting = effect.rule in (*_SLOW, *_FADES, *_GROWS, "symmetric-units")
+        return cause.severity == "error" and wanting and _onset(cause) <= _onset(effect)
     if effect.evidence.get("of") in ("output", "guess", "sigmoid"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if (
@@ -266,9 +270,10 @@ def _explains(cause: Finding, effect: Finding) -> bool:
 
 def _is_shut(finding: Finding) -> bool:
     """Whether a gradient fades over time, so that what came early cannot be learned, or by more than a network that
-    learns copes with."""
+    learns copes with; or whether all units of a layer are dead."""
     known = finding.evidence
-    return bool(known.get("recurs")) or float(known.get("ratio_bottom_to_top", 1.0)) < _FAINT
+    all_dead = 0 < known.get("units", 0) <= known.get("dead_units", 0)
+    return all_dead or bool(known.get("recurs")) or float(known.get("ratio_bottom_to_top", 1.0)) < _FAINT
 
 
 def _onset(finding: Finding) -> int:

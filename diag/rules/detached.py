@@ -50,21 +50,30 @@ def _judged(evidence: Evidence, parts: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def severed_terms(evidence: Evidence) -> Finding | None:
-    """Most of the loss has no graph, and is no constant: its terms were made numbers before they were added."""
+def severed(evidence: Evidence, name: str) -> tuple[int, int, float, float] | None:
+    """In how many of the backward passes that were read most (name `count`) or some (`partly`) of the loss has no
+    graph, and is no constant; of how many; and from where to where it goes. None where that is seldom so."""
     known = evidence.trace.coverage.get("terms") or {}
     found = known.get("severed")
     if not found or not evidence.trains or evidence.alternates or evidence.acts:
         return None
-    count, least, most = int(found["count"]), float(found["least"]), float(found["most"])
+    count, least, most = int(found.get(name, 0)), float(found["least"]), float(found["most"])
     moves = most - least > _MOVES * max(abs(least), abs(most))
-    if count < max(_FEWEST, _NEARLY_ALL * known["looked"]) or not moves:
+    looked = int(known["looked"])
+    return (count, looked, least, most) if count >= max(_FEWEST, _NEARLY_ALL * looked) and moves else None
+
+
+def severed_terms(evidence: Evidence) -> Finding | None:
+    """Most of the loss has no graph, and is no constant: its terms were made numbers before they were added."""
+    found = severed(evidence, "count")
+    if found is None:
         return None
+    count, looked, least, most = found
     return Finding(
         "missing-gradient",
         "error",
         "loss",
-        f"More than half of the loss has no graph in {count} of {known['looked']} backward passes that were read: terms"
+        f"More than half of the loss has no graph in {count} of {looked} backward passes that were read: terms"
         f" of {least:.3g} to {most:.3g} together were added as numbers, so that nothing is learned of them.",
         {"step": evidence.clean[0], "of": "severed", "least": least, "most": most, "passes": count},
         "Add terms as tensors: without .item(), float(), .detach() or .data; a derivative that is part of the loss"

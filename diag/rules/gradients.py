@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from diag.rules.blocked import blocked
 from diag.rules.derivatives import no_curvature
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, Severity
@@ -15,6 +16,7 @@ from diag.rules.forgotten import forgotten
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 from diag.rules.scales import at_the_mean
+from diag.rules.underflow import underflows
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
@@ -42,7 +44,7 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
         yield forgets
         return
     evidence = by_layer(evidence)
-    zero = _all_zero(evidence)
+    zero = underflows(evidence) or _all_zero(evidence)
     if zero is not None:
         yield zero
         return
@@ -157,41 +159,19 @@ def _all_zero(evidence: Evidence) -> Finding | None:
     if down < 0.5 * len(zero):
         return None
     site = rms.index[down - 1][0]
-    blocked = _blocked(evidence)
+    shut = blocked(evidence)
     return Finding(
         "vanishing-gradient",
         "error" if evidence.trains and (len(evidence.clean) > 1 or len(evidence.measured) == 1) else "warning",
         site,
-        f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.{blocked}",
+        f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.{shut}",
         {"step": evidence.clean[0], "layers": len(rms), "zero_layers": down},
         "Initialize it at random and train it: nothing passes through a weight of zeros."
-        if blocked
+        if shut
         else "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in"
         " half precision (scale the loss: torch.amp.GradScaler, or use bfloat16).",
         "Micikevicius et al. 2018, section 3.2 (underflow); Glorot & Bengio 2010, section 4.2",
     )
-
-
-def _blocked(evidence: Evidence) -> str:
-    """What is said of a matrix that is exactly zero from the first step to the last."""
-    rows = evidence.rows("weight", [*evidence.clean[:1], *evidence.clean[-1:]])
-    rows = rows[rows["shape"].str.contains("x", regex=False).fillna(False).astype(bool)]
-    most = rows.groupby("site")["rms"].max()
-    zero = evidence.in_order(most.index[most == 0])
-    frozen = _frozen_zeros(evidence) if not zero else []
-    name = (zero or frozen)[-1] if zero or frozen else ""
-    return f" {name} is zero{' and frozen' if frozen else ''} in every step." if name else ""
-
-
-def _frozen_zeros(evidence: Evidence) -> list[str]:
-    """Layers that put out their bias alone, and whose weight is not to be trained: what is frozen is not measured."""
-    sites = evidence.sites
-    fixed = sites[(sites["kind"] == "parameter") & ~sites["trainable"].fillna(True).astype(bool)]
-    fixed = fixed[fixed["shape"].str.contains("x", regex=False)]
-    rows = evidence.rows("activation", evidence.clean, ("layer",))
-    spread = rows.groupby("site")["sample_var"].max()
-    owners = set(spread.index[spread == 0])
-    return evidence.in_order(str(name) for name, owner in fixed["owner"].items() if owner in owners)
 
 
 def _bottom_learns(evidence: Evidence) -> bool:

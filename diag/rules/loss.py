@@ -25,6 +25,7 @@ _EACH = 1.5
 """How much more it then falls in each third of the steps than in the one before."""
 _DONE, _CAME_DOWN = 10.0, 1.5
 """How many times its end a loss begins with that is learned, and with that the first steps alone brought down."""
+_ONE_TERM = "the sign of one of its terms"
 _NEVER_NEGATIVE = (
     "cross_entropy",
     "binary_cross_entropy",
@@ -52,7 +53,7 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         return
     losses = evidence.losses.dropna()
     step = evidence.diverged_at
-    if (losses < 0).all() and losses.iloc[-1] < losses.loc[step] < losses.iloc[0]:
+    if losses.iloc[-1] < losses.loc[step] < min(0.0, losses.iloc[0]) and not evidence.alternates:
         yield _without_bottom(losses)
         return
     back = _comes_back(losses)
@@ -96,13 +97,15 @@ def _worse_than_a_guess(evidence: Evidence) -> Finding | None:
 
 
 def _without_bottom(losses: pd.Series) -> Finding:
-    """A loss that is negative from the start and falls to many times that: it can be made as low as one likes."""
+    """A loss that falls far below 0, or to many times what it was there: it can be made as low as one likes."""
+    begins, whose = ("is negative from the start and falls", "its sign") if losses.iloc[0] < 0 else ("falls", _ONE_TERM)
     return _looks_turned(
         losses,
-        f"is negative from the start and falls without end, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g} in"
-        f" {len(losses)} steps. It looks as if its sign were turned: what is to be made large, such as a likelihood or"
-        " a reward, is made small.",
-        "Minimize the negative log-likelihood, or minus the reward; if the sign is right, give the loss a bound.",
+        f"{begins} without end, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g} in {len(losses)} steps. It looks as"
+        f" if {whose} were turned: what is to be made large, such as a likelihood or a reward, is made small, or what"
+        " is to be made small is subtracted.",
+        "Minimize the negative log-likelihood, or minus the reward; add what is to be small; if the signs are right,"
+        " give the loss a bound.",
         worst=float(losses.min()),
     )
 
@@ -153,7 +156,7 @@ def _beyond_zero(evidence: Evidence, losses: pd.Series) -> Finding | None:
     return _looks_turned(
         losses,
         f"falls ever faster: {losses.iloc[0]:.3g} in the first step, {losses.iloc[-1]:.3g} in the last of"
-        f" {len(losses)}. It looks as if the sign of one of its terms were turned.",
+        f" {len(losses)}. It looks as if {_ONE_TERM} were turned.",
         "Look at the sign of each term: what is to be made large must be subtracted; a term that can fall without end,"
         " such as minus a logarithm of a variance, needs its counterpart.",
     )

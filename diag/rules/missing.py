@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
 
 from diag.rules.axes import over_samples
-from diag.rules.detached import judged_without_gradient, severed_terms
+from diag.rules.blocked import never_a_gradient
+from diag.rules.detached import judged_without_gradient, severed, severed_terms
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.posterior import cut_off
 from diag.rules.registry import rule
 from diag.rules.truncated import truncated
+from diag.trace.shapes import sizes
 
 _NO_HEADS = 3
 """Dimensions of samples, positions and entries."""
+_MOST_OF = 0.5
+"""Of all elements that are to be trained, what no pooler and no auxiliary head has."""
 
 
 @rule("missing-gradient")
@@ -34,6 +39,9 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             yield _nowhere(evidence, table)
         elif evidence.trains and len(matrices) > 1 and _are_zero(evidence, matrices):
             yield _both_zero(evidence, matrices)
+        elif evidence.trains and not table["none"].any():
+            lost = never_a_gradient(evidence, table)
+            yield from [] if lost is None else [lost]
         return
     unused = table[(table["order"] < 0) & ~table["reached"]]
     missing = table[(table["order"] >= 0) & ~table["reached"]]
@@ -219,7 +227,8 @@ def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) ->
     """Parameters that no backward pass reached although their modules ran: whole modules first, then single ones.
 
     A warning, since a head that was detached by mistake looks like a pooler that nobody asked for; an error where a
-    loss is seen to be given what they put out.
+    loss is seen to be given what they put out, where a part of the loss has no graph, and where they are most of what
+    is to be trained.
     """
     parts = _whole(table, absent)
     inside = absent[absent["owner"].isin(parts)]
@@ -232,13 +241,16 @@ def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) ->
         names = list(inside.index)
         are, they, their = ("is", "it runs", "its") if len(parts) == 1 else ("are", "they run", "their")
         lot = "not trained at all" if evidence.trains else "without a gradient"
+        cut = severed(evidence, "partly")
+        number = f" A part of the loss, of {cut[2]:.3g} to {cut[3]:.3g}, is a number without a graph." if cut else ""
+        most = evidence.trains and _elements(inside) >= _MOST_OF * _elements(table)
         yield Finding(
             "missing-gradient",
-            "warning",
+            "error" if cut or most else "warning",
             names[0],
             f"{listed(parts)} {are} {lot}: {they}, but no gradient came to any of {their} parameters in"
             f" {_counted(len(evidence.measured), 'measured step')} ({listed(names)}). The loss that is differentiated"
-            " does not depend on them.",
+            f" does not depend on them.{number}",
             {"step": evidence.clean[0], "parameters": names[:20], "count": len(names), "modules": parts[:20]},
             "If it has a loss of its own, look between its output and what backward() is called on for detach(), item()"
             " or no_grad(); if nothing needs it, as with a pooler or an auxiliary head, freeze it.",
@@ -257,6 +269,10 @@ def _untrained(evidence: Evidence, table: pd.DataFrame, absent: pd.DataFrame) ->
             "If the loss is meant to depend on them, look for detach() or no_grad() behind them; if not, freeze them.",
             "torch.autograd documentation",
         )
+
+
+def _elements(parameters: pd.DataFrame) -> int:
+    return sum(math.prod(sizes(str(shape))) for shape in parameters["shape"])
 
 
 def _whole(table: pd.DataFrame, absent: pd.DataFrame) -> list[str]:

@@ -40,21 +40,22 @@ def _often(count: int, known: dict[str, Any]) -> bool:
 
 
 def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
-    for name, count in known["reversed"].items():
-        if not _often(count, known):
-            continue
-        return Finding(
-            "diverging-loss",
-            "error",
-            "loss",
-            f"The sign of the loss is turned: it is the log-probabilities of actions times `{name}`, without a minus,"
-            f" in {count} of {known['looked']} backward passes that were read. What was rewarded is made less likely.",
-            {"step": int(losses.index[0]), "of": "sign", "term": name, "passes": count},
-            f"Minimize the negative: -(log_prob * {name}).mean().",
-            "Williams 1992, 'Simple statistical gradient-following algorithms', equation 4;"
-            " torch.distributions documentation, 'Score function'",
-        )
-    return None
+    count = sum(known["reversed"].values())
+    if not _often(count, known):
+        return None
+    # Advantages and the returns that they are made of go together: now these, now those fit better.
+    name = max(known["reversed"], key=known["reversed"].get)
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        f"The sign of the loss is turned: it is the log-probabilities of actions times `{name}`, without a minus,"
+        f" in {count} of {known['looked']} backward passes that were read. What was rewarded is made less likely.",
+        {"step": int(losses.index[0]), "of": "sign", "term": name, "passes": count},
+        f"Minimize the negative: -(log_prob * {name}).mean().",
+        "Williams 1992, 'Simple statistical gradient-following algorithms', equation 4;"
+        " torch.distributions documentation, 'Score function'",
+    )
 
 
 def _upturned(known: dict[str, Any], losses: pd.Series) -> Finding | None:

@@ -16,7 +16,7 @@ from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
-from diag.rules.tokens import masked, sees_the_next, shifted_twice
+from diag.rules.tokens import copies, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
@@ -60,6 +60,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         softmax_over_samples,
         unsigned,
         sees_the_next,
+        copies,
         masked,
         shifted_twice,
         never_trained,

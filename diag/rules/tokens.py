@@ -79,3 +79,24 @@ def sees_the_next(evidence: Evidence) -> Finding | None:
         " is_causal=True in scaled_dot_product_attention.",
         "Vaswani et al. 2017, section 3.2.3: masking out illegal connections",
     )
+
+
+def copies(evidence: Evidence) -> Finding | None:
+    """The target of each position is the token that stands there, and attention looks back alone, as where the next one
+    is to be told."""
+    rows = evidence.rows("activation", evidence.clean, ("next",))
+    looks_back = evidence.named("looks_back")
+    if len(rows) < _FEWEST or rows["max"].max() >= 0 or not looks_back or evidence.named("looks_ahead"):
+        return None
+    site = str(rows["site"].iloc[0]).removesuffix("[next]")
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        site,
+        f"The targets that {site} is given are the token ids that the network is given, at the same positions, in all"
+        f" {len(rows)} steps looked at, and its attention looks back alone: it learns to repeat each token, not to tell"
+        " the one that follows.",
+        {"step": int(rows["step"].iloc[0]), "of": "shift", "steps": len(rows)},
+        "Shift targets by one: inputs ids[:, :-1], targets ids[:, 1:].",
+        "Vaswani et al. 2017, section 3.1: 'output embeddings are offset by one position'",
+    )

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules import module as global_hooks
 
 import diag
+from diag.probe.probe import Probe
 from tests.probe.by_hand import Notes, as_double, assert_agrees, assert_row, only_row, rows_of, watched
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
@@ -139,6 +140,54 @@ def test_a_closure_is_one_step_and_its_first_loss() -> None:
     assert_row(only_row(trace, "weight", "0.weight", 0), before)
     assert_row(only_row(trace, "update", "0.weight", 0), middle - before)
     assert_row(only_row(trace, "weight", "0.weight", 1), middle)
+
+
+def test_a_model_that_first_runs_within_a_closure_has_its_first_step() -> None:
+    """Lightning runs every pass within its optimizer's step: of the first one no model was known before it."""
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3.0)
+    losses: list[float] = []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(X), Y)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    weights = [as_double(model[0].weight)]
+    probe = Probe(discover=True)
+    probe.start()
+    for _ in range(3):
+        optimizer.step(closure)
+        weights.append(as_double(model[0].weight))
+    probe.stop()
+    trace = probe.trace()
+    assert trace.steps["loss"].tolist() == pytest.approx(losses)
+    assert trace.steps["backward_passes"].tolist() == [1, 1, 1]
+    assert trace.coverage["steps_elsewhere"] == trace.coverage["idle_steps"] == 0
+    for step in range(3):
+        assert_row(only_row(trace, "weight", "0.weight", step), weights[step])
+        assert_row(only_row(trace, "update", "0.weight", step), weights[step + 1] - weights[step])
+
+
+def test_a_closure_that_trains_what_is_not_watched_is_a_step_elsewhere() -> None:
+    model, other = network(), nn.Linear(4, 1)
+    optimizer = torch.optim.LBFGS(other.parameters(), max_iter=2)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = other(torch.ones(3, 4)).square().mean()
+        loss.backward()
+        return loss
+
+    with diag.watch(model) as watch:
+        optimizer.step(closure)
+        F.cross_entropy(model(X), Y).backward()
+        watch.step()
+    assert watch.trace.coverage["steps_elsewhere"] == 1
+    assert watch.trace.coverage["idle_steps"] == 0
+    assert len(watch.trace.steps) == 1
 
 
 def test_two_optimizers_with_closures_take_a_step_each() -> None:

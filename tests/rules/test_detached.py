@@ -51,3 +51,17 @@ def test_really_trained(detached: bool) -> None:
             optimizer.step()
     errors = [one for one in watch.diagnose().findings if one.severity == "error"]
     assert [(one.site, one.evidence["loss"]) for one in errors] == [("size", "loss:mse_loss")] * detached
+
+
+@pytest.mark.parametrize(
+    ("partly", "moves", "severity"), [(15, 1.0, "error"), (9, 1.0, "warning"), (15, 0.0, "warning")]
+)
+def test_a_head_without_a_gradient_beside_a_part_of_the_loss_without_a_graph(
+    partly: int, moves: float, severity: str
+) -> None:
+    net = chain((0.01, 0.01)).output("head", units=5, gradient=None).parameter("head.weight", "5x32", gradient=None)
+    severed = {"count": 0, "partly": partly, "least": 0.5, "most": 0.5 + moves}
+    net.coverage["terms"] = {"looked": 15, "reversed": {}, "severed": severed}
+    (finding,) = found("missing-gradient", net)
+    assert finding.severity == severity
+    assert ("without a graph" in finding.message) == (severity == "error")

@@ -32,6 +32,14 @@ def test_a_likelihood_below_zero_may_fall() -> None:
     assert only(DIVERGES, chain(loss=lambda step: -1.0 if step < 5 else -1e6)).evidence["worst"] == -1e6
 
 
+def test_a_loss_that_falls_far_below_zero_has_the_sign_of_a_term_turned() -> None:
+    finding = only(DIVERGES, chain(loss=lambda step: 2.0 if step < 9 else -(4.0**step)))
+    assert (finding.severity, finding.evidence["of"], finding.evidence["step"]) == ("error", "sign", 0)
+    assert "the sign of one of its terms" in finding.message
+    back = only(DIVERGES, chain(loss=lambda step: 2.0 if step < 9 else -1e9 if step < 25 else 1.9))
+    assert back.evidence.get("of") != "sign"
+
+
 def test_a_loss_below_zero_that_falls_ever_faster_has_its_sign_turned() -> None:
     finding = only(DIVERGES, chain(loss=lambda step: -1.0 - 0.001 * 1.5**step))
     assert (finding.severity, finding.evidence["of"]) == ("error", "sign")

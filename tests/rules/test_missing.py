@@ -190,9 +190,78 @@ def test_a_softmax_over_a_single_entry(dim: int, count: int) -> None:
     ] * count
 
 
-@pytest.mark.parametrize(("layers", "of"), [(2, ["zero weights"]), (1, [])])
+@pytest.mark.parametrize(("layers", "of"), [(2, ["zero weights"]), (1, ["zeroed"])])
 def test_factors_that_are_all_zero_and_get_gradients_of_zero(layers: int, of: list[str]) -> None:
     net = Net(loss=flat)
     for name in "ab"[:layers]:
         net.output(name).parameter(f"{name}.weight", rms=0.0, gradient=0.0, ratio=None)
     assert [one.evidence["of"] for one in found(RULE, net)] == of
+
+
+@pytest.mark.parametrize(("arrives", "of"), [(0.01, ["zeroed"]), (0.0, [])])
+def test_gradients_that_are_zero_only_when_the_optimizer_steps(arrives: float, of: list[str]) -> None:
+    made = Net(loss=flat)
+    for name in "ab":
+        made.output(name, gradient=arrives).parameter(f"{name}.weight", gradient=0.0, ratio=0.0)
+    findings = found(RULE, made)
+    assert [one.evidence["of"] for one in findings] == of
+    if findings:
+        assert (findings[0].severity, findings[0].site, findings[0].evidence["count"]) == ("error", "optimizer", 2)
+
+
+@pytest.mark.parametrize("lost", ["zeroed", "rounded", "none"])
+def test_what_is_done_to_gradients_after_the_backward_pass(lost: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    optimizer, x = torch.optim.Adam(model.parameters()), torch.randn(32, 8)
+    with diag.watch(model) as watch:
+        for _ in range(12):
+            torch.nn.functional.cross_entropy(model(x), torch.arange(32) % 3).backward()
+            if lost == "zeroed":
+                optimizer.zero_grad(set_to_none=False)
+            for parameter in model.parameters() if lost == "rounded" else ():
+                parameter.grad = (parameter.grad * 1e-9).half().float() * 1e9
+            optimizer.step()
+            optimizer.zero_grad()
+    errors = [one.evidence.get("of") for one in watch.diagnose().findings if one.severity == "error"]
+    assert errors == ([] if lost == "none" else ["zeroed"])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_factor_whose_partner_is_zero_and_frozen(frozen: bool) -> None:
+    """As LoRA's, of which one begins at zero."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base, self.down = torch.nn.Linear(8, 3), torch.nn.Linear(8, 2, bias=False)
+            self.up = torch.nn.Linear(2, 3, bias=False)
+            torch.nn.init.zeros_(self.up.weight)
+            self.base.requires_grad_(False)
+            self.up.requires_grad_(not frozen)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.base(x) + self.up(self.down(x))
+            return out
+
+    torch.manual_seed(0)
+    model, x = Adapted(), torch.randn(32, 8)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-2)
+    with diag.watch(model) as watch:
+        for _ in range(15):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), torch.arange(32) % 3).backward()
+            optimizer.step()
+    errors = [one for one in watch.diagnose().findings if one.severity == "error" and one.rule == RULE]
+    assert [one.evidence["of"] for one in errors] == ["zero"] * frozen
+    assert all("up.weight is zero and frozen" in one.message for one in errors)
+
+
+def test_most_of_what_is_to_be_trained_gets_none() -> None:
+    """A pooler that nobody asked for is small; beside a gate that alone is trained the rest is no pooler."""
+    small = net(0.01, 0.01, 0.01).output("pooler", gradient=None).parameter("pooler.weight", gradient=None)
+    assert [one.severity for one in found(RULE, small)] == ["warning"]
+    large = net(0.01)
+    for name in ("x", "y", "z"):
+        large.output(name, gradient=None).parameter(f"{name}.weight", gradient=None)
+    assert [one.severity for one in found(RULE, large)] == ["error"]

@@ -209,10 +209,17 @@ def test_it_follows_from_units_that_are_dead() -> None:
 
 
 def test_it_is_only_a_warning_where_anything_else_is_to_blame() -> None:
-    net = numbers().output("1", "nonlinearity", "relu", dead=20.0, zero_fraction=0.6)
+    net = numbers().output("1", "nonlinearity", "tanh", saturated_fraction=0.3).output("2")
     roots = judge(scored(0.1, net=net).build(), {})
     assert {one.severity for one in roots} == {"warning"}
-    assert "dead-units" in [one.rule for one in roots]
+    assert "saturated-activation" in [one.rule for one in roots]
+
+
+def test_some_units_that_are_dead_come_of_nothing_to_learn() -> None:
+    net = numbers().output("1", "nonlinearity", "relu", dead=20.0, zero_fraction=0.6)
+    [root] = judge(scored(0.1, net=net).build(), {})
+    assert (root.rule, root.severity) == (RULE, "error")
+    assert "dead-units" in [one.rule for one in root.consequences]
 
 
 def of_digits(order: str) -> list[Finding]:
@@ -278,6 +285,8 @@ def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], ex
         ({}, "error"),
         (told_right(160), "warning"),
         (told_right(115), "error"),  # which may be chance
+        (told_right(1150, samples=3000), "error"),  # which is none, but may come of clusters
+        (told_right(1250, samples=3000), "warning"),
         (told_number(3.0), "error"),
         (told_number(3.2), "warning"),
     ],

@@ -27,6 +27,11 @@ def test_rewards_without_a_minus(count: int, errors: int) -> None:
     assert all("-(log_prob * returns).mean()" in one.remedy for one in findings)
 
 
+def test_rewards_and_what_is_made_of_them_count_together() -> None:
+    (finding,) = found(DIVERGES, told(reversed={"returns": 6, "advantages": 9}))
+    assert (finding.evidence["term"], finding.evidence["passes"]) == ("advantages", 15)
+
+
 @pytest.mark.parametrize(
     ("end", "count", "errors"), [(-3.0, 15, 1), (-3.0, 12, 0), (-1.0, 15, 0), (1.0, 15, 0)], ids=str
 )

@@ -173,3 +173,15 @@ def test_a_mask_over_a_class_token_and_ids(mask: str, count: int) -> None:
     torch.manual_seed(0)
     found = _found(WithClass(mask), lambda model, ids, labels: F.cross_entropy(model(ids), labels), "mask")
     assert [one.severity for one in found] == ["error"] * count
+
+
+@pytest.mark.parametrize(("how", "count"), [("masked", 1), ("none", 0), ("one way", 0)])
+def test_targets_that_were_never_shifted(how: str, count: int) -> None:
+    """Of an encoder that sees all, what it is given may be what it is to put out."""
+    torch.manual_seed(0)
+
+    def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids).flatten(0, 1), ids.flatten())
+
+    assert [one.severity for one in _found(Writer(how), loss, "shift")] == ["error"] * count
+    assert not _found(Writer(how), _next, "shift")

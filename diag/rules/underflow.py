@@ -1,0 +1,46 @@
+"""Gradients that half precision has no numbers for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.rules.finding import Finding
+
+_LEAST = 2.0**-24
+"""The smallest number above 0 of float16."""
+_FEW = 64
+"""So many times that, or less: six bits of a gradient are left of the ten that float16 has."""
+_MOST_OF = 0.5
+"""Of the gradients of layers that were measured."""
+_FEWEST = 5
+
+
+def underflows(evidence: Evidence) -> Finding | None:
+    """Most layers' gradients are whole multiples of 2^-24, and only a few times that: what is left of them in float16.
+
+    Numbers of float32 that are as small are no such multiples.
+    """
+    rows = evidence.rows("gradient", evidence.late, SIGNAL_ROLES)
+    if len(rows) < _FEWEST or evidence.is_half_solved or not evidence.trains:
+        return None
+    ends = rows[["min", "max"]].abs().max(axis=1)
+    grid = rows[["min", "max"]].to_numpy() / _LEAST
+    whole = (grid == 0) | ((np.abs(grid) > 0.5) & (np.abs(grid - np.round(grid)) < 1e-9))
+    coarse = whole.all(axis=1) & (ends <= _FEW * _LEAST).to_numpy()
+    seen = rows[coarse & (ends > 0).to_numpy()]
+    nothing = rows[(ends == 0).to_numpy()]
+    if not len(seen) or len(seen) + len(nothing) < _MOST_OF * len(rows):
+        return None
+    site = str(seen.sort_values("order")["site"].iloc[-1])
+    zero = float(seen["zero_fraction"].median())
+    return Finding(
+        "vanishing-gradient",
+        "error",
+        site,
+        f"Gradients underflow: at {site} none is above {float(ends[coarse].max()):.2g}, each is a multiple of the"
+        f" smallest number of float16, 6e-08, and {zero:.0%} of them are exactly zero.",
+        {"step": evidence.clean[0], "of": "underflow", "zero_fraction": zero, "largest": float(ends[coarse].max())},
+        "Scale the loss: torch.amp.GradScaler, with a scale far above 1; or use bfloat16, or float32 for this part.",
+        "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling",
+    )
