@@ -111,11 +111,11 @@ def _margins(pairs: list[str]) -> dict[str, float]:
 def _ratios(file: Path, ratios: list[str], stream: TextIO) -> int:
     from diag.gate.benchmark import hold_ratios
 
-    worst = 0
+    codes = {0}
     for one in hold_ratios(file, ratios):
         stream.write(f"{one.answer}: {one.text}\n")
-        worst = max(worst, {"pass": 0, "regression": 1}[one.answer])
-    return worst
+        codes.add({"pass": 0, "regression": 1, "cannot tell": 2}[one.answer])
+    return 1 if 1 in codes else max(codes)
 
 
 def baseline(

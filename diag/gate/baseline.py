@@ -16,6 +16,8 @@ from diag.suite.record import Record, encoded
 SCHEMA_VERSION = 2
 """2: the decays have a sign."""
 FILE = "baseline.json"
+UNMEASURED = "not measured"
+"""What is said of a claim whose values are missing."""
 ENVIRONMENT = ("diag", "python", "torch", "platform", "device", "threads")
 
 
@@ -81,9 +83,12 @@ def make_baseline(path: str | Path) -> Baseline:
         raise RunError(
             f"{path} holds {len(records) - trials} trials of an earlier version of its suite: run it anew elsewhere"
         )
-    trained = [one for one in records if "recipe" in one.content]
+    trained = [one for one in records if "recipe" in one.content or METRICS.keys() & one.metrics.keys()]
     if not trained:
-        raise GateError(f"{path} trained no recipe: there is nothing that a gate could compare")
+        raise GateError(
+            f"{path} trained no recipe, and no experiment of it measured any of {', '.join(METRICS)}: there is nothing"
+            " that a gate could compare"
+        )
     return Baseline(
         suite=header["suite"],
         settings=header["settings"],
@@ -98,9 +103,15 @@ def make_baseline(path: str | Path) -> Baseline:
 def _verdicts(file: Path) -> dict[str, str]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {str(one["statement"]): str(one["verdict"]) for one in content["claims"]}
+        return {str(one["statement"]): _told(one) for one in content["claims"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is missing or damaged ({type(error).__name__}: {error}): --resume the run") from None
+
+
+def _told(claim: dict[str, Any]) -> str:
+    """A claim's verdict; of one that nobody can judge, since its values are missing, that."""
+    missing = claim["verdict"] == "undecided" and any(one.get("estimate") == "nan" for one in claim.get("parts", ()))
+    return UNMEASURED if missing else str(claim["verdict"])
 
 
 def _environment(trained: list[Record], key: str) -> Any:
@@ -127,7 +138,8 @@ def _cases(records: list[Record], path: str | Path) -> dict[str, CaseValues]:
             for metric in METRICS
             if any(metric in row for row in rows)
         }
-        found[name] = CaseValues(group[0].content["recipe"], [one.seed for one in group], metrics)
+        content = group[0].content
+        found[name] = CaseValues(content.get("recipe", content), [one.seed for one in group], metrics)
     return found
 
 

@@ -1,7 +1,7 @@
 """pytest-benchmark's JSON held to ratios between benchmarks of one run: times differ between machines, ratios less.
 
-A ratio is that of the two medians; the interval of each is that of its rounds, so that a noisy machine does not fail
-a build: it fails only where the whole interval lies above the limit.
+A ratio is that of the two medians; the interval of each is that of its rounds: a regression is only what lies above the
+limit with its whole interval, and a ratio above it whose interval reaches below is left open.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ _RATIO = re.compile(r"^\s*(?P<names>.+?)\s*<=?\s*(?P<limit>[0-9.eE+-]+)\s*$")
 
 @dataclass(frozen=True)
 class RatioVerdict:
-    """One ratio: regression if even the low end of its interval is above the limit."""
+    """One ratio: regression if even the low end of its interval is above the limit; "cannot tell" if only the ratio
+    itself is."""
 
     text: str
     ratio: float
     low: float
     high: float
     limit: float
-    answer: Literal["pass", "regression"]
+    answer: Literal["pass", "regression", "cannot tell"]
 
 
 def hold_ratios(file: Path, ratios: list[str]) -> list[RatioVerdict]:
     """Judge ratios such as `watched/plain<=1.2`, each of two benchmarks' names.
 
-    The interval is that of the ratio of medians, from each benchmark's interquartile range over the root of its rounds
-    (the standard error of a median is about 1.25 sd / sqrt(n), and sd about iqr / 1.35), two standard errors wide.
+    The interval is that of the logarithm of the ratio of medians, two standard errors to each side, from each
+    benchmark's interquartile range over the root of its rounds (the standard error of a median is about
+    1.25 sd / sqrt(n), and sd about iqr / 1.35).
     Raises: GateError for a file that is no pytest-benchmark JSON, a benchmark that is unknown or was run once, or a
         ratio that cannot be read.
     """
@@ -69,11 +71,11 @@ def _judge(text: str, known: dict[str, dict[str, Any]]) -> RatioVerdict:
     names = _two_names(match["names"], known)
     (above, error_above), (below, error_below) = (_median(name, known[name]) for name in names)
     ratio = above / below
-    error = ratio * math.hypot(error_above, error_below)
-    low, high = ratio - 2 * error, ratio + 2 * error
-    worse = low > limit
+    factor = math.exp(2 * math.hypot(error_above, error_below))
+    low, high = ratio / factor, ratio * factor
     words = f"{names[0]} / {names[1]} = {ratio:.3g} [{low:.3g}, {high:.3g}], limit {limit:g}"
-    return RatioVerdict(words, ratio, low, high, limit, "regression" if worse else "pass")
+    answer: Literal["pass", "regression", "cannot tell"] = "pass" if ratio <= limit else "cannot tell"
+    return RatioVerdict(words, ratio, low, high, limit, "regression" if low > limit else answer)
 
 
 def _two_names(text: str, known: dict[str, dict[str, Any]]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diag.gate.baseline import Baseline, load_baseline
+from diag.gate.baseline import UNMEASURED, Baseline, CaseValues, load_baseline
 from diag.gate.judge import FALSE_ALARMS, Answer, Check, judge
 from diag.gate.metrics import METRICS, GateError, Metric, chosen_margins
 from diag.gate.samples import Sample, pooled_sample, samples_of
@@ -99,6 +99,16 @@ def compare(new: Baseline, old: Baseline, false_alarms: float, metrics: Mapping[
         for case, values in old.cases.items()
         for sample in samples_of(case, values, new.cases[case], metrics, gaps, remarks)
     ]
+    gaps += [
+        f"the claim '{statement}' held in the baseline, and the run measured none of it"
+        for statement, verdict in old.claims.items()
+        if verdict == "holds" and new.claims.get(statement) == UNMEASURED
+    ]
+    remarks += [
+        f"the experiment '{name}' is not compared: the baseline is without it, or was made before a gate looked at any"
+        for name in new.cases
+        if name not in old.cases
+    ]
     if not samples and not gaps:
         raise GateError(f"{old.origin or 'the baseline'} has no metric with two seeds: run its suite with --seeds 5")
     over_all, single = judge_all(samples, false_alarms)
@@ -130,6 +140,8 @@ def _check_comparable(new: Baseline, old: Baseline) -> None:
         raise GateError(f"the run was made with {settings[0]}, the baseline with {settings[1]}: use the same options")
     for which, one, other in (("run", old, new), ("baseline", new, old)):
         missing = [name for name in one.cases if name not in other.cases]
+        if which == "baseline":
+            missing = [name for name in missing if not _is_experiment(one.cases[name])]
         if missing:
             raise GateError(
                 f"the {which} lacks the case '{missing[0]}'{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
@@ -144,6 +156,10 @@ def _check_comparable(new: Baseline, old: Baseline) -> None:
                 f"the recipe of '{name}' has changed: {key} was {values.content.get(key)!r} and is "
                 f"{new.cases[name].content.get(key)!r}; a gate compares the same recipes, so make a new baseline"
             )
+
+
+def _is_experiment(values: CaseValues) -> bool:
+    return "experiment" in values.content
 
 
 def _environment(new: Baseline, old: Baseline) -> list[str]:

@@ -25,7 +25,8 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison. harm: how much worse the new mean is, in the metric's unit (negative: better).
+    """One comparison. harm: how much worse the new mean is, in the metric's unit (negative: better). Means of values
+    that are not all finite are infinite, and so is the harm where these decide.
 
     low, high: its two-sided 90 % interval, whose ends are the one-sided tests'. p: of "the harm is at most the margin",
     by Holm's method over all comparisons. seeds: of the smaller side. case: "" for the mean over all cases. Where
@@ -92,15 +93,22 @@ def _check(sample: Sample, half: float, worse: float, better: float, false_alarm
         answer = "improvement"
     else:
         answer = "pass" if harm + half < sample.margin else "cannot tell"
-    before, after = (sign * mean for sign, mean in zip(sample.signs, sample.means, strict=True))
+    # A mean that holds a stand-in for what is not finite is nobody's number.
+    before, after = (
+        math.inf if count else sign * mean
+        for sign, mean, count in zip(sample.signs, sample.means, sample.infinite, strict=True)
+    )
+    low, high = harm - half, harm + half
+    if any(sample.infinite) and answer in ("regression", "improvement"):
+        harm = low = high = math.inf if answer == "regression" else -math.inf
     return Check(
         case=sample.case,
         metric=sample.metric.name,
         baseline=before,
         new=after,
         harm=harm,
-        low=harm - half,
-        high=harm + half,
+        low=low,
+        high=high,
         margin=sample.margin,
         p=worse,
         answer=answer,

@@ -10,7 +10,7 @@ import numpy as np
 
 from diag.errors import DiagError, nearest
 from diag.suite.record import Record
-from diag.trace.operations import RELU_LIKE
+from diag.trace.operations import LAYERS, NONLINEARITIES, OF_LOSS, RELU_LIKE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,11 +87,9 @@ def chosen_margins(changes: dict[str, float]) -> dict[str, Metric]:
 
 
 def gated(record: Record) -> dict[str, float]:
-    """The gate's metrics of one trial of a recipe; those that it did not measure are left out."""
-    if "recipe" not in record.content:
-        return {}
+    """The gate's metrics of one trial, without those that it did not measure; of an experiment what has these names."""
     found = {name: record.metrics[name] for name in METRICS if name in record.metrics}
-    layers = record.table("layers")
+    layers = record.table("layers") if "recipe" in record.content else None
     if layers is not None and len(layers):
         found |= of_layers(layers)
     return {name: found[name] for name in METRICS if name in found}
@@ -100,8 +98,7 @@ def gated(record: Record) -> dict[str, float]:
 def of_layers(frame: pd.DataFrame) -> dict[str, float]:
     """Decay over depth at the first watched step, saturation and death at the last, over sites of nonlinearities; and
     the size of the first update."""
-    sites = frame[frame["site"].astype(str).str.contains(r"activation$|:relu|recurrence")]
-    sites = sites if len(sites) else frame[frame["kind"].isin(["activation", "gradient"])]
+    sites = _nonlinearities(frame)
     found = {}
     for name, kind in (("activation_decay", "activation"), ("gradient_decay", "gradient")):
         rows = sites[(sites["kind"] == kind) & (sites["step"] == sites["step"].min())].sort_values("order")
@@ -117,6 +114,17 @@ def of_layers(frame: pd.DataFrame) -> dict[str, float]:
     size = _update_ratio(frame[frame["kind"].isin(["update", "weight"])])
     measured = (("update_ratio", size), ("saturated", saturated), ("dead", share))
     return found | {name: float(one) for name, one in measured if one == one}
+
+
+def _nonlinearities(frame: pd.DataFrame) -> pd.DataFrame:
+    """What recipes call activations; of a network of one's own its nonlinearities, or its layers too where it has fewer
+    than two. What it is given, and what a loss is given, is none of its depth."""
+    named = frame[frame["site"].astype(str).str.contains(r"activation$|:relu|recurrence")]
+    if len(named):
+        return named
+    outputs = frame[frame["kind"].isin(["activation", "gradient"]) & ~frame["site"].astype(str).str.contains(OF_LOSS)]
+    bent = outputs[outputs["op"].isin(NONLINEARITIES)]
+    return bent if bent["site"].nunique() > 1 else outputs[outputs["op"].isin(LAYERS | NONLINEARITIES)]
 
 
 def _decay(rms: np.ndarray) -> float | None:

@@ -26,7 +26,8 @@ class Sample:
     """The two sides of one comparison, as numbers of which more is worse. seeds: those of each side, in their order.
 
     signs: what the measured values of each side were multiplied by to make them so. sides: the directions in which it
-    can become worse; where there are two, the worse one was chosen by looking, and its p counts twice.
+    can become worse; where there are two, the worse one was chosen by looking, and its p counts twice. infinite: how
+    many values of each side are not finite, and were given a number.
     """
 
     case: str
@@ -37,6 +38,7 @@ class Sample:
     paired: bool
     seeds: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     signs: tuple[float, float] = (1.0, 1.0)
+    infinite: tuple[int, int] = (0, 0)
 
     @property
     def sides(self) -> int:
@@ -121,7 +123,7 @@ def _sample(case: str, metric: Metric, one: dict[int, float], other: dict[int, f
     paired = len(shared) >= 2 and len(shared) == min(len(one), len(other))
     seeds = [shared, shared] if paired else [sorted(one), sorted(other)]
     before, after = (np.array([side[seed] for seed in own]) for side, own in zip((one, other), seeds, strict=True))
-    infinite = [int((~np.isfinite(side)).sum()) for side in (before, after)]
+    infinite = int((~np.isfinite(before)).sum()), int((~np.isfinite(after)).sum())
     if any(infinite):
         remarks.append(
             f"{metric.name} of '{case}' is not finite in {infinite[0]} trials of the baseline and {infinite[1]} of the "
@@ -129,7 +131,7 @@ def _sample(case: str, metric: Metric, one: dict[int, float], other: dict[int, f
         )
     signs = _signs(metric, before, after)
     sides = _finite(signs[0] * before, signs[1] * after, margin)
-    return Sample(case, metric, margin, *sides, paired, (tuple(seeds[0]), tuple(seeds[1])), signs)
+    return Sample(case, metric, margin, *sides, paired, (tuple(seeds[0]), tuple(seeds[1])), signs, infinite)
 
 
 def _signs(metric: Metric, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
@@ -181,7 +183,8 @@ def pooled_sample(name: str, samples: list[Sample]) -> Sample | None:
         signs = _signs(metric, before, after)
         before, after = signs[0] * before, signs[1] * after
     paired = shared[0] == shared[1] and all(one.paired for one in own)
-    return Sample("", metric, scale, before, after, paired, (tuple(shared[0]), tuple(shared[1])), signs)
+    infinite = sum(one.infinite[0] for one in own), sum(one.infinite[1] for one in own)
+    return Sample("", metric, scale, before, after, paired, (tuple(shared[0]), tuple(shared[1])), signs, infinite)
 
 
 def _of_seeds(sample: Sample, side: int, seeds: list[int]) -> np.ndarray:

@@ -44,6 +44,7 @@ from diag.probe.tensors import find_inputs, find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
 from diag.probe.untrained import Untrained
 from diag.stats.saturation import Bounds, bounds_for
+from diag.trace.operations import LAYERS
 
 
 class Forward:
@@ -346,7 +347,7 @@ class Forward:
             if self._measures and frame is not None and frame is self._loss_frame:
                 self.losses.see_difference(frame, func, args)
             return
-        if (frame.single and op in ops.LAYERS) or not ops.is_recorded_call(op, args, kwargs):
+        if (frame.single and op in LAYERS) or not ops.is_recorded_call(op, args, kwargs):
             return
         if op in ops.DROPOUTS and not kwargs.get("training", True):
             return

@@ -7,15 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-NONLINEARITIES = frozenset(
-    "relu relu6 sigmoid tanh softsign elu selu celu leaky_relu prelu rrelu gelu silu swish mish hardswish hardsigmoid "
-    "hardtanh softplus logsigmoid hardshrink softshrink tanhshrink threshold softmax log_softmax softmin glu "
-    "clamp".split()
-)
-LAYERS = frozenset(
-    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
-    "matmul mm bmm addmm baddbmm einsum".split()
-)
+from diag.trace.operations import LAYERS, NONLINEARITIES
+
 PRODUCTS = frozenset("matmul mm bmm addmm baddbmm einsum".split())
 """Layers only where an operand is a parameter; otherwise they multiply two signals, as attention scores do."""
 NORMALIZATIONS = frozenset(

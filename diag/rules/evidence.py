@@ -28,8 +28,6 @@ _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
 _IDLE, _NEARLY_ALL = 3, 0.9
 """Steps that reach nothing, and the share of them with a backward pass, for a last step that is never ended."""
-OF_LOSS = r"(?:^|\.)loss:"
-"""In the name of a site: what the loss function computes outside of the network."""
 SIGNAL_ROLES = ("layer", "recurrent")
 """The sites that carry the signal from input to loss; what stands between them follows from them."""
 

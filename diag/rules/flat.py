@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from diag.rules.evidence import OF_LOSS, Evidence
+from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.operations import OF_LOSS
 
 _FEWEST = 12
 _FEW, _MOSTLY = 3, 0.9

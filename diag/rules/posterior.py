@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from diag.rules.evidence import OF_LOSS, Evidence
+from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.operations import OF_LOSS
 
 _FEWEST, _SHRUNK = 30, 0.2
 """Steps from which it is judged; what is left of the divergence that the first step had: small it may also begin."""

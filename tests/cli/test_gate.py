@@ -44,7 +44,9 @@ def test_a_baseline_is_made_and_held_to(run: Run, folder: Path) -> None:
     assert passed.out.startswith("pass: 9 comparisons, none worse")
     failed = run("gate", "worse", "--baseline", "reports")
     assert failed.code == 1
-    assert failed.out.startswith("regression: 4 comparisons of 9 worse than reports/baseline.json\n")
+    assert failed.out.startswith(
+        "regression: 3 comparisons of 9 worse than reports/baseline.json, 1 claim no longer holds\n"
+    )
     assert "- case 1: test_accuracy: 0.9" in failed.out
     assert "- claim no longer holds: it learns" in failed.out
     unsure = run("gate", "noisy", "--baseline", "old")
@@ -73,7 +75,7 @@ def test_a_machines_verdict_is_alone_on_stdout(run: Run, folder: Path, format: s
     assert (written.code, written.out) == (1, "")
     assert (folder / "out" / "report").read_text() == shown.out
     # A person still sees the verdict, and where the file is.
-    assert written.err.startswith("regression: 4 comparisons")
+    assert written.err.startswith("regression: 3 comparisons")
     assert written.err.endswith("diag: wrote out/report\n")
 
 
@@ -116,7 +118,9 @@ def test_the_summary_of_a_step(run: Run, folder: Path, monkeypatch: pytest.Monke
     assert result.out.startswith("::error title=diag gate%3A all cases together::test_accuracy")
     run("gate", "same", "--baseline", "old", "--format", "github")
     text = summary.read_text()
-    assert text.startswith("before\n### diag gate, mine: regression: 4 comparisons of 9 worse than old\n")
+    assert text.startswith(
+        "before\n### diag gate, mine: regression: 3 comparisons of 9 worse than old, 1 claim no longer holds\n"
+    )
     assert "\n\n### diag gate, mine: pass: 9 comparisons, none worse\n" in text
 
 

@@ -196,11 +196,20 @@ def test_a_run_that_makes_no_baseline(folder: Path, tmp_path: Path, damage: Dama
         gate(old, folder)
 
 
+def test_a_claim_without_its_values_was_not_measured(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", healthy(), claims={"a": "undecided", "b": "undecided", "c": "holds"})
+    content = json.loads((folder / "verdicts.json").read_text())
+    content["claims"][0]["parts"] = [{"estimate": "nan"}]
+    content["claims"][1]["parts"] = [{"estimate": 0.5}]
+    (folder / "verdicts.json").write_text(json.dumps(content))
+    assert make_baseline(folder).claims == {"a": "not measured", "b": "undecided", "c": "holds"}
+
+
 def test_an_empty_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     write_trial(folder, "a", 0, {"value": 1.0}, content={"experiment": "f", "parameters": {}})
     write_run(folder, {}, trials=1)
-    with pytest.raises(DiagError, match="trained no recipe: there is nothing that a gate could compare"):
+    with pytest.raises(DiagError, match="trained no recipe, and no experiment of it measured any of test_accuracy, "):
         make_baseline(folder)
     other = write_run(tmp_path / "other", healthy())
     with pytest.raises(DiagError, match=r"no run at .*nowhere: expected the folder of a finished 'diag run'"):

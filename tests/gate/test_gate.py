@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diag
-from diag.gate.baseline import Baseline
+from diag.gate.baseline import UNMEASURED, Baseline
 from diag.gate.gate import compare, gate
 from diag.gate.metrics import METRICS, GateError
-from diag.gate.samples import BEYOND
 from tests.gate.runs import ENVIRONMENT, SETTINGS, baseline_of, healthy, held, recipe_of, standardized, write_run
 
 
@@ -166,9 +166,8 @@ def test_an_infinite_loss_is_worse_than_any(old: Any) -> None:
     verdict = held(new, old)
     assert verdict.answer == "regression"
     (check,) = [one for one in verdict.regressions if one.case]
-    worst = max(old["case 0"]["test_loss"]) + BEYOND * check.margin
-    assert check.new == pytest.approx(worst)
-    assert math.isfinite(check.harm)
+    assert (check.new, check.harm, check.low) == (math.inf, math.inf, math.inf), "a stand-in is nobody's number"
+    assert math.isfinite(check.baseline)
     assert "test_loss of 'case 0' is not finite in 0 trials of the baseline and 5 of the run" in verdict.remarks[0]
     assert held(old, new).answer == "improvement"
     assert held(new, new).answer == "pass"
@@ -237,6 +236,27 @@ def test_a_claim_that_held_and_does_not_is_a_regression(old: Any) -> None:
         "claim 'e': holds -> no longer judged",
     ]
     assert held(before, before).answer == "pass"
+
+
+def test_a_claim_that_held_and_cannot_be_measured_leaves_no_answer(old: Any) -> None:
+    before = baseline_of(old, claims={"a": "holds", "b": "undecided"})
+    with pytest.raises(GateError, match="the claim 'a' held in the baseline, and the run measured none of it"):
+        held(baseline_of(old, claims={"a": UNMEASURED, "b": UNMEASURED}), before)
+
+
+def test_an_experiment_is_held_to_what_it_measured(old: Any) -> None:
+    def with_experiment(shift: float) -> Any:
+        values = {**old, "mine": {"test_accuracy": [0.9 + shift, 0.91 + shift, 0.905 + shift]}}
+        made = baseline_of(values)
+        made.cases["mine"] = replace(made.cases["mine"], content={"experiment": "f", "parameters": {"k": 1}})
+        return made
+
+    assert held(with_experiment(0.0), with_experiment(0.0)).answer == "pass"
+    (found,) = held(with_experiment(-0.1), with_experiment(0.0)).regressions
+    assert (found.case, found.metric) == ("mine", "test_accuracy")
+    late = held(with_experiment(-0.1), old)
+    assert late.answer == "pass"
+    assert "the experiment 'mine' is not compared" in late.remarks[0]
 
 
 def without(values: Any, case: str, metric: str, seeds: tuple[int, ...] = ()) -> Any:

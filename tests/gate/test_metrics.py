@@ -39,8 +39,24 @@ def test_the_layers_are_read_too() -> None:
     assert gated(record) == {"test_loss": 0.5, "gradient_decay": pytest.approx(-1.0)}
 
 
-def test_an_experiment_has_no_metric() -> None:
-    assert gated(Record("a", 0, {"experiment": "f", "parameters": {}}, {"test_loss": 0.5})) == {}
+def test_of_an_experiment_that_is_looked_at_which_has_a_known_name() -> None:
+    measured = {"test_loss": 0.5, "gain": 2.0}
+    assert gated(Record("a", 0, {"experiment": "f", "parameters": {}}, measured)) == {"test_loss": 0.5}
+
+
+def test_of_a_network_of_ones_own_what_it_and_the_loss_are_given_is_no_depth() -> None:
+    rows = [("Net:input", "input", 5.0), ("a", "linear", 1.0), ("b", "relu", 0.1), ("c", "linear", 3.0)]
+    rows += [("d", "tanh", 0.01), ("e", "linear", 7.0), ("loss:cross_entropy", "cross_entropy", 9.0)]
+    rows += [("loss:cross_entropy[target]", "target", 4.0), ("loss:softmax", "softmax", 0.3)]
+    made = [
+        {"site": site, "op": op, "order": i, "rms": rms, "dead_units": float(op in ("input", "relu"))}
+        for i, (site, op, rms) in enumerate(rows)
+    ]
+    found = of_layers(layers(*made))
+    assert found["activation_decay"] == pytest.approx(-1.0)
+    assert found["dead"] == pytest.approx(0.1)
+    linear = of_layers(layers(*(one for one in made if one["op"] not in ("relu", "tanh"))))
+    assert linear["activation_decay"] == pytest.approx(math.log10(7.0) / 2)
 
 
 @pytest.mark.parametrize(

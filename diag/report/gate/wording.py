@@ -10,9 +10,12 @@ from diag.report.text import number, plain, plural
 def headline(verdict: Verdict) -> str:
     """The answer in one line."""
     checks = [*verdict.pooled, *verdict.checks]
-    failed = len(verdict.regressions) + len(verdict.claims)
     if verdict.answer == "regression":
-        return f"regression: {plural(failed, 'comparison')} of {len(checks)} worse than {plain(verdict.baseline)}"
+        failed, broken, name = len(verdict.regressions), len(verdict.claims), plain(verdict.baseline)
+        worse = f"{plural(failed, 'comparison')} of {len(checks)} worse than {name}"
+        of = "" if failed else f" of {name}"
+        claims = f"{plural(broken, 'claim')}{of} no longer {'holds' if broken == 1 else 'hold'}"
+        return "regression: " + ", ".join([worse] * (failed > 0) + [claims] * (broken > 0))
     if verdict.answer == "cannot tell":
         need = needed(verdict)
         return f"cannot tell: too few seeds for the margins{f'; about {need} would do' if need else ''}"

@@ -128,7 +128,8 @@ def test_github_annotates_each_regression_and_cannot_be_forged() -> None:
 
 def test_markdown_is_a_comment_that_mentions_nobody() -> None:
     text = formats.markdown(verdict("regression", NASTY, NASTY))
-    assert text.startswith("### diag gate, mine: regression: 3 comparisons of 9 worse than reports/baseline.json\n")
+    headline = "regression: 2 comparisons of 9 worse than reports/baseline.json, 1 claim no longer holds"
+    assert text.startswith(f"### diag gate, mine: {headline}\n")
     assert "<script>" not in text
     assert "@team" not in text
     assert "[y](" not in text
@@ -146,7 +147,7 @@ def test_json_is_everything() -> None:
 
 def test_text_names_what_failed_and_shows_the_table() -> None:
     text = formats.render(verdict("regression"), "text")
-    assert "regression: 3 comparisons of 9 worse than reports/baseline.json" in text
+    assert "regression: 2 comparisons of 9 worse than reports/baseline.json, 1 claim no longer holds" in text
     assert "- case 1: test_accuracy: 0.9" in text
     assert "- claim no longer holds: a claim" in text
     assert "worse by (90 % interval)" in text
