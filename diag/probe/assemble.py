@@ -252,6 +252,8 @@ def _notes(probe: Probe) -> list[str]:
         )
     if probe.forward.ran_compiled or any(_compiled(root) for root in probe.sites.roots):
         notes.append("code made by torch.compile ran eagerly while it was watched")
+    if probe.forward.captured_passes:
+        notes.append("what is recorded into a CUDA graph, and what the graph then runs, is not seen")
     if probe.forward.copies.count:
         notes.append(f"{probe.forward.copies.count} more models of a class of which eight were watched were left out")
     if probe.forward.unmeasurable:

@@ -18,6 +18,7 @@ from torch.nn.modules.loss import _Loss
 from diag.probe import ops
 from diag.probe.backward import Backward
 from diag.probe.calls import TELLING, Calls
+from diag.probe.capture import is_capturing
 from diag.probe.container import container_of
 from diag.probe.copies import Copies
 from diag.probe.eager import is_compiled
@@ -84,7 +85,7 @@ class Forward:
         self._input_order = -1
         self.on_pass: Callable[[], None] = lambda: None
         self.untrained = Untrained(sites, recorder)
-        self.training_passes = 0
+        self.training_passes = self.captured_passes = 0
         self.copies = Copies()
         self.given: dict[tuple[int, str, str], list[int]] = {}
         self.ran: set[tuple[int, str]] = set()
@@ -163,6 +164,12 @@ class Forward:
             self._enter_mode(len(self._stack))
 
     def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if is_capturing():
+            if self._owner.is_here():
+                self.captured_passes += 1
+                self._thread = threading.get_ident()
+                self._stack.append(None)  # nor is what it calls measured
+            return
         if self._sites.find_module(module) is None:
             self.ran_compiled |= is_compiled(module)
             if isinstance(module, _Loss) and self._sites.roots:

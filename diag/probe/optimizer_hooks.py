@@ -9,6 +9,8 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as global_hooks
 from torch.utils.hooks import RemovableHandle
 
+from diag.probe.capture import is_capturing
+
 
 class StepListener(Protocol):
     """What a probe is told."""
@@ -51,10 +53,10 @@ def unlisten(listener: StepListener) -> None:
 
 def _before(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     _threads.add(threading.get_ident())
-    for one in tuple(_listeners):
+    for one in () if is_capturing() else tuple(_listeners):
         one.before_optimizer(optimizer, args, kwargs)
 
 
 def _after(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    for one in tuple(_listeners):
+    for one in () if is_capturing() else tuple(_listeners):
         one.after_optimizer(optimizer, args, kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -123,7 +124,8 @@ def _score(products: Tensor) -> Tensor:
 def _standardized(centered: Tensor, count: Tensor | int, products: Tensor) -> Tensor:
     """sum_i D_ii / sqrt(sum_ij D_ij^2 / (n - 1)), with n samples that count."""
     norm = centered.norm()
-    samples = torch.as_tensor(count, dtype=centered.dtype, device=centered.device)
-    score = centered.diagonal().sum() * (samples - 1).clamp_min(0).sqrt() / norm
+    # A number that is made a tensor of the device would have the host wait.
+    root = (count - 1).clamp_min(0).sqrt() if isinstance(count, Tensor) else math.sqrt(max(count - 1, 0))
+    score = centered.diagonal().sum() * root / norm
     # Rounding leaves something even of what is alike; with NaN or an infinity this holds as little.
     return torch.where(norm > _ROUNDING * products.norm(), score, 0.0)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import diag
+from diag.probe.probe import Probe
 from diag.stats import cuda
 from diag.stats.twins import DEVICE_BLOCK, twin_rows
 from diag.trace import Trace
@@ -229,6 +230,7 @@ def test_equal_rows_are_found_in_parts(shape: tuple[int, ...]) -> None:
         w[-1] = w[0]
     if len(w) > 500:
         w[7:400:40] = w[1]
+    twin_rows(torch.randn(3, 8).cuda())  # the first matrix product on a device takes memory of its own
     before = torch.cuda.memory_allocated()
     there = w.cuda()
     torch.cuda.reset_peak_memory_stats()
@@ -258,3 +260,63 @@ def test_nothing_waits_for_what_stands_beside_a_loss(loss: nn.Module) -> None:
     sites = set(watch.trace.frame["site"])
     wanted = "[log_sum]" if isinstance(loss, nn.NLLLoss | nn.KLDivLoss) else "[target]"
     assert any(one.endswith(wanted) for one in sites), sites
+
+
+def captured(watched: bool) -> tuple[torch.Tensor, list[str]]:
+    """Trained by the replays of a graph that holds forward, backward and step, after three steps that are run."""
+    torch.manual_seed(0)
+    model = mlp().cuda()
+    optimizer = torch.optim.Adam(model.parameters(), capturable=True)
+    x, y = torch.randn(64, 20).cuda(), torch.randint(5, (64,)).cuda()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    probe = Probe(discover=True)
+    if watched:
+        probe.start()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(20):
+        graph.replay()
+    if watched:
+        probe.stop()
+    notes = probe.trace().coverage["notes"] if watched else []
+    return torch.cat([one.detach().flatten() for one in model.parameters()]).cpu(), notes
+
+
+def test_what_is_recorded_into_a_graph_is_left_alone() -> None:
+    (plain, _), (seen, notes) = captured(False), captured(True)
+    assert torch.equal(plain, seen)
+    assert any("CUDA graph" in one for one in notes)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch's, of streams, watched or not
+def test_graphed_callables_train_as_they_do_unwatched() -> None:
+    def trained_by_parts(watched: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        body, head = mlp().cuda(), nn.Linear(5, 5).cuda()
+        optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()])
+        probe = Probe(discover=True)
+        if watched:
+            probe.start()
+        x, y = torch.randn(64, 20).cuda(), torch.randint(5, (64,)).cuda()
+        graphed = torch.cuda.make_graphed_callables(body, (torch.randn(64, 20).cuda(),))
+        for _ in range(20):
+            optimizer.zero_grad()
+            F.cross_entropy(head(graphed(x)), y).backward()
+            optimizer.step()
+        if watched:
+            probe.stop()
+        return torch.cat([one.detach().flatten() for one in body.parameters()]).cpu()
+
+    assert torch.equal(trained_by_parts(False), trained_by_parts(True))

@@ -1,0 +1,65 @@
+"""While work is recorded into a CUDA graph nothing is measured: the recording itself is made up here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from diag.probe import forward, optimizer_hooks, patches
+from diag.probe.capture import is_capturing
+from diag.probe.probe import Probe
+
+RECORDS = [False]
+
+
+@pytest.fixture(autouse=True)
+def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for module in (forward, optimizer_hooks, patches):
+        monkeypatch.setattr(module, "is_capturing", lambda: RECORDS[0])
+    yield
+    RECORDS[0] = False
+
+
+def test_without_a_device_nothing_is_recorded() -> None:
+    assert torch.cuda.is_initialized() or not is_capturing()
+
+
+def test_what_is_recorded_is_not_seen() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x, y = torch.randn(8, 6), torch.arange(8) % 3
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    probe = Probe(discover=True)
+    probe.start()
+    for number in range(6):
+        RECORDS[0] = number in (2, 3)
+        step()
+    probe.stop()
+    trace = probe.trace()
+    assert len(trace.steps) == 4
+    assert trace.coverage["training_passes"] == 4
+    assert trace.coverage["clips"] == 4
+    sizes = trace.frame.groupby("step").size().tolist()
+    assert sizes[:2] == sizes[2:], "what stands beside a loss is looked at in every other step"
+    assert [one for one in trace.coverage["notes"] if "CUDA graph" in one]
+
+
+def test_without_a_recording_nothing_is_said() -> None:
+    model = nn.Linear(3, 2)
+    probe = Probe([model])
+    probe.start()
+    model(torch.randn(4, 3)).sum().backward()
+    probe.end_step()
+    probe.stop()
+    assert not [one for one in probe.trace().coverage["notes"] if "CUDA graph" in one]
