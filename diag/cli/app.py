@@ -72,4 +72,5 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write(f"diag: error: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
+        sys.stderr.write("diag: interrupted\n")
         sys.exit(130)

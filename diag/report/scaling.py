@@ -28,6 +28,8 @@ def headline(found: Scaling) -> str:
         but = ", or shrink as they are meant to," if meant else ""
         return f"level: activations and gradients keep their size{but} over {found.axis} {sizes}"
     if found.answer == "cannot tell":
+        if found.seeded:
+            return f"cannot tell: one network of each size leaves some slopes open over {found.axis} {sizes}"
         return f"cannot tell: {found.seeds} seeds leave some slopes open over {found.axis} {sizes}; give more --seeds"
     return (
         f"changes: {len(found.troubles)} of {len(found.judged)} slopes of activations and gradients are not level over"

@@ -25,6 +25,10 @@ MEANT = {
     "by 1 / sqrt(depth); past them they reach the other end as they are.",
 }
 """What is said of slopes that are not level and sound."""
+SEEDED = (
+    "All seeds gave the very same networks, so that one of them counts: {target} seeds itself, or draws nothing. Leave"
+    " torch.manual_seed out of it; every call is under a seed of its own."
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Scaling:
     """axis: width or depth. table: what was measured (`diag.scaling.measure.COLUMNS`). slopes: per site.
 
     answer: "changes" if any activation or gradient grows or shrinks; "level" if all are level, but for those that are
-    meant to shrink. intended: these, by the reason (`diag.scaling.intended`).
+    meant to shrink. intended: these, by the reason (`diag.scaling.intended`). seeded: the target's name where all seeds
+    gave the very same networks, so that one of them counts.
     """
 
     axis: str
@@ -43,6 +48,7 @@ class Scaling:
     slopes: list[Slope]
     answer: Answer
     intended: dict[str, list[Slope]] = field(default_factory=dict)
+    seeded: str = ""
 
     @property
     def judged(self) -> list[Slope]:
@@ -61,7 +67,7 @@ class Scaling:
         at_start = {one.verdict for one in self.troubles if one.step == first and one.quantity == "activation"}
         later = {one.verdict for one in self.troubles if one.step > first and one.quantity == "activation"}
         backward = {one.verdict for one in self.troubles if one.step == first and one.quantity == "gradient"}
-        said = []
+        said = [SEEDED.format(target=self.seeded)] if self.seeded else []
         if at_start:
             said.append(
                 f"At initialization activations {' or '.join(one[:-1] for one in sorted(at_start))} with {self.axis}: "
@@ -135,6 +141,9 @@ def scale(
         raise TargetError(
             f"the size changes nothing: does {target} use its {axis}? The networks of {axis} {chosen} measure the same"
         )
+    alike = seeds > 1 and _is_same(table, "size")
+    if alike:
+        table, seeds = table[table["seed"] == 0].reset_index(drop=True), 1
     found = slopes(table)
     meant = intended(found, table, axis, optimizers)
     judged = _judged(found, meant)
@@ -143,7 +152,7 @@ def scale(
         answer = "changes"
     elif any(one.verdict == "cannot tell" for one in judged):
         answer = "cannot tell"
-    return Scaling(axis, chosen, seeds, steps, table, found, answer, meant)
+    return Scaling(axis, chosen, seeds, steps, table, found, answer, meant, target if alike else "")
 
 
 def _judged(found: list[Slope], meant: dict[str, list[Slope]]) -> list[Slope]:
@@ -155,6 +164,6 @@ def _seen(which: list[Slope]) -> bool:
     return any(one.verdict == "shrinks" for one in which)
 
 
-def _is_same(table: pd.DataFrame) -> bool:
-    """Whether every network measures the same as the others of its seed, to the last digit."""
-    return bool((table.groupby(["seed", "site", "quantity", "step"])["value"].nunique(dropna=False) == 1).all())
+def _is_same(table: pd.DataFrame, of: str = "seed") -> bool:
+    """Whether every network measures the same as the others of its seed, or of its size, to the last digit."""
+    return bool((table.groupby([of, "site", "quantity", "step"])["value"].nunique(dropna=False) == 1).all())

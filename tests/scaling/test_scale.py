@@ -11,6 +11,7 @@ from torch import nn
 
 import diag
 from diag.errors import TargetError
+from diag.report.scaling import headline
 from diag.scaling.scale import Scaling, scale
 
 Init = Callable[[torch.Tensor], object]
@@ -194,3 +195,20 @@ def test_without_an_optimizer_there_is_no_update() -> None:
 
     with pytest.raises(TargetError, match="needs an optimizer"):
         scale(build, [8, 16])
+
+
+def test_a_target_that_seeds_itself_counts_once() -> None:
+    """Five times the same network has no spread, which would make a certainty of any slope."""
+
+    def build(width: int) -> diag.Workload:
+        torch.manual_seed(0)
+        return workload(width, 2, nn.init.kaiming_normal_, torch.optim.SGD, 0.01)
+
+    found = scale(build, [16, 32], seeds=4, steps=2, target="model.py:build")
+    assert (found.seeds, found.seeded, found.answer) == (1, "model.py:build", "cannot tell")
+    assert found.advice()[0].startswith(
+        "All seeds gave the very same networks, so that one of them counts: model.py:build"
+    )
+    assert headline(found).startswith("cannot tell: one network of each size")
+    other = scale(lambda width: workload(width, 2, nn.init.kaiming_normal_, torch.optim.SGD, 0.01), [16, 32], steps=2)
+    assert (other.seeds, other.seeded) == (5, "")
