@@ -83,6 +83,7 @@ class Backward:
         self.is_scaled = False  # whether what has been accumulated is a gradient times a loss scale
         self.on_skipped: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None
         self.on_zero_grad: Callable[[Any], None] = lambda owner: None
+        self.on_rewritten: Callable[[], None] = lambda: None
         self.on_clip: Callable[[list[torch.Tensor]], None] = lambda parameters: None
         self.on_backward: Callable[[list[Any]], None] = lambda roots: None
 
@@ -211,6 +212,11 @@ class Backward:
         told = self._told_by
         asked = self._held() if told is None else [told]
         self._before = (self.gradients_seen, [_version(one) for one in asked])
+
+    def see_recorded(self) -> None:
+        """A backward pass is recorded: each replay writes gradients anew that there are not yet, and adds to others."""
+        if self._owner.is_here() and all(one.grad is None for one in self._held()):
+            self.on_rewritten()
 
     def end_backward(self) -> None:
         """The loss counts for this probe if its gradient came to the models that it watches."""

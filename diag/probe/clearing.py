@@ -40,6 +40,7 @@ class Clearing:
         self._left: dict[int, _Left] = {}
         self._cleared: set[int] = set()
         self._waiting: set[int] = set()
+        self._rewritten = False
         self.steps: dict[int, int] = {}
         self.uncleared: dict[int, int] = {}
 
@@ -51,6 +52,10 @@ class Clearing:
         held = {id(one) for one in held_by(owner)}
         self._cleared.update(index for index, parameter in kept.items() if id(parameter) in held)
 
+    def see_rewritten(self) -> None:
+        """From now on a CUDA graph writes gradients anew, of which nothing tells: there is nothing to be cleared."""
+        self._rewritten = True
+
     def forget(self) -> None:
         """Steps follow of which nothing is told."""
         self._left.clear()
@@ -60,7 +65,7 @@ class Clearing:
         self.steps[index] = self.steps.get(index, 0) + 1
         self._waiting.discard(index)
         left = self._left.get(index)
-        if index not in self._cleared and left is not None and left.kept() is not None:
+        if not self._rewritten and index not in self._cleared and left is not None and left.kept() is not None:
             self._waiting.add(index)
 
     def see_backward(self) -> None:

@@ -163,6 +163,10 @@ class Parameters:
         """Whether this optimizer has stepped or was announced."""
         return any(known is optimizer for known in self.optimizers)
 
+    def concerns(self, optimizer: Optimizer) -> bool:
+        """Whether it is known, or holds what is watched: one whose every step is left out never becomes known."""
+        return self.knows(optimizer) or self._holds_watched(optimizer)
+
     def _take_over(self, sites: set[int]) -> None:
         """Gradients that were measured before their optimizer was known may not have been complete."""
         self._recorder.forget(sites, WEIGHT_GRADIENT)

@@ -20,6 +20,9 @@ class Listener(Protocol):
     def end_backward(self) -> None:
         """It has ended, perhaps by an exception."""
 
+    def see_recorded(self) -> None:
+        """A backward pass is recorded into a CUDA graph."""
+
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """A loss was multiplied by the scale of a `GradScaler`."""
 
@@ -82,6 +85,9 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 def _watched_backward(original: Any) -> Any:
     def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> Any:
         told = _told()
+        if not told:
+            for one in _listeners:
+                one.see_recorded()
         for one in told:
             one.begin_backward(tensors, grad_tensors)
         try:

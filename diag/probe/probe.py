@@ -85,6 +85,7 @@ class Probe:
         self.parameters.on_any_step = self.forward.see_step
         self.backward.on_skipped = self._on_skipped
         self.backward.on_zero_grad = self._on_zero_grad
+        self.backward.on_rewritten = self.parameters.clearing.see_rewritten
         self.backward.on_clip = self.parameters.omissions.see_clip
         self.active = False
 
@@ -173,7 +174,7 @@ class Probe:
 
     def _on_skipped(self, optimizer: Optimizer) -> None:
         """A GradScaler left the optimizer's step out: the step is over, its gradients are not the next one's."""
-        if not self.parameters.knows(optimizer):
+        if not self.parameters.concerns(optimizer):
             return
         if self.recorder.measures_step:
             self.parameters.see_gradients()

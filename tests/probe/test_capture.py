@@ -63,3 +63,29 @@ def test_without_a_recording_nothing_is_said() -> None:
     probe.end_step()
     probe.stop()
     assert not [one for one in probe.trace().coverage["notes"] if "CUDA graph" in one]
+
+
+@pytest.mark.parametrize(("kept", "uncleared"), [(False, 0), (True, 20)])
+def test_gradients_that_a_graph_writes_anew_need_not_be_cleared(kept: bool, uncleared: int) -> None:
+    """Those that there were when it was recorded it adds to."""
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x, y = torch.randn(8, 6), torch.arange(8) % 3
+    probe = Probe(discover=True)
+    probe.start()
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    if not kept:
+        optimizer.zero_grad(set_to_none=True)
+    RECORDS[0] = True
+    F.cross_entropy(model(x), y).backward()
+    RECORDS[0] = False
+    for _ in range(20):
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad.numpy()[...] = 0.01  # as a replay, of which autograd does not know
+        optimizer.step()
+    probe.stop()
+    assert probe.trace().coverage["uncleared_steps"] == uncleared

@@ -244,3 +244,22 @@ def test_a_scale_that_has_come_down_to_nothing_is_no_crash() -> None:
             scaler.step(optimizer)
             scaler.update()
     assert watch.trace.steps["loss"].isna().all()
+
+
+def test_an_optimizer_whose_every_step_is_left_out_has_its_steps() -> None:
+    """Overflow from the first step on: an optimizer that is found when it steps never would be."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    probe = Probe(discover=True)
+    probe.start()
+    for _ in range(5):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.randn(8, 4)).mul(torch.inf).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    probe.stop()
+    trace = probe.trace()
+    assert len(trace.steps) == 5
+    assert len(trace.coverage["skipped_steps"]) == 5
+    assert not [one for one in trace.coverage["notes"] if "no optimizer" in one]
