@@ -14,12 +14,12 @@ def blocked(evidence: Evidence) -> str:
     rows = rows[rows["shape"].str.contains("x", regex=False).fillna(False).astype(bool)]
     most = rows.groupby("site")["rms"].max()
     zero = evidence.in_order(most.index[most == 0])
-    frozen = _frozen_zeros(evidence) if not zero else []
+    frozen = zeros_that_stay(evidence) if not zero else []
     name = (zero or frozen)[-1] if zero or frozen else ""
     return f" {name} is zero{' and frozen' if frozen else ''} in every step." if name else ""
 
 
-def _frozen_zeros(evidence: Evidence) -> list[str]:
+def zeros_that_stay(evidence: Evidence) -> list[str]:
     """Layers that put out their bias alone, and whose weight is not to be trained: what is frozen is not measured."""
     sites = evidence.sites
     fixed = sites[(sites["kind"] == "parameter") & ~sites["trainable"].fillna(True).astype(bool)]
@@ -30,35 +30,25 @@ def _frozen_zeros(evidence: Evidence) -> list[str]:
     return evidence.in_order(str(name) for name, owner in fixed["owner"].items() if owner in owners)
 
 
-def never_a_gradient(evidence: Evidence, table: pd.DataFrame) -> Finding | None:
-    """Of all that an optimizer is to train the gradient is exactly zero in every step: it was lost after the backward
-    pass, or a frozen matrix of zeros lets none through. table: the parameters."""
+def lost_gradients(evidence: Evidence, table: pd.DataFrame) -> Finding | None:
+    """Of all that an optimizer is to train the gradient is exactly zero in every step, though one that is not comes to
+    the layers: it was lost after the backward pass. table: the parameters."""
     names = list(table.sort_values("order").index)
-    count = f"all {len(names)} parameters that are to be trained" if len(names) > 1 else names[0]
     owners = set(table.loc[table["shape"].str.contains("x", regex=False), "owner"])
     gradients = evidence.rows("gradient", evidence.clean)
     arrived = gradients[gradients["site"].isin(owners)].groupby("site")["rms"].min() > 0
-    lost = len(arrived) > 0 and bool(arrived.all())
-    why = "" if lost else blocked(evidence)
-    if not lost and not why:
+    if not len(arrived) or not arrived.all():
         return None
+    count = f"all {len(names)} parameters that are to be trained" if len(names) > 1 else names[0]
     return Finding(
         "missing-gradient",
         "error",
-        "optimizer" if lost else names[0],
-        f"The gradient of {count} is exactly zero whenever the optimizer steps ({listed(names)})"
-        + (
-            ", though one that is not zero comes to the layers that they belong to: between backward() and step() it"
-            " was set to zero, multiplied by zero, or rounded to nothing in half precision."
-            if lost
-            else f".{why}"
-        ),
-        {"step": evidence.clean[0], "of": "zeroed" if lost else "zero", "parameters": names[:20], "count": len(names)},
+        "optimizer",
+        f"The gradient of {count} is exactly zero whenever the optimizer steps ({listed(names)}), though what comes"
+        " to the layers that they belong to is not: between backward() and step() it was set to zero, multiplied by"
+        " zero, or rounded to nothing in half precision.",
+        {"step": evidence.clean[0], "of": "zeroed", "parameters": names[:20], "count": len(names)},
         "Look at what is done with .grad between backward() and step(): zero_grad(), a factor, a clip to 0, .half() of"
-        " numbers below 6e-8."
-        if lost
-        else "Train it too, or initialize it at random: nothing passes through a weight of zeros.",
-        "torch.optim documentation, 'Taking an optimization step'"
-        if lost
-        else "Hu et al. 2022, 'LoRA', section 4.1: one of the two factors begins at zero, and both are trained",
+        " numbers below 6e-8.",
+        "torch.optim documentation, 'Taking an optimization step'",
     )

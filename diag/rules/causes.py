@@ -41,7 +41,7 @@ _PLAIN = (
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "zeroed", "underflow")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "zeroed", "underflow", "zeros")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
@@ -231,6 +231,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.evidence.get("of") == "underflow":
         wanting = effect.rule in (*_SLOW, *_FADES, *_GROWS, "symmetric-units")
         return cause.severity == "error" and wanting and _onset(cause) <= _onset(effect)
+    if cause.evidence.get("of") == "zeros" and effect.rule in (*_SLOW, *_FADES):
+        return cause.severity == "error" and "of" not in effect.evidence and _onset(cause) <= _onset(effect)
     if effect.evidence.get("of") in ("output", "guess", "sigmoid"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if (

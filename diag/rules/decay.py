@@ -11,6 +11,8 @@ from diag.rules.finding import Finding, shown
 _FEWEST_SHRUNK, _FEWEST_STEPS = 2, 3
 _FEWEST_OPEN, _SHRINKS = 5, 0.95
 """Steps in which there was still much to learn; what is left of weights that shrink."""
+_GONE = 1e-4
+"""What is left of weights that a decay has brought to nothing, whatever biases alone have learned."""
 _LOSHCHILOV = "Loshchilov & Hutter 2019, section 2"
 _REMEDY = "Lower the weight decay by factors of ten (0.01 to 0.1 is usual for AdamW, 1e-4 for SGD)."
 
@@ -23,9 +25,10 @@ def decayed(evidence: Evidence) -> Finding | None:
 
 def _shrunk(evidence: Evidence, left: pd.Series) -> Finding | None:
     """The weights shrink together, faster than any loss makes them: a decay that outweighs the loss."""
-    if evidence.is_half_solved:
-        return None
     crawls, median = evidence.stuck, float(left.median())
+    gone = median < _GONE and bool(evidence.trace.coverage.get("weight_decay"))
+    if evidence.is_half_solved and not gone:
+        return None
     if median > (evidence.thresholds["shrunk_crawl_error"] if crawls else evidence.thresholds["shrunk_error"]):
         return None
     steps = evidence.clean[-1] - evidence.clean[0]

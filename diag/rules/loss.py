@@ -21,6 +21,8 @@ _FEWEST_STEPS = 12
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FASTER, _FARTHER = 10.0, 4.0
 """How much more a loss without a bound falls in the last third of the steps than in the first; how far it is then."""
+_RISEN = 1.5
+"""Times its start, a loss that has risen all the way: no healthy training of 340 that were looked at does that."""
 _EACH = 1.5
 """How much more it then falls in each third of the steps than in the one before."""
 _DONE, _CAME_DOWN = 10.0, 1.5
@@ -47,7 +49,7 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
         yield turned
         return
     if evidence.diverged_at is None:
-        worse = _ever_faster(evidence) or _worse_than_a_guess(evidence)
+        worse = _ever_faster(evidence) or _worse_than_a_guess(evidence) or _steadily_worse(evidence)
         if worse is not None:
             yield worse
         return
@@ -93,6 +95,30 @@ def _worse_than_a_guess(evidence: Evidence) -> Finding | None:
         {"step": int(values.index[-1]), "of": "guess", "first": first, "then": last, "chance": chance},
         "Lower the learning rate by a factor of ten, clip the gradient's norm, and check the loss's sign.",
         "Goodfellow et al. 2016, section 8.2.4; Karpathy 2019",
+    )
+
+
+def _steadily_worse(evidence: Evidence) -> Finding | None:
+    """A loss above 0 that is higher in each third of the steps than in the one before, and in the first than at the
+    start: gradients that lead away from it are none of its own. What acts, or takes turns, meets another task."""
+    losses = evidence.clean_losses
+    if len(losses) < _FEWEST_STEPS or evidence.alternates or evidence.acts or not (losses > 0).all():
+        return None
+    start, third = float(losses.iloc[:3].mean()), len(losses) // 3
+    parts = [float(losses.iloc[place * third : (place + 1) * third].median()) for place in range(3)]
+    if not (start < parts[0] < parts[1] < parts[2] and parts[2] > _RISEN * start):
+        return None
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        f"The loss rises, step by step: {start:.3g} in the first three, {parts[0]:.3g}, {parts[1]:.3g} and"
+        f" {parts[2]:.3g} in the thirds of {len(losses)}. Training makes it worse: what is differentiated is not what"
+        " is to be small.",
+        {"step": int(losses.index[0]), "of": "rises", "first": start, "last": parts[2], "steps": len(losses)},
+        "Look for a term of the loss without a graph (detach(), .item(), no_grad()), for one whose sign is turned, and"
+        " for gradients that are changed before step(); if all is right, lower the learning rate by factors of ten.",
+        "Goodfellow et al. 2016, section 8.2; Karpathy 2019",
     )
 
 

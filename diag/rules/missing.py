@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from diag.rules.axes import over_samples
-from diag.rules.blocked import never_a_gradient
+from diag.rules.blocked import lost_gradients
 from diag.rules.detached import judged_without_gradient, severed, severed_terms
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
@@ -40,7 +40,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
         elif evidence.trains and len(matrices) > 1 and _are_zero(evidence, matrices):
             yield _both_zero(evidence, matrices)
         elif evidence.trains and not table["none"].any():
-            lost = never_a_gradient(evidence, table)
+            lost = lost_gradients(evidence, table)
             yield from [] if lost is None else [lost]
         return
     unused = table[(table["order"] < 0) & ~table["reached"]]
@@ -109,9 +109,11 @@ def _nowhere(evidence: Evidence, table: pd.DataFrame) -> Finding:
             "error",
             "optimizer",
             f"Gradients came to the layers, but none of the {len(names)} parameters that the optimizer is to train has"
-            f" one when it steps ({listed(names)}): they were cleared, or set to None, between backward() and step().",
+            f" one when it steps ({listed(names)}): they were cleared, or set to None, between backward() and step(),"
+            " or came to copies of them.",
             {"step": evidence.clean[0], "of": "all", "parameters": names[:20], "count": len(names)},
-            "Call optimizer.zero_grad() before loss.backward(), not between it and optimizer.step().",
+            "Call optimizer.zero_grad() before loss.backward(), not between it and optimizer.step(). Copies that stand"
+            " in for parameters, as fast weights of meta-learning do, must not be detached from them.",
             "torch.optim documentation, 'Taking an optimization step'",
         )
     ran = bool((evidence.steps["backward_passes"] > 0).any() or evidence.trace.coverage.get("backward_begun"))

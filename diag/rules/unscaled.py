@@ -14,6 +14,8 @@ _ASTRAY = 100.0
 """The same where training breaks down, be it in its first step."""
 _FEWEST = 5
 """Batches whose targets were seen."""
+_HUGE, _LONG = 1e4, 0.05
+"""Times the first predictions, and 1; the share of the steps that it takes to come near."""
 _HALF, _STILL_FALLS = 0.5, 0.01
 """Of the targets' size, how far predictions have come in the middle at most, while the loss still falls."""
 
@@ -31,7 +33,11 @@ def unscaled(evidence: Evidence) -> Finding | None:
             continue
         given = rows[rows["site"] == loss].groupby("step")["rms"].max()
         size = float(own["rms"].median())
-        found = _never_near(evidence, own, given, size) or _on_its_way(evidence, own, given, size)
+        found = (
+            _never_near(evidence, own, given, size)
+            or _on_its_way(evidence, own, given, size)
+            or _far_out(evidence, own, given)
+        )
         if found is None:
             continue
         largest, said = found
@@ -57,6 +63,24 @@ def _never_near(evidence: Evidence, targets: pd.DataFrame, given: pd.Series, siz
         return None
     when = "the first step" if len(evidence.clean) == 1 else f"all {len(evidence.clean)} steps"
     return largest, f"predictions stay below rms {largest:.3g} in {when}."
+
+
+def _far_out(evidence: Evidence, targets: pd.DataFrame, given: pd.Series) -> tuple[float, str] | None:
+    """The predictions when they have come to half of their targets' size, which may move: where that takes long, from
+    next to nothing beside targets that are huge."""
+    sizes = targets.groupby("step")["rms"].max()
+    nearness = (given / sizes).dropna()
+    if len(nearness) < 3 * _FEWEST or not sizes.iloc[0] > _HUGE * max(1.0, float(given.iloc[0])):
+        return None
+    near = nearness.index[nearness >= _HALF]
+    until = int(near[0]) if len(near) else evidence.clean[-1]
+    if until < _LONG * evidence.clean[-1]:
+        return None
+    largest = float(given.loc[:until].max())
+    return largest, (
+        f"predictions begin at rms {float(given.iloc[0]):.2g}, and take until step {until} of {evidence.clean[-1]} to"
+        " come to half of that: training goes into getting there."
+    )
 
 
 def _on_its_way(evidence: Evidence, targets: pd.DataFrame, given: pd.Series, size: float) -> tuple[float, str] | None:

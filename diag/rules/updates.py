@@ -19,6 +19,7 @@ from diag.rules.optimizer import (
     decays_each_step,
     ends_early,
     frozen,
+    frozen_zeros,
     never_trained,
     on_scaled_gradients,
     rates,
@@ -68,7 +69,8 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     yield from left_out
     yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
-    fixed = list(never_trained(evidence)) or list(frozen(evidence))
+    zeros = frozen_zeros(evidence)
+    fixed = [zeros] if zeros is not None else list(never_trained(evidence)) or list(frozen(evidence))
     yield from (replace(one, severity="warning") if left_out else one for one in fixed)
     schedule = decays_each_step(evidence) or ends_early(evidence)
     if schedule is not None:

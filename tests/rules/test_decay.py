@@ -63,3 +63,32 @@ def test_a_backbone_frozen_at_random_is_an_error(trained: bool, count: int) -> N
     if count:
         assert (findings[0].rule, findings[0].severity) == ("stalled-update", "error")
         assert findings[0].evidence["modules"] == ["0.0", "0.2"]
+
+
+@pytest.mark.parametrize(("decay", "gone"), [(0.1, True), (1e-5, False)])
+def test_a_decay_that_brings_weights_to_nothing_is_one_however_the_loss_falls(decay: float, gone: bool) -> None:
+    """Biases alone learn the mean, which is most of the loss."""
+    torch.manual_seed(0)
+    left, right = nn.Embedding(40, 8), nn.Embedding(30, 8)
+    for table in (left, right):
+        nn.init.normal_(table.weight, std=0.1)
+
+    class Factors(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.mean = left, right, nn.Parameter(torch.zeros(()))
+
+        def forward(self, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+            return self.mean + (self.left(i) * self.right(j)).sum(-1)
+
+    model = Factors()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=decay)
+    truth = torch.randn(40, 30) * 0.3 + 3
+    with diag.watch(model) as watch:
+        for _ in range(400):
+            i, j = torch.randint(40, (64,)), torch.randint(30, (64,))
+            optimizer.zero_grad()
+            F.mse_loss(model(i, j), truth[i, j]).backward()
+            optimizer.step()
+    roots = [one for one in watch.diagnose().findings if one.severity == "error"]
+    assert ["shrink"] * gone == [one.evidence.get("of") for one in roots if one.evidence.get("of") == "shrink"]

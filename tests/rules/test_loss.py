@@ -231,3 +231,22 @@ def test_log_probabilities_that_are_made_small(pick: Callable[..., torch.Tensor]
             optimizer.step()
     told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "sign"]
     assert [(one.rule, one.severity) for one in told] == [("diverging-loss", "error")] * turned
+
+
+@pytest.mark.parametrize(
+    ("loss", "errors"),
+    [
+        (lambda step: 3.0 + 0.2 * step, 1),
+        (lambda step: 3.0 + 0.03 * step, 0),  # by a trifle
+        (lambda step: 3.0 + 0.2 * step if step < 25 else 3.0 - 0.2 * step, 0),  # below 0 at the end
+        (lambda step: 3.0 + 0.2 * (30 - abs(step - 15)), 0),  # it comes back
+    ],
+)
+def test_a_loss_that_rises_all_the_way(loss: Value, errors: int) -> None:
+    findings = [one for one in found(DIVERGES, chain(loss=loss)) if one.evidence.get("of") == "rises"]
+    assert [one.severity for one in findings] == ["error"] * errors
+
+
+def test_a_loss_of_what_acts_or_takes_turns_may_rise() -> None:
+    net = Net(loss=lambda step: 3.0 + 0.2 * step, optimizer=[float(step % 2) for step in range(30)]).output("0")
+    assert not [one for one in found(DIVERGES, net) if one.evidence.get("of") == "rises"]

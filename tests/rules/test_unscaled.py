@@ -44,3 +44,33 @@ def test_predictions_on_their_way(net: Net, told: bool) -> None:
     findings = [one for one in found("loss-not-decreasing", net) if one.evidence.get("of") == "target"]
     assert [(one.severity, one.site) for one in findings] == [("error", "loss:mse_loss")] * told
     assert all("Standardize the targets" in one.remedy for one in findings)
+
+
+def chased(until: int, size: float = 1e5, start: float = 0.2) -> Net:
+    """Targets that move away with the predictions, as those of a value function do, which come near in step `until`."""
+
+    def predicted(step: int) -> float:
+        return start + (0.6 if step >= until else 0.1) * wanted(step) * (step > 0)
+
+    def wanted(step: int) -> float:
+        return size * (1 + step)
+
+    net = Net(steps=60, loss=lambda step: wanted(step) - predicted(step))
+    net.output("0")
+    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None, rms=predicted, mean=predicted)
+    return net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=wanted, mean=wanted)
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (chased(20), True),
+        (chased(2), False),  # quickly
+        (chased(20, size=5e3), False),  # not so far
+        (chased(20, start=20.0), False),  # for its predictions
+    ],
+)
+def test_huge_targets_that_take_long_to_come_near(net: Net, told: bool) -> None:
+    findings = [one for one in found("loss-not-decreasing", net) if one.evidence.get("of") == "target"]
+    assert [one.severity for one in findings] == ["error"] * told
+    assert all("until step 20 of 59" in one.message for one in findings)
