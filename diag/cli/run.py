@@ -55,6 +55,7 @@ def run(
     Exit codes: 0 no claim fails, 1 a claim does not hold, 2 you must act, 130 interrupted (--resume goes on).
     """
     from diag.cli.attempts import Attempts
+    from diag.report.text import plural
     from diag.suite.errors import InterruptedRunError
     from diag.suite.load import load_suite
     from diag.suite.run import run_suite
@@ -87,7 +88,7 @@ def run(
         failed += len(result.failures.errors)
     attempts.end()
     if failed:
-        raise DiagError(f"{failed} trials failed: mend what they say, and --resume runs them again")
+        raise DiagError(f"{plural(failed, 'trial')} failed: mend what they say, and --resume runs them again")
     raise typer.Exit(0 if holds else 1)
 
 

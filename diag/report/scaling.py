@@ -8,7 +8,7 @@ import pandas as pd
 
 from diag.report.run.document import Picture, Table, file_name
 from diag.report.run.markdown import frame_lines, text
-from diag.report.text import number, plain
+from diag.report.text import number, plain, plural
 from diag.scaling.scale import SOURCE, Scaling
 from diag.scaling.slopes import LEVEL
 
@@ -30,7 +30,8 @@ def headline(found: Scaling) -> str:
     if found.answer == "cannot tell":
         if found.seeded:
             return f"cannot tell: one network of each size leaves some slopes open over {found.axis} {sizes}"
-        return f"cannot tell: {found.seeds} seeds leave some slopes open over {found.axis} {sizes}; give more --seeds"
+        leave = f"{plural(found.seeds, 'seed')} {'leaves' if found.seeds == 1 else 'leave'}"
+        return f"cannot tell: {leave} some slopes open over {found.axis} {sizes}; give more --seeds"
     return (
         f"changes: {len(found.troubles)} of {len(found.judged)} slopes of activations and gradients are not level over"
         f" {found.axis} {sizes}"

@@ -30,22 +30,29 @@ class Keeper:
         self._path = path
         self._pause = _seconds()
         self._next = time.monotonic() + self._pause
+        self._process = os.getpid()
         probe.on_closed = self._see_step
 
     def _see_step(self) -> None:
         start = time.monotonic()
-        if start < self._next or own_rank() > 0:
+        if start < self._next or own_rank() > 0 or os.getpid() != self._process:  # a child that was forked
             return
+        if not self.keep():
+            self._next = math.inf
+            return
+        end = time.monotonic()
+        self._next = end + max(self._pause, (end - start) / _SHARE)
+
+    def keep(self) -> bool:
+        """Write what was seen until now; whether that could be done."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             save(self._probe.trace(), self._path)
         except (OSError, DiagError) as error:
             # A training must not fail because it is watched.
             sys.stderr.write(f"diag: {error}; what is measured will be written when the script ends\n")
-            self._next = math.inf
-            return
-        end = time.monotonic()
-        self._next = end + max(self._pause, (end - start) / _SHARE)
+            return False
+        return True
 
 
 def _seconds() -> float:

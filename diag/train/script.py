@@ -16,6 +16,7 @@ from diag.probe.probe import Probe
 from diag.trace import Trace
 from diag.train.joined import Joined
 from diag.train.keep import Keeper
+from diag.train.leaving import Leaving
 from diag.train.termination import Termination
 from diag.train.user_code import shown
 
@@ -47,14 +48,16 @@ def watch_script(
     """
     code = _compile(script)
     probe = Probe(discover=True, every=every, max_steps=steps)
-    if trace is not None:
-        Keeper(probe, trace)
+    keeper = None if trace is None else Keeper(probe, trace)
+    leaving = Leaving(script, lambda: keeper is not None and keeper.keep())
     joined = Joined(probe)
-    with _as_main(script, argv) as module, Termination(joined) as termination, joined:
+    with _as_main(script, argv) as module, Termination(joined) as termination, joined, leaving:
         probe.start()
         failed = True
         try:
             exit_code, error, interrupted = _run(code, module, termination)
+            if leaving.is_child:
+                raise SystemExit(exit_code)
             failed = error is not None or interrupted
             if error is not None and not interrupted:
                 probe.break_off(error)
@@ -68,6 +71,11 @@ def _compile(script: Path) -> types.CodeType | None:
     if not script.is_file():
         near = sorted(p.name for p in script.parent.glob("*.py")) if script.parent.is_dir() else []
         raise TargetError(f"no script at {script}{nearest(script.name, near)}")
+    if script.suffix == ".ipynb":
+        raise TargetError(
+            f"{script} is a notebook, which diag watch does not run: make a script of it with 'jupyter nbconvert --to"
+            " script', or use `with diag.watch(model)` in its cells"
+        )
     try:
         return compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
     except OSError as error:

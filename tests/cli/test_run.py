@@ -51,7 +51,7 @@ def test_a_failing_trial_is_exit_2_and_named(run: Run, tmp_path: Path) -> None:
     result = run("run", path, "--output", tmp_path / "run")
     assert result.code == 2
     assert "diag: failed: bad seed 0: ValueError: no good" in result.err
-    assert result.err.splitlines()[-1].startswith("diag: error: 1 trials failed")
+    assert result.err.splitlines()[-1].startswith("diag: error: 1 trial failed")
     assert "Traceback" not in result.err
 
 

@@ -172,3 +172,37 @@ def test_a_terminated_script_still_reports(tmp_path: Path) -> None:
     _, error = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
     assert process.returncode == 128 + signal.SIGTERM
     assert "observed:" in error
+
+
+def test_a_notebook_is_no_script(tmp_path: Path) -> None:
+    (tmp_path / "n.ipynb").write_text('{"cells": []}')
+    with pytest.raises(
+        TargetError, match=r"n\.ipynb is a notebook, which diag watch does not run: make a script of it"
+    ):
+        watch_script(tmp_path / "n.ipynb", [])
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 2), (3, 3)])
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_script_that_ends_by_os_exit_says_that_nothing_is_reported(
+    tmp_path: Path, status: int, code: int, traced: bool
+) -> None:
+    """With 0 it would read as a healthy training."""
+    (tmp_path / "train.py").write_text(TRAIN.format(steps=3) + f"\nimport os\nos._exit({status})\n")
+    words = [sys.executable, "-m", "diag", "watch", *(["--trace", "t.parquet"] if traced else []), "train.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code
+    assert f"diag: train.py ends by os._exit({status}), which ends diag too: no report" in done.stderr
+    assert (tmp_path / "t.parquet").exists() == traced
+    assert ("--trace FILE keeps" in done.stderr) != traced
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "pass"])
+def test_a_child_that_is_forked_reports_nothing(tmp_path: Path, end: str) -> None:
+    child = f"\nimport os, sys\nif os.fork() == 0:\n    {end}\nelse:\n    os.wait()\n"
+    (tmp_path / "train.py").write_text(TRAIN.format(steps=3) + child)
+    words = [sys.executable, "-m", "diag", "watch", "--trace", "t.parquet", "train.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    told = done.stdout + done.stderr
+    assert (told.count("observed: "), told.count("wrote t.parquet"), told.count("os._exit")) == (1, 1, 0)

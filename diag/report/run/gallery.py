@@ -14,6 +14,7 @@ from diag.report.run.document import Document, counted, document
 from diag.report.run.files import write_markdown
 from diag.report.run.markdown import text
 from diag.suite.errors import RunError
+from diag.suite.folder import RunFolder
 from diag.suite.run import Run, open_run
 
 
@@ -40,6 +41,8 @@ def _write_one(run: Run, content: Document, folder: Path) -> None:
         write_text(folder / "baseline.json", make_baseline(run.folder).to_json())
     link = quote(content.suite)
     lines = [f"## [{text(content.suite)}]({link}/report.md): {text(content.question)}", ""]
+    quick = RunFolder(run.folder).header["settings"]["quick"]
+    lines += ["From a run with `--quick`: few steps and seeds.", ""] if quick else []
     lines += [text(content.answer), "", counted(content.claims), ""]
     for first in content.pictures[:1]:
         lines += [f"![{text(first.caption)}]({link}/figures/{first.name}.svg)", ""]
@@ -48,5 +51,6 @@ def _write_one(run: Run, content: Document, folder: Path) -> None:
 
 def _index(folder: Path) -> str:
     summaries = sorted(folder.glob("*/summary.md"))
-    lines = ["# Reports", "", "What the suites found, each from a full run. `make reports` makes them again.", ""]
+    found = "What the suites found, each from a full run unless it says otherwise. `make reports` makes them again."
+    lines = ["# Reports", "", found, ""]
     return "\n".join([*lines, *(one.read_text(encoding="utf-8") for one in summaries)])
