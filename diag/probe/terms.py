@@ -59,13 +59,15 @@ largest, what numbers differ by that are the same."""
 
 @dataclass(frozen=True)
 class _Path:
-    """To one node: the number, with its sign, and the factors that it is multiplied with on its way to the loss, and
-    whether it is cut on it."""
+    """To one node: the number, with its sign, and the factors that it is multiplied with on its way to the loss; there
+    it may be cut, be the least of two, and be a ratio of probabilities."""
 
     node: Any
     number: float = 1.0
     factors: Tensor | None = None
     is_cut: bool = False
+    is_least: bool = False
+    is_ratio: bool = False
 
 
 class Terms:
@@ -73,15 +75,17 @@ class Terms:
     with a minus. upturned: those in which all that is differentiated is losses and hinges, all of them with a minus;
     absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it stands with
     a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
-    otherwise. reversed: by the name of the variable, those in which log-probabilities are multiplied with rewards and
-    stand without a minus. crossed: by the shapes before and after, those in which outputs are spread over targets of
-    another shape, so that each meets all. severed: those in which more than half of the loss has no graph; partly:
-    those in which some of it has none, from least to most. underflown: those of half a precision that begin at 0,
-    behind a number below 1 (scale, the last one).
+    otherwise. surrogates: those in which the least of a ratio of probabilities times numbers and of the same ratio,
+    cut, stands without a minus. reversed: by the name of the variable, those in which log-probabilities are
+    multiplied with rewards and stand without a minus. crossed: by the shapes before and after, those in which outputs
+    are spread over targets of another shape, so that each meets all. severed: those in which more than half of the
+    loss has no graph; partly: those in which some of it has none, from least to most. underflown: those of half a
+    precision that begin at 0, behind a number below 1 (scale, the last one).
     """
 
     def __init__(self) -> None:
         self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
+        self.surrogates = 0
         self.scale = 1.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
@@ -110,6 +114,7 @@ class Terms:
         self.enlarged += any(number < 0 for number in read.squares)
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
+        self.surrogates += any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
         caller = next(callers(), None) if multiplied else None
         name = None if caller is None else _rewarding(caller, weighted)
@@ -128,7 +133,7 @@ class Terms:
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
-        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "underflown", "scale")
+        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "underflown", "scale")
         known = {name: getattr(self, name) for name in names}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
         if self.partly:
@@ -353,14 +358,15 @@ def _below(path: _Path) -> list[_Path]:
     name, children = node.name(), [child for child, _ in node.next_functions]
     if name in _SAME or name in _CUTS:
         cut = path.is_cut or name in _CUTS
-        return [replace(path, node=one, is_cut=cut) for one in children if one is not None]
+        least = path.is_least or name == _CUTS[0]
+        return [replace(path, node=one, is_cut=cut, is_least=least) for one in children if one is not None]
     if name in ("NegBackward0", "RsubBackward1"):
         return [replace(path, node=children[0], number=-path.number)]
     if name == "SubBackward0":
         signed = zip(children, (path.number, -path.number), strict=True)
         return [replace(path, node=one, number=number) for one, number in signed if one is not None]
     if name == "ExpBackward0":  # as a ratio of probabilities is; a square in it has an end
-        return [replace(path, node=children[0])] if path.factors is not None else []
+        return [replace(path, node=children[0], is_ratio=True)] if path.factors is not None else []
     if name in ("MulBackward0", "DivBackward0"):
         return _of_product(path, children, name == "DivBackward0")
     return []

@@ -24,7 +24,7 @@ def reversed_term(evidence: Evidence) -> Finding | None:
     losses = evidence.losses.dropna()
     if not known or not len(losses):
         return None
-    found = _rewards(known, losses)
+    found = _surrogate(known, losses) or _rewards(known, losses)
     if found is not None or evidence.alternates or evidence.acts:
         return found
     return (
@@ -37,6 +37,24 @@ def reversed_term(evidence: Evidence) -> Finding | None:
 
 def _often(count: int, known: dict[str, Any]) -> bool:
     return count >= max(_FEWEST, _NEARLY_ALL * known["looked"])
+
+
+def _surrogate(known: dict[str, Any], losses: pd.Series) -> Finding | None:
+    """The least of two is a bound from below, for what is to be made large; what is to be small needs the largest."""
+    count = int(known.get("surrogates", 0))
+    if not count or not _often(count, known):
+        return None
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        "The sign of the loss is turned: it is min(ratio * advantage, clip(ratio) * advantage), which is a bound from"
+        f" below for what is to be made large, without a minus, in {count} of {known['looked']} backward passes that"
+        " were read. What was rewarded is made less likely.",
+        {"step": int(losses.index[0]), "of": "sign", "term": "surrogate", "passes": count},
+        "Minimize the negative: -torch.min(ratio * advantage, ratio.clamp(1 - eps, 1 + eps) * advantage).mean().",
+        "Schulman et al. 2017, 'Proximal policy optimization algorithms', equation 7",
+    )
 
 
 def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:

@@ -399,3 +399,19 @@ def test_a_model_that_returns_a_distribution(mixes: bool, wrong: bool) -> None:
     found = watch.trace.coverage["terms"]
     assert found["looked"] == 2
     assert ("crossed" in found) is wrong
+
+
+@pytest.mark.parametrize(
+    ("sign", "choose", "count"), [(1.0, torch.min, 2), (-1.0, torch.min, 0), (-1.0, torch.max, 0), (1.0, torch.max, 0)]
+)
+def test_a_clipped_surrogate_that_is_minimized_as_it_is(sign: float, choose: Callable[..., Tensor], count: int) -> None:
+    """Whatever the numbers are called that it is multiplied with: the least of two bounds what is to be made large."""
+
+    def proximal(net: nn.Module) -> None:
+        policy = Categorical(logits=net(STATES))
+        actions = torch.arange(12) % 2
+        ratio = (policy.log_prob(actions) - 0.7).exp()
+        some = STATES[:, 0]
+        (sign * choose(ratio * some, ratio.clamp(0.8, 1.2) * some).mean() - 0.01 * policy.entropy().mean()).backward()
+
+    assert terms(proximal)["surrogates"] == count

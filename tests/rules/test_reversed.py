@@ -105,3 +105,9 @@ def test_a_loss_that_is_subtracted(
     findings = [one for one in found(DIVERGES, net) if "subtracted" in one.message]
     assert [one.severity for one in findings] == expected
     assert all(one.evidence["op"] == "mse_loss" for one in findings)
+
+
+@pytest.mark.parametrize(("count", "errors"), [(15, 1), (13, 0), (0, 0)])
+def test_a_surrogate_without_a_minus(count: int, errors: int) -> None:
+    findings = found(DIVERGES, told(surrogates=count))
+    assert [(one.severity, one.evidence["term"]) for one in findings] == [("error", "surrogate")] * errors
