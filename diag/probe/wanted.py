@@ -47,7 +47,9 @@ def wanted(
     for name in _LABELS:
         told = _as_labels(kwargs.get(name), output.shape)
         if told is not None:
-            others = [one for one in given if one is not kwargs[name]]
+            others = list(given)
+            # One and the same tensor may be given twice: as labels, and as what they are labels of.
+            others.pop(next((place for place, one in enumerate(given) if one is kwargs[name]), len(given) - 1))
             return None if _is_repeated(told, others) else _of_labels([told], [])
     looked = _Looked(frame, output, module, given)
     for statement in named(frame.f_code.co_filename, frame.f_lineno):
