@@ -14,17 +14,11 @@ import torch
 from torch import Tensor
 
 from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
+from diag.probe.paths import LARGE, Path, below
 from diag.probe.severed import severed
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
 
-_SAME = VIEWS | frozenset(
-    "MeanBackward0 MeanBackward1 SumBackward0 SumBackward1 StackBackward0 CatBackward0 AddBackward0 SelectBackward0 "
-    "SliceBackward0 LogsumexpBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
-)
-"""What passes a sign on to all that it is made of."""
-_CUTS = ("MinimumBackward0", "ClampBackward1")
-"""What passes it on as far as a bound."""
 _LINEAR = VIEWS | frozenset(
     "SubBackward0 AddBackward0 RsubBackward1 NegBackward0 MulBackward0 DivBackward0 SplitBackward0 UnbindBackward0 "
     "SelectBackward0 SliceBackward0".split()
@@ -46,8 +40,6 @@ _HALF_OF, _SOME_OF = 0.5, 0.01
 """Of a loss, what must have no graph to be counted as most of it, and as a part."""
 _MOST = 3000
 """Nodes of a graph that are looked at: an episode's log-probabilities have some each."""
-_LARGE = 4096
-"""Elements of a factor beyond which its signs are not looked at."""
 _REWARDS = re.compile(
     r"(?:\w+_)?(?:returns?|rets?|advantages?|advs?|rewards?|gaes?|rtgs?)(?:_\w+)?|discounted|R|Rs|G|Gs|Gt"
 )
@@ -55,19 +47,6 @@ _REWARDS = re.compile(
 _ALIKE, _FEWEST, _SAME_NUMBERS = 0.8, 5, 1e-4
 """How much factors and a variable correlate that are the same but for a baseline; how many they must be; of the
 largest, what numbers differ by that are the same."""
-
-
-@dataclass(frozen=True)
-class _Path:
-    """To one node: the number, with its sign, and the factors that it is multiplied with on its way to the loss; there
-    it may be cut, be the least of two, and be a ratio of probabilities."""
-
-    node: Any
-    number: float = 1.0
-    factors: Tensor | None = None
-    is_cut: bool = False
-    is_least: bool = False
-    is_ratio: bool = False
 
 
 class Terms:
@@ -148,7 +127,7 @@ class Terms:
         return known
 
 
-def _are_lowered(weighted: list[_Path]) -> bool:
+def _are_lowered(weighted: list[Path]) -> bool:
     """Whether log-probabilities of a whole batch stand as they are, and none with a minus or a weight of its own."""
     of_batch = [math.prod(one.node._input_metadata[0].shape) >= _FEWEST for one in weighted]
     return bool(weighted) and all(of_batch) and all(one.factors is None and one.number > 0 for one in weighted)
@@ -156,16 +135,16 @@ def _are_lowered(weighted: list[_Path]) -> bool:
 
 def _scaled_by(node: Any) -> float:
     """The number that what is differentiated was multiplied with last."""
-    path = _Path(node)
+    path = Path(node)
     while path.node is not None and path.node.name() in ("MulBackward0", "DivBackward0", "ToCopyBackward0"):
-        below = _below(path)
-        if len(below) != 1 or below[0].factors is not None:
+        further = below(path)
+        if len(further) != 1 or further[0].factors is not None:
             break
-        path = below[0]
+        path = further[0]
     return path.number
 
 
-def _rewarding(frame: FrameType, weighted: list[_Path]) -> str | None:
+def _rewarding(frame: FrameType, weighted: list[Path]) -> str | None:
     """The variable that log-probabilities are multiplied with, and stand with a plus: where it is large they are made
     small; None where none is known, or another one tells the opposite."""
     code = frame.f_code
@@ -179,7 +158,7 @@ def _rewarding(frame: FrameType, weighted: list[_Path]) -> str | None:
     return next(iter(known)) if known and min(known.values()) > 0 else None
 
 
-def _sign(weighted: list[_Path], rewards: np.ndarray) -> int:
+def _sign(weighted: list[Path], rewards: np.ndarray) -> int:
     """1 where log-probabilities stand in the loss with just these numbers, but for a factor above 0 and perhaps a
     baseline, -1 where with their negative, else 0."""
     single = np.array([one.number for one in weighted if one.factors is None])
@@ -191,10 +170,18 @@ def _sign(weighted: list[_Path], rewards: np.ndarray) -> int:
     for one in weighted:
         if one.factors is not None and one.factors.numel() == rewards.size:
             factors = one.factors.reshape(-1).double().numpy()
-            alike = np.corrcoef(factors, rewards)[0, 1] if np.ptp(factors) > 0 else 0.0
-            if abs(alike) >= _ALIKE:
-                return int(np.sign(alike * one.number))
+            for counts in (np.ones_like(factors, dtype=bool), factors != 0):  # all, or what a mask does not leave out
+                alike = _correlation(factors[counts], rewards[counts])
+                if abs(alike) >= _ALIKE:
+                    return int(np.sign(alike * one.number))
     return 0
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """0 where it is of too few, or either is one number."""
+    if len(one) < _FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _numbers(value: Any) -> np.ndarray | None:
@@ -206,7 +193,7 @@ def _numbers(value: Any) -> np.ndarray | None:
     elif not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
         return None
     numbers = np.asarray(value, dtype=float).reshape(-1)
-    if not _FEWEST <= len(numbers) <= _LARGE or not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
+    if not _FEWEST <= len(numbers) <= LARGE or not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
         return None
     return numbers
 
@@ -217,7 +204,7 @@ class _Read:
     shapes of outputs that are spread, the losses and hinges with their numbers; others: whether there is more."""
 
     squares: list[float] = field(default_factory=list)
-    weighted: list[_Path] = field(default_factory=list)
+    weighted: list[Path] = field(default_factory=list)
     crossed: set[Any] = field(default_factory=set)
     losses: list[tuple[str, float]] = field(default_factory=list)
     hinges: list[float] = field(default_factory=list)
@@ -232,7 +219,7 @@ class _Read:
 
 
 def _read(root: Any, outputs: Outputs) -> _Read:
-    ahead, seen = [_Path(root)], 0
+    ahead, seen = [Path(root)], 0
     read = _Read()
     while ahead and seen < _MOST:
         path = ahead.pop()
@@ -248,12 +235,12 @@ def _read(root: Any, outputs: Outputs) -> _Read:
     return read
 
 
-def _see(path: _Path, outputs: Outputs, read: _Read) -> list[_Path]:
+def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
     """One node is read; what it is made of is yet to be."""
-    below = _square_of(path.node)
+    squared = _square_of(path.node)
     op = loss_made_by(path.node) if path.factors is None else None
     if path.factors is None:
-        read.crossed |= _spread(path.node, below)
+        read.crossed |= _spread(path.node, squared)
         if op is not None:
             read.losses.append((op, path.number))
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
@@ -262,11 +249,11 @@ def _see(path: _Path, outputs: Outputs, read: _Read) -> list[_Path]:
         elif (tilted := pinball(path.node)) is not None:
             read.hinges.append(path.number * tilted[2])
             return []
-    if below is not None:
+    if squared is not None:
         read.others = True
         if path.factors is not None:  # of a normal density the logarithm holds minus a square
             read.weighted.append(replace(path, number=-path.number))
-        elif not path.is_cut and _grows(below, outputs):
+        elif not path.is_cut and _grows(squared, outputs):
             read.squares.append(path.number)
         return []
     if _is_log_probability(path.node):
@@ -278,7 +265,7 @@ def _see(path: _Path, outputs: Outputs, read: _Read) -> list[_Path]:
         return []
     if op is not None:
         return []
-    further = _below(path)
+    further = below(path)
     read.others = read.others or not further
     return further
 
@@ -345,54 +332,8 @@ def _is_log_probability(node: Any) -> bool:
     """Whether of log-probabilities those of what was drawn, or of targets, are picked."""
     if node.name() not in _PICKS:
         return bool(node.name() == "LogSigmoidBackward0")
-    below = through_views(node.next_functions[0][0])
-    if below is None:
+    under = through_views(node.next_functions[0][0])
+    if under is None:
         return False
-    children = [child.name() for child, _ in below.next_functions if child is not None]
-    return below.name() in _LOGARITHMS or (below.name() == "SubBackward0" and children[-1:] == ["LogsumexpBackward0"])
-
-
-def _below(path: _Path) -> list[_Path]:
-    """What a node is made of, with their signs; nothing where they are not known."""
-    node = path.node
-    name, children = node.name(), [child for child, _ in node.next_functions]
-    if name in _SAME or name in _CUTS:
-        cut = path.is_cut or name in _CUTS
-        least = path.is_least or name == _CUTS[0]
-        return [replace(path, node=one, is_cut=cut, is_least=least) for one in children if one is not None]
-    if name in ("NegBackward0", "RsubBackward1"):
-        return [replace(path, node=children[0], number=-path.number)]
-    if name == "SubBackward0":
-        signed = zip(children, (path.number, -path.number), strict=True)
-        return [replace(path, node=one, number=number) for one, number in signed if one is not None]
-    if name == "ExpBackward0":  # as a ratio of probabilities is; a square in it has an end
-        return [replace(path, node=children[0], is_ratio=True)] if path.factors is not None else []
-    if name in ("MulBackward0", "DivBackward0"):
-        return _of_product(path, children, name == "DivBackward0")
-    return []
-
-
-def _of_product(path: _Path, children: list[Any], divided: bool) -> list[_Path]:
-    found = []
-    first, second = children if len(children) == 2 else (children[0], None)
-    if first is not None:
-        found.append(_multiplied(path, first, path.node._saved_other, second is None, divided))
-    if second is not None and not divided:
-        found.append(_multiplied(path, second, path.node._saved_self, first is None, False))
-    return [one for one in found if one is not None]
-
-
-def _multiplied(path: _Path, child: Any, factor: Any, given: bool, divided: bool) -> _Path | None:
-    """The path on to one side of a product. given: whether the other side is no function of the model."""
-    if not isinstance(factor, Tensor) or not factor.is_cpu or factor.is_complex() or factor.numel() > _LARGE:
-        return None
-    if factor.numel() == 1:
-        number = float(factor)
-        if not math.isfinite(number) or number == 0:
-            return None
-        return replace(path, node=child, number=path.number * (1 / number if divided else number))
-    if bool((factor >= 0).all()) and (divided or not given):
-        return replace(path, node=child)
-    if given and not divided and path.factors is None:
-        return replace(path, node=child, factors=factor.detach())
-    return None
+    children = [child.name() for child, _ in under.next_functions if child is not None]
+    return under.name() in _LOGARITHMS or (under.name() == "SubBackward0" and children[-1:] == ["LogsumexpBackward0"])

@@ -16,7 +16,7 @@ from diag.rules.own_target import own_target
 from diag.rules.passes import by_layer
 from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
-from diag.rules.scales import far_from_chance, is_open, learned, unscaled_input, unseen_input
+from diag.rules.scales import at_the_mean, far_from_chance, is_open, learned, unscaled_input, unseen_input
 from diag.rules.weak import faint, lost_within, rises_from_nothing, small_weights, spreads
 
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
@@ -206,17 +206,17 @@ def _one_sample(rows: pd.DataFrame, why: str, remedy: str) -> Finding:
 
 
 def _tiny_input(evidence: Evidence) -> Finding | None:
-    """The input is so small that biases drown it, and the loss does not fall."""
+    """The input is so small that biases drown it, and the loss falls no lower than that of the targets' mean."""
     rms = evidence.input_rms()
-    if not 0 < rms < _TINY_INPUT or evidence.loss_falls():
+    if not 0 < rms < _TINY_INPUT or (evidence.loss_falls() and not at_the_mean(evidence)):
         return None
     rows = evidence.rows("activation", evidence.early, ("input",))
+    no_use = "falls no lower than that of the targets' mean" if evidence.loss_falls() else "does not fall"
     return Finding(
         "collapsed-signal",
         "error" if evidence.trains else "warning",
         str(rows.sort_values("order")["site"].iloc[0]),
-        f"The input's rms is {rms:.1e}: next to weights and biases of usual size it is nothing, and the loss does not"
-        " fall.",
+        f"The input's rms is {rms:.1e}: next to weights and biases of usual size it is nothing, and the loss {no_use}.",
         {"step": int(rows["step"].min()), "of": "input", "rms": rms},
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",

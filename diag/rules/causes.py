@@ -57,6 +57,8 @@ _UNGUIDED = {
 it makes of them fades, and no gradient of the usual size is of use."""
 _FAINT = 1e-5
 """What is left of a gradient at the bottom, below which it is a cause of its own."""
+_ALIVE = 3e-4
+"""An update over its weight, near the usual one, with which something would be learned if there were anything."""
 _USUAL_DECAY = 0.01
 """A weight decay that shrinks weights only where nothing else moves them."""
 
@@ -265,8 +267,10 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         unguided = cause.evidence.get("able") and kind in _UNGUIDED.get(effect.rule, ()) and not _is_shut(effect)
         unbroken = cause.evidence.get("intact") and kind == "first"
         decay = effect.evidence.get("weight_decay") if kind == "shrink" else None
+        slow = effect.rule == "stalled-update" and kind is None and effect.severity == "warning"
+        alive = slow and float(effect.evidence.get("update_ratio", 0.0)) >= _ALIVE
         shrinks = cause.evidence.get("able") and decay is not None and decay <= _USUAL_DECAY
-        return bool(unguided or unbroken or shrinks) or effect.rule in EXPLAINS[cause.rule]
+        return bool(unguided or unbroken or shrinks or alive) or effect.rule in EXPLAINS[cause.rule]
     return effect.rule in EXPLAINS.get(cause.rule, ()) and _onset(cause) <= _onset(effect)
 
 

@@ -54,18 +54,20 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         return
     losses = evidence.clean_losses
     losses = losses[losses.index >= steps[0]]
-    still_falls = chance_of_fall(losses) / 2 < _STILL_FALLS
-    if len(losses) < 2 * _FEWEST_SCORES or still_falls or not _moves(evidence, steps):
+    if len(losses) < 2 * _FEWEST_SCORES or not _moves(evidence, steps):
         return
     scores = _scores(evidence, steps)
     limit = evidence.thresholds["unrelated_warning"]
     if not len(scores) or (scores["z"] >= limit).any():
         return
+    driven = float(scores["z"].max()) < -_DRIVEN * limit  # whatever else makes the loss fall
+    if not driven and chance_of_fall(losses) / 2 < _STILL_FALLS:
+        return
     if not any(_suffices(evidence, str(site), count) for site, count in scores["scores"].items()):
         return
     best = scores.sort_values("z").iloc[-1]
     z, count = float(best["z"]), int(best["scores"])
-    worse = z < -_DRIVEN * limit
+    worse = driven
     certain = z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name))
     yield Finding(
         "unrelated-targets",

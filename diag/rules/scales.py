@@ -13,6 +13,7 @@ from diag.rules.finding import Finding
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
+_HALVES = ("huber_loss", "smooth_l1_loss")
 _BINARY = "binary_cross_entropy_with_logits"
 _FEWEST, _OWN, _FALLEN, _POWER = 12, 0.8, 10.0, 10.0
 """Squared errors from which they are judged; the share of one that is the predictions' own; how far it has fallen."""
@@ -93,6 +94,8 @@ def unseen_input(evidence: Evidence, wild: pd.Series) -> Finding | None:
 def at_the_mean(evidence: Evidence) -> bool:
     """Whether the last squared errors are no better than those of the targets' mean, feature by feature."""
     values, _, targets = _squared_errors(evidence)
+    if not len(values):
+        values = 2 * _judged(evidence, *_HALVES)[1]  # near 0 they are half of a square
     if len(values) < _FEWEST or not len(targets):
         return False
     guess = float(targets[["var", "sample_var"]].min(axis=1).median())

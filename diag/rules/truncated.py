@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.scales import does_well
 
 _FEWEST_CALLS, _FEWEST_STEPS = 4, 3
 _ONE_PASS = 1.1
@@ -29,7 +30,7 @@ def truncated(evidence: Evidence) -> Finding | None:
     one = len(names) == 1
     return Finding(
         "missing-gradient",
-        "warning" if evidence.is_half_solved else "error",
+        "warning" if does_well(evidence) else "error",
         names[0],
         f"{listed(names)} {'runs' if one else 'run'} {count} times in each step, and only the last call gets a"
         " gradient: what is handed from one call to the next is cut off, so that nothing is learned of earlier ones.",

@@ -415,3 +415,17 @@ def test_a_clipped_surrogate_that_is_minimized_as_it_is(sign: float, choose: Cal
         (sign * choose(ratio * some, ratio.clamp(0.8, 1.2) * some).mean() - 0.01 * policy.entropy().mean()).backward()
 
     assert terms(proximal)["surrogates"] == count
+
+
+@pytest.mark.parametrize(("sign", "name"), [(1.0, "returns"), (-1.0, None)])
+def test_rewards_behind_a_mask(sign: float, name: str | None) -> None:
+    """Of episodes of several lengths: what is padded has rewards too, of which nothing is to be learned."""
+
+    def masked(net: nn.Module) -> None:
+        policy = Categorical(logits=net(STATES))
+        actions = torch.arange(12) % 2
+        returns = torch.cat([STATES[:8, 0], 50 * torch.ones(4)])
+        mask = (torch.arange(12) < 8).float()
+        (sign * (policy.log_prob(actions) * returns * mask).sum() / mask.sum()).backward()
+
+    assert terms(masked)["reversed"] == ({name: 2} if name else {})
