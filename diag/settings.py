@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,6 @@ def _valid(file: Path, key: str, value: Any) -> Any:
     if not isinstance(value, dict):
         raise DiagError(f"{file}: [tool.diag] thresholds must be {KEYS[key]}, got {value!r}")
     for name, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             raise DiagError(f"{file}: [tool.diag.thresholds] {name} must be a number, got {number!r}")
     return value

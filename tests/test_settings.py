@@ -65,3 +65,10 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DiagError, match="is not valid TOML"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_threshold_is_a_number(tmp_path: Path, number: str) -> None:
+    write(tmp_path, f"[tool.diag.thresholds]\nslope = {number}\n")
+    with pytest.raises(DiagError, match=f"slope must be a number, got {number}"):
+        load_settings(tmp_path)

@@ -8,7 +8,8 @@ import sys
 def use_settings() -> None:
     """Check the settings, and let the rules they name be imported from the project's folder.
 
-    Raises: DiagError for malformed settings or an unknown threshold: now, and not after hours of training.
+    Raises: DiagError for malformed settings, an unknown threshold or rules that cannot be imported: now, and not after
+        hours of training.
     """
     from diag.rules.thresholds import resolve
     from diag.settings import find_pyproject, load_settings
@@ -16,5 +17,10 @@ def use_settings() -> None:
     settings = load_settings()
     resolve(settings["thresholds"])
     file = find_pyproject()
-    if settings["rules"] and file is not None and str(file.parent) not in sys.path:
+    if not settings["rules"]:
+        return
+    from diag.rules.registry import import_rules
+
+    if file is not None and str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
+    import_rules(settings["rules"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diag.errors import DiagError
 from diag.rules.finding import SEVERITIES, Finding, Severity, json_safe
 from diag.rules.judge import judge
 from diag.rules.prediction import predict
@@ -38,7 +39,12 @@ class Diagnosis:
         return self.trace.frame.empty and not self.findings
 
     def at_least(self, severity: Severity) -> list[Finding]:
-        """The findings of this severity or graver."""
+        """The findings of this severity or graver.
+
+        Raises: DiagError for what is no severity.
+        """
+        if severity not in SEVERITIES:
+            raise DiagError(f"a severity is one of {', '.join(SEVERITIES)}, got {severity!r}")
         allowed = SEVERITIES[: SEVERITIES.index(severity) + 1]
         return [finding for finding in self.findings if finding.severity in allowed]
 

@@ -11,6 +11,8 @@ from diag.rules.finding import Finding, shown
 _FEWEST_SHRUNK, _FEWEST_STEPS = 2, 3
 _FEWEST_OPEN, _SHRINKS = 5, 0.95
 """Steps in which there was still much to learn; what is left of weights that shrink."""
+_NO_PULL = 0.03
+"""Of the loss's gradient, a decay that does not make weights small."""
 _GONE = 1e-4
 """What is left of weights that a decay has brought to nothing, whatever biases alone have learned."""
 _LOSHCHILOV = "Loshchilov & Hutter 2019, section 2"
@@ -36,6 +38,9 @@ def _shrunk(evidence: Evidence, left: pd.Series) -> Finding | None:
     most = max((float(known[site][0]) for site in left.index if site in known), default=None)
     trend = evidence.trend("gradient", evidence.early, "norm")
     faint = trend is not None and 10.0**-trend.total <= evidence.thresholds["vanishing_error"]
+    pull = _pull(evidence, evidence.clean)
+    if pull is not None and pull[0] < _NO_PULL:
+        return _shrunk_by_loss(evidence, left, pull[0])
     return Finding(
         "oversized-update",
         "error",
@@ -72,11 +77,46 @@ def _outweighs(evidence: Evidence, left: pd.Series) -> Finding | None:
     Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
     part of the gradient, lr * decay * |w| over what else the step is made of, were it at right angles to it.
     """
-    decays = evidence.trace.coverage.get("weight_decay") or {}
     steps = _open(evidence)
+    found = None if len(steps) < _FEWEST_OPEN or float(left.median()) > _SHRINKS else _pull(evidence, steps)
+    if found is None or not found[0] >= evidence.thresholds["outweighed_error"]:
+        return None
+    ratio, most = found
+    return Finding(
+        "oversized-update",
+        "error",
+        str(left.idxmin()),
+        f"The weight decay of {most:.2g} pulls {ratio:.2g} times as hard as the loss while the loss is still high: the"
+        f" weights shrink (the median matrix has {shown(float(left.median()))} of its size left) rather than learn.",
+        {"step": evidence.clean[0], "of": "decay", "ratio": ratio, "weight_decay": most, "left": float(left.median())},
+        _REMEDY,
+        _LOSHCHILOV,
+    )
+
+
+def _shrunk_by_loss(evidence: Evidence, left: pd.Series, pull: float) -> Finding:
+    """A decay that is known, and next to nothing beside the gradient, does not do it."""
+    return Finding(
+        "oversized-update",
+        "error",
+        str(left.idxmin()),
+        f"The weights shrink: after {evidence.clean[-1] - evidence.clean[0]} steps the median matrix has"
+        f" {shown(float(left.median()))} of its size left, though the weight decay pulls only {pull:.1g} times as hard"
+        " as the gradient: it is the loss that makes them small.",
+        {"step": evidence.clean[0], "of": "shrink", "left": float(left.median()), "matrices": len(left), "pull": pull},
+        "Look at what the loss is lowest for: outputs that are all alike, or nothing, by a term whose sign is turned (a"
+        " variance, a distance to negatives), or one that is missing.",
+        "Bardes et al. 2022, 'VICReg', section 3: collapse where nothing keeps the variance",
+    )
+
+
+def _pull(evidence: Evidence, steps: list[int]) -> tuple[float, float] | None:
+    """How hard the decay pulls beside the loss, in the median of these steps, and the largest decay; None where none
+    is known, or it is of several kinds."""
+    decays = evidence.trace.coverage.get("weight_decay") or {}
     table = evidence.parameters[evidence.parameters["step"].isin(steps)].dropna(subset=["norm", "gradient_norm"])
     table = table[table["site"].isin(list(decays))]
-    if len(steps) < _FEWEST_OPEN or not len(table) or float(left.median()) > _SHRINKS:
+    if not len(table):
         return None
     decay = np.array([decays[one][0] for one in table["site"]])
     decoupled = {decays[one][1] for one in table["site"]}
@@ -89,20 +129,7 @@ def _outweighs(evidence: Evidence, left: pd.Series) -> Finding | None:
     else:
         return None
     sums = (table.assign(pull=pull**2, loss=loss**2).groupby("step")[["pull", "loss"]].sum()) ** 0.5
-    ratio = float((sums["pull"] / sums["loss"]).median())
-    if not ratio >= evidence.thresholds["outweighed_error"]:
-        return None
-    most = float(decay.max())
-    return Finding(
-        "oversized-update",
-        "error",
-        str(left.idxmin()),
-        f"The weight decay of {most:.2g} pulls {ratio:.2g} times as hard as the loss while the loss is still high: the"
-        f" weights shrink (the median matrix has {shown(float(left.median()))} of its size left) rather than learn.",
-        {"step": evidence.clean[0], "of": "decay", "ratio": ratio, "weight_decay": most, "left": float(left.median())},
-        _REMEDY,
-        _LOSHCHILOV,
-    )
+    return float((sums["pull"] / sums["loss"]).median()), float(decay.max())
 
 
 def _open(evidence: Evidence) -> list[int]:

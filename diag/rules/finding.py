@@ -69,8 +69,8 @@ def json_safe(value: Any) -> Any:
         return {str(key): json_safe(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [json_safe(one) for one in value]
-    if hasattr(value, "item"):
-        value = value.item()
+    if hasattr(value, "tolist"):
+        return json_safe(value.tolist())  # a number, or lists of them
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)

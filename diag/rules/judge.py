@@ -7,12 +7,12 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from diag.errors import DiagError
 from diag.rules.causes import join
 from diag.rules.evidence import Evidence
 from diag.rules.finding import SEVERITIES, Finding
-from diag.rules.registry import RULES
+from diag.rules.registry import RULES, Rule, import_rules
 from diag.rules.thresholds import resolve
 from diag.settings import load_settings
 from diag.trace import Trace
@@ -46,18 +46,12 @@ def judge(trace: Trace, thresholds: Mapping[str, float] | None = None) -> list[F
     thresholds: instead of those of `[tool.diag.thresholds]` in the nearest pyproject.toml. Modules named in
     `[tool.diag] rules` are imported first, for the rules they register.
     A rule of ours that raises, which is a fault of ours, is left out and noted in the coverage; it is raised where the
-    environment sets DIAG_STRICT. Raises: DiagError for an unknown threshold, a module of rules that cannot be imported,
-    or a user's rule that raises.
+    environment sets DIAG_STRICT. One of a user's that does, or yields what is no finding, is a warning that says so:
+    a training of hours is not to be judged in vain. Raises: DiagError for an unknown threshold, or a module of rules
+    that cannot be imported.
     """
     settings = load_settings()
-    for name in settings["rules"]:
-        try:
-            importlib.import_module(name)
-        except DiagError:
-            raise
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise DiagError(f"[tool.diag] rules names '{name}', which cannot be imported: {what}") from error
+    import_rules(settings["rules"])
     if not len(trace.frame):
         return []
     values = resolve(settings["thresholds"] if thresholds is None else thresholds)
@@ -77,7 +71,7 @@ def _ask(evidence: Evidence) -> list[Finding]:
         return found
     for name, function in RULES.items():
         try:
-            said = list(function(evidence))
+            said = _said(function, evidence)
         except Exception as error:
             if function.__module__.startswith("diag.rules."):
                 if os.environ.get(STRICT):
@@ -86,17 +80,38 @@ def _ask(evidence: Evidence) -> list[Finding]:
                     evidence, f"the rule '{name}' failed and says nothing ({type(error).__name__}: {error}): report it"
                 )
                 continue
-            raise DiagError(
-                f"the rule '{name}' of {function.__module__} raised {type(error).__name__}: {error}"
-            ) from error
-        for one in said:
-            if not isinstance(one, Finding) or one.severity not in SEVERITIES:
-                raise DiagError(
-                    f"the rule '{name}' of {function.__module__} must yield diag.Finding with severity "
-                    f"{', '.join(SEVERITIES)}, got {one!r}"
-                )
+            said = [_failed(name, function, f"raised {type(error).__name__}: {error}")]
+        wrong = next((one for one in said if not _is_whole(one)), None)
+        if wrong is not None:
+            must = f"must yield diag.Finding with severity {', '.join(SEVERITIES)}, text, and evidence that is a dict"
+            said = [_failed(name, function, f"{must}, got {wrong!r}")]
         found += [_of_policy(one) for one in said] if evidence.acts else said
     return found
+
+
+def _said(function: Rule, evidence: Evidence) -> list[Finding]:
+    """What a rule yields, or returns: a list of findings, or a single one."""
+    said: Any = function(evidence)
+    if said is None:
+        raise TypeError("it returned None: a rule yields its findings")
+    return [said] if isinstance(said, Finding) else list(said)
+
+
+def _is_whole(one: Any) -> bool:
+    """Whether it is a finding of which all parts are what they are to be."""
+    if not isinstance(one, Finding) or one.severity not in SEVERITIES:
+        return False
+    texts = (one.rule, one.site, one.message, one.remedy, one.source)
+    nested = one.consequences
+    whole = isinstance(nested, tuple) and all(_is_whole(two) for two in nested)
+    return whole and all(isinstance(text, str) for text in texts) and isinstance(one.evidence, dict)
+
+
+def _failed(name: str, function: Rule, how: str) -> Finding:
+    """A rule of the user's that says nothing, for this."""
+    module = getattr(function, "__module__", "?")
+    message = f"The rule '{name}' of {module} {how}. It says nothing of this training."
+    return Finding(name, "warning", module, message, {"of": "failed"}, "Mend the rule.", module)
 
 
 def _note(evidence: Evidence, text: str) -> None:

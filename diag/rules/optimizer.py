@@ -64,6 +64,8 @@ def ends_early(evidence: Evidence) -> Finding | None:
     if len(lr) < _FEWEST_DECAYS or evidence.optimizers > 1 or not is_open(evidence):
         return None
     most = float(lr.max())
+    if most == 0:
+        return _no_rate(len(lr))
     small = lr[lr.index > lr.idxmax()] <= _NOTHING_LEFT * most
     since = small.index[small.to_numpy()]
     if not len(since) or len(since) < _IDLE * len(lr) or not small[small.index >= since[0]].all():
@@ -77,6 +79,18 @@ def ends_early(evidence: Evidence) -> Finding | None:
         {"step": int(since[0]), "of": "schedule", "lr": float(lr.iloc[-1]), "most": most, "steps": len(lr)},
         "Call scheduler.step() once per epoch rather than per step, or give the schedule the number of steps that there"
         " are.",
+        "torch.optim documentation, 'How to adjust learning rate'",
+    )
+
+
+def _no_rate(steps: int) -> Finding:
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"The learning rate is 0 in all {steps} steps: nothing is changed.",
+        {"step": 0, "of": "schedule", "lr": 0.0, "most": 0.0, "steps": steps},
+        "Give the optimizer a learning rate above 0; look for a schedule that begins at 0 and is never stepped.",
         "torch.optim documentation, 'How to adjust learning rate'",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -219,4 +220,6 @@ def resolve(overrides: Mapping[str, float]) -> dict[str, float]:
     for name in overrides:
         if name not in THRESHOLDS:
             raise DiagError(f"[tool.diag.thresholds] knows no '{name}'{nearest(name, THRESHOLDS)}")
+        if math.isnan(overrides[name]):
+            raise DiagError(f"[tool.diag.thresholds] {name} must be a number, got nan")
     return {name: float(overrides.get(name, threshold.value)) for name, threshold in THRESHOLDS.items()}

@@ -13,7 +13,7 @@ _FEW = 64
 """So many times that, or less: six bits of a gradient are left of the ten that float16 has."""
 _MOST_OF = 0.5
 """Of the gradients of layers that were measured."""
-_FEWEST = 5
+_FEWEST = 3
 
 
 def underflows(evidence: Evidence) -> Finding | None:
@@ -22,7 +22,7 @@ def underflows(evidence: Evidence) -> Finding | None:
     Numbers of float32 that are as small are no such multiples.
     """
     rows = evidence.rows("gradient", evidence.late, SIGNAL_ROLES)
-    if len(rows) < _FEWEST or evidence.is_half_solved or not evidence.trains:
+    if len(rows) < _FEWEST or evidence.is_half_solved:
         return None
     ends = rows[["min", "max"]].abs().max(axis=1)
     grid = rows[["min", "max"]].to_numpy() / _LEAST

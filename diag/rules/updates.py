@@ -48,6 +48,8 @@ _FIRST = 3
 _RISES, _AFTER_WARM_UP = 0.5, 0.75
 """Of its largest value, a learning rate that begins as a warm-up; of the threshold, strides at its end that are too
 large: of steps that come so late fewer are by chance."""
+_ENDED, _SHARE_BEFORE = 0.01, 0.25
+"""Of its largest value, a learning rate that has come to its end; the share of the steps before they are small."""
 _NO_BETTER = 0.9
 """Of the first loss: what ends above it has learned nothing worth the name."""
 _SMALL = 1e-3
@@ -108,7 +110,9 @@ def _slight(evidence: Evidence) -> Finding | None:
     still = typical < limit["stalled_error"] and not evidence.may_fall()
     found = Finding(
         "stalled-update",
-        "error" if still or slow > 0 or (typical < _TINY and not evidence.loss_falls()) else "warning",
+        "error"
+        if (still or slow > 0 or (typical < _TINY and not evidence.loss_falls())) and not _ends_small(evidence, since)
+        else "warning",
         str(first),
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual){rate}, and the loss hardly falls:"
         " next to nothing is learned.",
@@ -124,6 +128,14 @@ def _slight(evidence: Evidence) -> Finding | None:
         "Karpathy 2019, 'A recipe for training neural networks'; Zhang et al. 2021 (AUTOTRAINER)",
     )
     return scaled_away(evidence) or as_warm_up(evidence, found)
+
+
+def _ends_small(evidence: Evidence, since: int) -> bool:
+    """Whether steps are small only because a schedule ends, after many of usual size in which nothing was learned
+    either: then it is not their size."""
+    lr = evidence.trace.steps.set_index("step")["lr"].reindex(evidence.clean).dropna()
+    ended = len(lr) > 0 and float(lr.iloc[-1]) < _ENDED * float(lr.max())
+    return ended and evidence.clean.index(since) >= _SHARE_BEFORE * len(evidence.clean)
 
 
 def _is_slow(evidence: Evidence, largest: float) -> float:

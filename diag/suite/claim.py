@@ -40,6 +40,13 @@ class Claim:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        if not callable(self.measure):
+            raise SuiteError(f"the claim {self.statement!r} needs a function as its measure, got {self.measure!r}")
+        for what in ("above", "below"):
+            bound = getattr(self, what)
+            known = isinstance(bound, (int, float, np.number)) and not isinstance(bound, bool)
+            if bound is not None and not (known and not math.isnan(bound)):
+                raise SuiteError(f"the claim {self.statement!r} needs a number for `{what}`, got {bound!r}")
         if self.above is None and self.below is None:
             raise SuiteError(f"the claim {self.statement!r} could not fail: give `above`, `below` or both")
         if self.above is not None and self.below is not None and not self.above < self.below:

@@ -123,14 +123,22 @@ class Suite:
         if not isinstance(self.cases, Mapping) or not self.cases:
             raise SuiteError("a suite's cases are a mapping from names to recipes or experiments, and not empty")
         for name, case in self.cases.items():
+            if not isinstance(name, str):
+                raise SuiteError(f"a suite's cases have names, got {name!r}")
             if not isinstance(case, (Recipe, Experiment)):
                 raise SuiteError(f"the case '{name}' is a {type(case).__name__}: expected a Recipe or an Experiment")
-        if any(not isinstance(one, Claim) for one in self.claims):
+        if isinstance(self.claims, Claim) or any(not isinstance(one, Claim) for one in self.claims):
             raise SuiteError("a suite's claims are a list of diag.Claim")
         for what in ("seeds", "quick_seeds"):
             value = getattr(self, what)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SuiteError(f"a suite's {what} is a whole number from 1, got {value!r}")
+        for what in ("tables", "figures"):
+            named = getattr(self, what)
+            if not isinstance(named, Mapping) or not all(isinstance(k, str) and callable(v) for k, v in named.items()):
+                raise SuiteError(f"a suite's {what} are functions of the results by title, got {named!r}")
+        if self.answer is not None and not callable(self.answer):
+            raise SuiteError(f"a suite's answer is a function of the results, got {self.answer!r}")
         for measure in self.measures:
             if not callable(measure):
                 raise SuiteError(f"a suite's measures are functions, got {measure!r}")

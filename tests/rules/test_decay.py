@@ -92,3 +92,22 @@ def test_a_decay_that_brings_weights_to_nothing_is_one_however_the_loss_falls(de
             optimizer.step()
     roots = [one for one in watch.diagnose().findings if one.severity == "error"]
     assert ["shrink"] * gone == [one.evidence.get("of") for one in roots if one.evidence.get("of") == "shrink"]
+
+
+@pytest.mark.parametrize(("decay", "told"), [(1e-5, "it is the loss that makes them small"), (20.0, "")])
+def test_weights_that_the_loss_makes_small(decay: float, told: str) -> None:
+    """A variance that is to be kept is diminished: outputs shrink to nothing, and the decay has no part in it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3 if told else 0.02, weight_decay=decay)
+    with diag.watch(model) as watch:
+        for _ in range(150):
+            x = torch.randn(64, 10)
+            optimizer.zero_grad()
+            one, other = model(x + 0.1 * torch.randn_like(x)), model(x)
+            (1 + F.mse_loss(one, other) + one.var(0).mean() + 2 * one.square().mean()).backward()
+            optimizer.step()
+    every = [two for one in watch.diagnose().findings for two in (one, *one.consequences)]
+    shrunk = [one for one in every if one.evidence.get("of") == "shrink"]
+    assert shrunk
+    assert all((told in one.message) if told else ("decay pulls only" not in one.message) for one in shrunk)

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,8 +154,27 @@ def test_a_name_that_is_taken() -> None:
 def test_a_rule_that_fails_is_named(body: str) -> None:
     scope: dict[str, object] = {"rule": rule, "__name__": "mine.rules"}
     exec(f"@rule('unlucky')\ndef unlucky(evidence):\n    {body}", scope)
-    with pytest.raises(DiagError, match=r"the rule 'unlucky' of mine\.rules raised (ValueError: no luck|TypeError)"):
-        judge(chain().build(), {})
+    (finding,) = judge(chain().build(), {})
+    assert (finding.rule, finding.severity, finding.site) == ("unlucky", "warning", "mine.rules")
+    assert re.match(
+        r"The rule 'unlucky' of mine\.rules raised (ValueError: no luck|TypeError: it returned None)", finding.message
+    )
+
+
+def test_a_rule_may_return_its_only_finding() -> None:
+    @rule("single")
+    def single(evidence: Evidence) -> Any:
+        return Finding("single", "note", "0", "seen", {"step": 0})
+
+    assert [one.rule for one in judge(chain().build(), {})] == ["single"]
+
+
+@pytest.mark.parametrize("given", [lambda evidence: [], 3, None])
+def test_a_rule_that_is_registered_without_its_name(given: Any) -> None:
+    with pytest.raises(DiagError, match=r"a rule is registered by its name, @diag\.rule\('my-rule'\), got"):
+        rule(given)
+    with pytest.raises(DiagError, match=r"the rule 'mine' is a function of the evidence, got 5"):
+        rule("mine")(5)  # type: ignore[arg-type]
 
 
 def test_a_rule_of_ours_that_fails_is_our_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,12 +233,22 @@ def test_a_module_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         judge(chain().build())
 
 
-@pytest.mark.parametrize("given", ["['a text']", "[Finding('odd', 'fatal', '0', 'seen', {'step': 0})]"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "['a text']",
+        "[Finding('odd', 'fatal', '0', 'seen', {'step': 0})]",
+        "[Finding('odd', 'note', '0', 'seen', 3)]",
+        "[Finding('odd', 'note', '0', 5, {})]",
+        "[Finding('odd', 'note', '0', 'seen', {}, consequences=None)]",
+    ],
+)
 def test_a_rule_that_says_what_is_no_finding(given: str) -> None:
     scope: dict[str, object] = {"rule": rule, "Finding": Finding, "__name__": "mine.rules"}
     exec(f"@rule('odd')\ndef odd(evidence):\n    return {given}", scope)
-    with pytest.raises(DiagError, match="odd"):
-        judge(chain().build(), {})
+    (finding,) = judge(chain().build(), {})
+    assert (finding.severity, finding.site) == ("warning", "mine.rules")
+    assert "must yield diag.Finding with severity error, warning, note" in finding.message
 
 
 def _severities(net: Net, passes: int) -> dict[str, str]:

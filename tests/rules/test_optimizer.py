@@ -268,3 +268,15 @@ def test_a_loss_that_is_multiplied_down(rms: float, of: str) -> None:
     assert [(one.severity, one.evidence.get("of")) for one in findings] == [("error", of)]
     if of == "scaled away":
         assert findings[0].evidence["factor"] == pytest.approx(rms * (64 * 32) ** 0.5 * 8)
+
+
+def test_a_learning_rate_of_zero_is_no_schedule() -> None:
+    model = torch.nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with diag.watch(model) as watch:
+        for _ in range(20):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(torch.randn(16, 8)), torch.arange(16) % 3).backward()
+            optimizer.step()
+    (finding,) = [one for one in watch.diagnose().findings if one.evidence.get("of") == "schedule"]
+    assert finding.message == "The learning rate is 0 in all 20 steps: nothing is changed."

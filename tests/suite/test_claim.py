@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_a_measure_that_raises_is_named() -> None:
     claim = Claim("it is so", "-", lambda results: 1 / 0, above=0)
     with pytest.raises(SuiteError, match="'it is so' cannot be measured: ZeroDivisionError"):
         judge_claim(claim, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("measure", "bound", "message"),
+    [(3, 0.1, "needs a function as its measure, got 3"), (len, "0.1", "needs a number for `above`, got '0.1'"),
+     (len, math.nan, "needs a number for `above`, got nan"), (len, True, "needs a number for `above`, got True")],
+)  # fmt: skip
+def test_a_claim_of_other_kinds_is_refused_before_anything_runs(measure: Any, bound: Any, message: str) -> None:
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        Claim("it learns", "us", measure, above=bound)
 
 
 def test_a_claim_that_could_not_fail_or_hold_is_refused() -> None:
