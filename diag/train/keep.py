@@ -27,7 +27,7 @@ class Keeper:
 
     def __init__(self, probe: Probe, path: Path) -> None:
         self._probe = probe
-        self._path = path
+        self._path = path.absolute()  # the script may go elsewhere
         self._pause = _seconds()
         self._next = time.monotonic() + self._pause
         self._process = os.getpid()

@@ -127,7 +127,7 @@ def _as_main(script: Path, argv: list[str]) -> Iterator[types.ModuleType]:
     module = types.ModuleType("__main__")
     module.__file__ = str(script)
     module.__dict__["__builtins__"] = __builtins__
-    saved = sys.modules["__main__"], sys.argv, list(sys.path)
+    saved, folder = (sys.modules["__main__"], sys.argv, list(sys.path)), os.getcwd()
     sys.modules["__main__"] = module
     sys.argv = [str(script), *argv]
     sys.path.insert(0, str(script.resolve().parent))
@@ -135,3 +135,5 @@ def _as_main(script: Path, argv: list[str]) -> Iterator[types.ModuleType]:
         yield module
     finally:
         sys.modules["__main__"], sys.argv, sys.path[:] = saved
+        with contextlib.suppress(OSError):  # where reports are written is not for the script to say
+            os.chdir(folder)

@@ -206,3 +206,12 @@ def test_a_child_that_is_forked_reports_nothing(tmp_path: Path, end: str) -> Non
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     told = done.stdout + done.stderr
     assert (told.count("observed: "), told.count("wrote t.parquet"), told.count("os._exit")) == (1, 1, 0)
+
+
+def test_a_script_that_goes_elsewhere_takes_no_report_along(tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "train.py").write_text("import os\nos.chdir('away')\n" + TRAIN.format(steps=3))
+    words = [sys.executable, "-m", "diag", "watch", "--trace", "t.parquet", "--html", "page.html", "train.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (tmp_path / "t.parquet").exists() and (tmp_path / "page.html").exists(), done.stderr
+    assert list((tmp_path / "away").iterdir()) == []
