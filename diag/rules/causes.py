@@ -41,7 +41,7 @@ _PLAIN = (
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "zeroed", "underflow", "zeros")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
@@ -306,6 +306,8 @@ def _precedence(finding: Finding) -> float:
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0
+    if kind == "zeroed":  # a norm that is infinite makes a clip a product with zero
+        return _PRECEDENCE["oversized-update"] + 0.5
     if finding.evidence.get("faint"):  # under a gradient that does not come through, a usual decay wins too
         return _PRECEDENCE["collapsed-signal"] + 0.5
     if kind == "sigmoid":

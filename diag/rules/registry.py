@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable
 
 from diag.errors import DiagError
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.settings import find_pyproject
 
 Rule = Callable[[Evidence], Iterable[Finding]]
 
@@ -35,11 +37,15 @@ def rule(name: str) -> Callable[[Rule], Rule]:
 
 
 def import_rules(names: Iterable[str]) -> None:
-    """Import the modules that `[tool.diag] rules` names, for the rules that they register.
+    """Import the modules that `[tool.diag] rules` names, for the rules that they register; they may lie beside the
+    pyproject.toml that names them.
 
     Raises: DiagError for one that cannot be imported, in one line.
     """
+    file = find_pyproject()
     for name in names:
+        if file is not None and str(file.parent) not in sys.path:
+            sys.path.append(str(file.parent))
         try:
             importlib.import_module(name)
         except DiagError:
