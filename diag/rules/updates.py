@@ -133,9 +133,9 @@ def _slight(evidence: Evidence) -> Finding | None:
 def _ends_small(evidence: Evidence, since: int) -> bool:
     """Whether steps are small only because a schedule ends, after many of usual size in which nothing was learned
     either: then it is not their size."""
-    lr = evidence.trace.steps.set_index("step")["lr"].reindex(evidence.clean).dropna()
+    lr = evidence.steps.set_index("step")["lr"].dropna()  # of the stage in which this model is trained
     ended = len(lr) > 0 and float(lr.iloc[-1]) < _ENDED * float(lr.max())
-    return ended and evidence.clean.index(since) >= _SHARE_BEFORE * len(evidence.clean)
+    return ended and int((lr.index < since).sum()) >= _SHARE_BEFORE * len(lr)
 
 
 def _is_slow(evidence: Evidence, largest: float) -> float:
