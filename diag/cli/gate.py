@@ -66,7 +66,7 @@ def gate(
     codes = []
     if benchmark is not None:
         # Beside a verdict for machines, stdout is the verdict's alone.
-        codes.append(_ratios(benchmark, ratio or [], sys.stdout if format is GateFormat.text else sys.stderr))
+        codes += _ratios(benchmark, ratio or [], sys.stdout if format is GateFormat.text else sys.stderr)
     if run is not None and baseline is not None:
         codes.append(_run(run, baseline, format, output, false_alarms, margin or []))
     raise typer.Exit(1 if 1 in codes else max(codes))
@@ -108,14 +108,14 @@ def _margins(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _ratios(file: Path, ratios: list[str], stream: TextIO) -> int:
+def _ratios(file: Path, ratios: list[str], stream: TextIO) -> list[int]:
     from diag.gate.benchmark import hold_ratios
+    from diag.gate.judge import EXIT_CODES
 
-    codes = {0}
-    for one in hold_ratios(file, ratios):
+    held = hold_ratios(file, ratios)
+    for one in held:
         stream.write(f"{one.answer}: {one.text}\n")
-        codes.add({"pass": 0, "regression": 1, "cannot tell": 2}[one.answer])
-    return 1 if 1 in codes else max(codes)
+    return [EXIT_CODES[one.answer] for one in held]
 
 
 def baseline(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.gate.baseline import UNMEASURED, Baseline, CaseValues, load_baseline
-from diag.gate.judge import FALSE_ALARMS, Answer, Check, judge
+from diag.gate.judge import EXIT_CODES, FALSE_ALARMS, Answer, Check, judge
 from diag.gate.metrics import METRICS, GateError, Metric, chosen_margins
 from diag.gate.samples import Sample, pooled_sample, samples_of
 
@@ -37,7 +37,7 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         """0 pass or improvement, 1 regression, 2 cannot tell."""
-        return {"pass": 0, "improvement": 0, "regression": 1, "cannot tell": 2}[self.answer]
+        return EXIT_CODES[self.answer]
 
     @property
     def regressions(self) -> list[Check]:

@@ -14,6 +14,7 @@ from diag.gate.samples import Sample
 from diag.suite.ranking import holm
 
 Answer = Literal["pass", "regression", "improvement", "cannot tell"]
+EXIT_CODES: dict[Answer, int] = {"pass": 0, "improvement": 0, "regression": 1, "cannot tell": 2}
 FALSE_ALARMS = 0.01
 """The chance that a gate with nothing to find reports a regression, over all its comparisons together (Holm 1979)."""
 EQUIVALENCE = 0.05

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
+
+_Listener = TypeVar("_Listener")
 
 
 def is_capturing() -> bool:
@@ -12,3 +17,8 @@ def is_capturing() -> bool:
     memory that is others' by then.
     """
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def told(listeners: Sequence[_Listener]) -> list[_Listener]:
+    """Which of these are told of a call, as a list of its own, since theirs may change: none while it is recorded."""
+    return [] if is_capturing() else list(listeners)

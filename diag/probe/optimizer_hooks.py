@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as global_hooks
 from torch.utils.hooks import RemovableHandle
 
-from diag.probe.capture import is_capturing
+from diag.probe.capture import told
 
 
 class StepListener(Protocol):
@@ -53,10 +53,10 @@ def unlisten(listener: StepListener) -> None:
 
 def _before(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     _threads.add(threading.get_ident())
-    for one in () if is_capturing() else tuple(_listeners):
+    for one in told(_listeners):
         one.before_optimizer(optimizer, args, kwargs)
 
 
 def _after(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    for one in () if is_capturing() else tuple(_listeners):
+    for one in told(_listeners):
         one.after_optimizer(optimizer, args, kwargs)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from diag.probe.capture import is_capturing
+from diag.probe import capture
 
 
 class Listener(Protocol):
@@ -70,11 +70,6 @@ def unlisten(listener: Listener) -> None:
             setattr(owner, name, original)
 
 
-def _told() -> list[Listener]:
-    """Who is told of a call: nobody while it is recorded into a CUDA graph."""
-    return [] if is_capturing() else list(_listeners)
-
-
 def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     original = getattr(owner, name)
     ours = functools.wraps(original)(wrap(original))
@@ -84,10 +79,9 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 
 def _watched_backward(original: Any) -> Any:
     def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> Any:
-        told = _told()
-        if not told:
-            for one in _listeners:
-                one.see_recorded()
+        told = capture.told(_listeners)
+        for one in () if told else _listeners:
+            one.see_recorded()
         for one in told:
             one.begin_backward(tensors, grad_tensors)
         try:
@@ -102,7 +96,7 @@ def _watched_backward(original: Any) -> Any:
 def _watched_zero_grad(original: Any) -> Any:
     def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(owner, *args, **kwargs)
-        for one in _told():
+        for one in capture.told(_listeners):
             one.see_zero_grad(owner)
         return result
 
@@ -112,7 +106,7 @@ def _watched_zero_grad(original: Any) -> Any:
 def _watched_clip(original: Any) -> Any:
     def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
         parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-        for one in _told():
+        for one in capture.told(_listeners):
             one.see_clip(parameters)
         return original(parameters, *args, **kwargs)
 
@@ -122,9 +116,10 @@ def _watched_clip(original: Any) -> Any:
 def _watched_scale(original: Any) -> Any:
     def scale(scaler: Any, outputs: Any) -> Any:
         scaled = original(scaler, outputs)
-        if scaler.is_enabled() and scaler._scale is not None:
+        told = capture.told(_listeners)
+        if told and scaler.is_enabled() and scaler._scale is not None:
             factor = scaler._scale.detach().clone()
-            for one in _told():
+            for one in told:
                 one.see_scaled(scaled, factor)
         return scaled
 
@@ -134,7 +129,7 @@ def _watched_scale(original: Any) -> Any:
 def _watched_unscale(original: Any) -> Any:
     def unscale_(scaler: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(scaler, *args, **kwargs)
-        for one in _told():
+        for one in capture.told(_listeners):
             one.see_unscaled()
         return result
 
@@ -143,7 +138,7 @@ def _watched_unscale(original: Any) -> Any:
 
 def _watched_step(original: Any) -> Any:
     def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        told = _told()
+        told = capture.told(_listeners)
         for one in told:
             one.begin_scaled_step()
         result = original(scaler, optimizer, *args, **kwargs)

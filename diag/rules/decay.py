@@ -72,11 +72,7 @@ def _left(evidence: Evidence) -> pd.Series | None:
 
 
 def _outweighs(evidence: Evidence, left: pd.Series) -> Finding | None:
-    """While there is much to learn, what the decay adds to the gradient is as large as the loss's own.
-
-    Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
-    part of the gradient, lr * decay * |w| over what else the step is made of, were it at right angles to it.
-    """
+    """While there is much to learn, what the decay adds to the gradient is as large as the loss's own."""
     steps = _open(evidence)
     found = None if len(steps) < _FEWEST_OPEN or float(left.median()) > _SHRINKS else _pull(evidence, steps)
     if found is None or not found[0] >= evidence.thresholds["outweighed_error"]:
@@ -112,7 +108,11 @@ def _shrunk_by_loss(evidence: Evidence, left: pd.Series, pull: float) -> Finding
 
 def _pull(evidence: Evidence, steps: list[int]) -> tuple[float, float] | None:
     """How hard the decay pulls beside the loss, in the median of these steps, and the largest decay; None where none
-    is known, or it is of several kinds."""
+    is known, or it is of several kinds.
+
+    Of all matrices together: sqrt(sum (decay * |w|)^2) over sqrt(sum |gradient|^2); of a decoupled decay, which is no
+    part of the gradient, lr * decay * |w| over what else the step is made of, were it at right angles to it.
+    """
     decays = evidence.trace.coverage.get("weight_decay") or {}
     table = evidence.parameters[evidence.parameters["step"].isin(steps)].dropna(subset=["norm", "gradient_norm"])
     table = table[table["site"].isin(list(decays))]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from diag.rules.blocked import zeros_that_stay
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
 from diag.rules.scales import does_well, guesses, is_open
@@ -205,26 +204,6 @@ def on_scaled_gradients(evidence: Evidence) -> Finding | None:
         "Call scaler.step(optimizer) and scaler.update() rather than optimizer.step(), with scaler.unscale_(optimizer)"
         " before the gradient is clipped.",
         "torch.amp documentation, 'Typical mixed precision training'",
-    )
-
-
-def frozen_zeros(evidence: Evidence) -> Finding | None:
-    """Layers that put out exactly nothing, as their weights are zero and frozen, beside others that are trained."""
-    rows = evidence.rows("activation", evidence.clean, ("layer",))
-    most = rows.groupby("site")["rms"].max()
-    names = [name for name in zeros_that_stay(evidence) if most.get(evidence.sites.loc[name, "owner"]) == 0]
-    if not names or not evidence.trains or evidence.is_half_solved or len(evidence.clean) < _FEWEST_DECAYS:
-        return None
-    return Finding(
-        "stalled-update",
-        "error",
-        names[0],
-        f"{listed(names)} {'is' if len(names) == 1 else 'are'} zero and frozen: what"
-        f" {'it puts out' if len(names) == 1 else 'they put out'} is exactly zero in all {len(evidence.clean)} steps,"
-        " whatever comes in, and nothing before can be learned through it.",
-        {"step": evidence.clean[0], "of": "zeros", "parameters": names[:20], "count": len(names)},
-        "Train them too, with requires_grad_(True), and hand them to the optimizer; or initialize them at random.",
-        "Hu et al. 2022, 'LoRA', section 4.1: one of the two factors begins at zero, and both are trained",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from diag.errors import DiagError
 from diag.rules.evidence import Evidence
@@ -36,16 +36,16 @@ def rule(name: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def import_rules(names: Iterable[str]) -> None:
+def import_rules(names: Sequence[str]) -> None:
     """Import the modules that `[tool.diag] rules` names, for the rules that they register; they may lie beside the
     pyproject.toml that names them.
 
     Raises: DiagError for one that cannot be imported, in one line.
     """
-    file = find_pyproject()
+    file = find_pyproject() if names else None
+    if file is not None and str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
     for name in names:
-        if file is not None and str(file.parent) not in sys.path:
-            sys.path.append(str(file.parent))
         try:
             importlib.import_module(name)
         except DiagError:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from diag.rules.blocked import frozen_zeros
 from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
@@ -19,7 +20,6 @@ from diag.rules.optimizer import (
     decays_each_step,
     ends_early,
     frozen,
-    frozen_zeros,
     never_trained,
     on_scaled_gradients,
     rates,

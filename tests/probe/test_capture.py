@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diag.probe import forward, optimizer_hooks, patches
+from diag.probe import capture, forward
 from diag.probe.capture import is_capturing
 from diag.probe.probe import Probe
 
@@ -18,7 +18,7 @@ RECORDS = [False]
 
 @pytest.fixture(autouse=True)
 def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (forward, optimizer_hooks, patches):
+    for module in (capture, forward):
         monkeypatch.setattr(module, "is_capturing", lambda: RECORDS[0])
     yield
     RECORDS[0] = False

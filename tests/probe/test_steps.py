@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,20 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Callable[[], torch.Tensor], list[float]]:
+    """What the optimizer's step is given, and the losses that it has come to."""
+    losses: list[float] = []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(X), Y)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    return closure, losses
 
 
 def test_micro_batches_merge_into_one_row() -> None:
@@ -118,15 +134,7 @@ def test_a_closure_is_one_step_and_its_first_loss() -> None:
     reference = F.cross_entropy(model(X), Y).item()
     before = as_double(model[0].weight)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=4)
-    losses: list[float] = []
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(X), Y)
-        loss.backward()
-        losses.append(loss.item())
-        return loss
-
+    closure, losses = closure_of(model, optimizer)
     with diag.watch(model, optimizer) as watch:
         optimizer.step(closure)
         middle = as_double(model[0].weight)
@@ -146,15 +154,7 @@ def test_a_model_that_first_runs_within_a_closure_has_its_first_step() -> None:
     """Lightning runs every pass within its optimizer's step: of the first one no model was known before it."""
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=3.0)
-    losses: list[float] = []
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(X), Y)
-        loss.backward()
-        losses.append(loss.item())
-        return loss
-
+    closure, losses = closure_of(model, optimizer)
     weights = [as_double(model[0].weight)]
     probe = Probe(discover=True)
     probe.start()

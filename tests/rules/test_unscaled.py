@@ -7,16 +7,20 @@ import pytest
 from tests.rules.traces import Net, Value, found
 
 
+def judged(predicted: Value, wanted: Value, loss: Value) -> Net:
+    """Sixty steps of a network whose squared error is of these numbers."""
+    net = Net(steps=60, loss=loss).output("0")
+    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None, rms=predicted, mean=predicted)
+    return net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=wanted, mean=wanted)
+
+
 def far_off(end: float, size: float = 150.0, start: float = 0.2, loss: Value | None = None) -> Net:
     """Predictions that grow by the same each step, up to a share of their targets."""
 
     def predicted(step: int) -> float:
         return start + (end * size - start) * step / 59
 
-    net = Net(steps=60, loss=loss or (lambda step: (size - predicted(step)) ** 2))
-    net.output("0")
-    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None, rms=predicted, mean=predicted)
-    return net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=size, mean=size)
+    return judged(predicted, size, loss or (lambda step: (size - predicted(step)) ** 2))
 
 
 @pytest.mark.parametrize(
@@ -55,10 +59,7 @@ def chased(until: int, size: float = 1e5, start: float = 0.2) -> Net:
     def wanted(step: int) -> float:
         return size * (1 + step)
 
-    net = Net(steps=60, loss=lambda step: wanted(step) - predicted(step))
-    net.output("0")
-    net.output("loss:mse_loss", "loss", "mse_loss", units=1, gradient=None, rms=predicted, mean=predicted)
-    return net.output("loss:mse_loss[target]", "target", "target", units=1, gradient=None, rms=wanted, mean=wanted)
+    return judged(predicted, wanted, lambda step: wanted(step) - predicted(step))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """A report's content. unfinished: what is missing, in words, or empty. absent: what could not be drawn, and why."""
+    """A report's content. unfinished: what is missing, in words, or empty. absent: what could not be drawn, and why.
+    quick: whether its run was."""
 
     suite: str
     question: str
@@ -72,6 +73,7 @@ class Document:
     command: str
     unfinished: str = ""
     absent: list[str] = field(default_factory=list)
+    quick: bool = False
 
     def count(self, verdict: str) -> int:
         """How many claims have this verdict."""
@@ -103,6 +105,7 @@ def document(run: Run) -> Document:
         command=command(header),
         unfinished=_lost(lost, header) if lost else _unfinished(run, header),
         absent=absent,
+        quick=bool(header["settings"]["quick"]),
     )
 
 

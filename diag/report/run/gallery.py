@@ -14,7 +14,6 @@ from diag.report.run.document import Document, counted, document
 from diag.report.run.files import write_markdown
 from diag.report.run.markdown import text
 from diag.suite.errors import RunError
-from diag.suite.folder import RunFolder
 from diag.suite.run import Run, open_run
 
 
@@ -41,8 +40,7 @@ def _write_one(run: Run, content: Document, folder: Path) -> None:
         write_text(folder / "baseline.json", make_baseline(run.folder).to_json())
     link = quote(content.suite)
     lines = [f"## [{text(content.suite)}]({link}/report.md): {text(content.question)}", ""]
-    quick = RunFolder(run.folder).header["settings"]["quick"]
-    lines += ["From a run with `--quick`: few steps and seeds.", ""] if quick else []
+    lines += ["From a run with `--quick`: few steps and seeds.", ""] if content.quick else []
     lines += [text(content.answer), "", counted(content.claims), ""]
     for first in content.pictures[:1]:
         lines += [f"![{text(first.caption)}]({link}/figures/{first.name}.svg)", ""]
