@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diag.probe.compared import COMPARED, compared
 from diag.probe.pairing import EVERY, PAIRED, argument, pairing, thinned
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed
@@ -22,7 +23,7 @@ DIFFERENCES = frozenset({"sub", "__sub__", "rsub", "__rsub__"})
 """What a loss that is written out begins with."""
 _SAMPLES = 256
 
-LOOKED_BESIDE = PAIRED | LOGARITHMS | SIGNED.keys()
+LOOKED_BESIDE = PAIRED | LOGARITHMS | SIGNED.keys() | COMPARED
 
 __all__ = ["DIFFERENCES", "EVERY", "LOOKED_BESIDE", "beside", "difference"]
 
@@ -36,10 +37,11 @@ def beside(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[t
         signs = argument(args, kwargs, SIGNED[op], "target")
         if type(signs) is Tensor:
             yield "signs", thinned(signs.reshape(-1), _SAMPLES).float()
-        return
-    score = pairing(op, args, kwargs)
+    score = (compared if op in COMPARED else pairing)(op, args, kwargs)
     if score is not None:
         yield "pairing", score
+    if op in SIGNED:
+        return
     given, target = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "target")
     if (op in NUMBERS or op in BINARY) and type(target) is Tensor and target.is_floating_point():
         yield "target", target

@@ -179,6 +179,8 @@ class Forward:
             if self._sites.wraps_known(module) or not self._owner.is_free():
                 return  # as what a solver puts around a network at each call: the network itself comes next
             if not self._discover or not self.copies.admits(module, self._sites.roots):
+                if self._owner.is_here() and not torch.is_grad_enabled():
+                    self.untrained.standing.see_beside(module, self._recorder.step)
                 if self._owner.is_here() and self.copies.left_out(module):
                     self._thread = threading.get_ident()
                     self._stack.append(None)  # what it calls is no model either

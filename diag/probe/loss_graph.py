@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from diag.probe.triplets import triplets
 from diag.trace.shapes import are_crossed
 
 _OPS = {
@@ -48,14 +49,15 @@ _MOST = 300
 
 
 class Judged(NamedTuple):
-    """One loss: its op, the prediction as near to what the loss was given as is known, the target, its value, and the
-    node that made what it was given."""
+    """One loss: its op, the prediction as near to what the loss was given as is known, the target, its value, the node
+    that made what it was given, and what more the loss was given."""
 
     op: str
     given: Tensor
     target: Tensor
     value: Tensor | None
     source: Any = None
+    kwargs: dict[str, Any] = {}  # noqa: RUF012  (never changed)
 
 
 class Outputs:
@@ -145,7 +147,8 @@ def losses_before(root: Tensor, outputs: Outputs) -> list[Judged]:
 def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
     name = node.name()
     if name == "CtcLossBackward0":
-        return Judged("ctc_loss", node._saved_log_probs, node._saved_targets, _value(node, root))
+        value = _value(node, root)
+        return Judged("ctc_loss", node._saved_log_probs, node._saved_targets, value, kwargs=_lengths(node))
     if name in _OPS:
         op, given, target = _OPS[name], node._saved_self, node._saved_target
         below = source = _below(node)
@@ -164,8 +167,16 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         below, other = (child for child, _ in node.next_functions)
         if below is not None and below is other and below.name() == _DIFFERENCE:
             return _written_out(below, node._saved_self, outputs)
-    tilted = pinball(node)
+    tilted, both = pinball(node), triplets(node)
+    if both is not None:
+        return Judged("triplet_margin_loss", *both, None)
     return None if tilted is None else _written_out(tilted[0], tilted[1], outputs)
+
+
+def _lengths(node: Any) -> dict[str, Any]:
+    """What CTC was given beside its labels, where these stand in rows."""
+    names = ("input_lengths", "target_lengths", "blank")
+    return {name: getattr(node, f"_saved_{name}") for name in names}
 
 
 def pinball(node: Any) -> tuple[Any, Tensor, int] | None:

@@ -107,7 +107,7 @@ class Losses:
         with torch._C.DisableTorchFunction():
             for loss in [one for root in tensors for one in losses_before(root, self._outputs)]:
                 if loss.op != "sub":
-                    self.see(frame, loss.op, (loss.given, loss.target), {}, loss.value, loss.source)
+                    self.see(frame, loss.op, (loss.given, loss.target), loss.kwargs, loss.value, loss.source)
                 elif self.looks_beside():
                     self._see_pair(frame, loss.given, loss.target)
 

@@ -63,12 +63,12 @@ def pairing_of_numbers(given: Tensor, target: Tensor) -> Tensor | None:
 def score_of_numbers(given: Tensor, target: Tensor, samples: int) -> Tensor:
     """The same of numbers of one shape, from so many samples at most, evenly."""
     f, g = (_as_numbers(thinned(thinned(_flat(one), samples), _FEATURES, 1)) for one in (given, target))
-    return _score(f @ (g - g.mean(0)).t())
+    return score_of_matrix(f @ (g - g.mean(0)).t())
 
 
 def score_of_classes(given: Tensor, labels: Tensor, samples: int) -> Tensor:
     """The same of scores for classes, and the class of each sample."""
-    return _score(_as_numbers(thinned(given, samples))[:, thinned(labels, samples)])
+    return score_of_matrix(_as_numbers(thinned(given, samples))[:, thinned(labels, samples)])
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
@@ -115,7 +115,8 @@ def thinned(tensor: Tensor, most: int, dim: int = 0) -> Tensor:
     return tensor if stride == 1 else tensor[(slice(None),) * dim + (slice(None, None, stride),)]
 
 
-def _score(products: Tensor) -> Tensor:
+def score_of_matrix(products: Tensor) -> Tensor:
+    """The same of products of every prediction, row by row, with every target."""
     centered = products - products.mean(0)
     centered -= centered.mean(1, keepdim=True)
     return _standardized(centered, len(products), products)

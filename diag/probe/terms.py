@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
+from diag.probe.overlap import overlaps
 from diag.probe.paths import LARGE, Path, below
+from diag.probe.policies import Policies, entropy_share, is_entropy
 from diag.probe.severed import severed
+from diag.probe.smoothing import smoothing
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
 
@@ -35,6 +38,7 @@ _NEGATIVE = ("NllLossBackward0", "BinaryCrossEntropyWithLogitsBackward0", "Binar
 _HINGES = ("ReluBackward0", "ThresholdBackward0", "SoftplusBackward0", "ClampMinBackward0")
 """What is never below 0, of a loss as a rule."""
 _LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
+_OF_DIFFERENCE = ("AbsBackward0", "CoshBackward0")
 _HALF = (torch.float16, torch.bfloat16)
 _HALF_OF, _SOME_OF = 0.5, 0.01
 """Of a loss, what must have no graph to be counted as most of it, and as a part."""
@@ -54,7 +58,8 @@ class Terms:
     with a minus. upturned: those in which all that is differentiated is losses and hinges, all of them with a minus;
     absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it stands with
     a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
-    otherwise. surrogates: those in which the least of a ratio of probabilities times numbers and of the same ratio,
+    otherwise. overlapping: those in which the overlap of predictions and targets, as Dice's, stands without a minus.
+    surrogates: those in which the least of a ratio of probabilities times numbers and of the same ratio,
     cut, stands without a minus. reversed: by the name of the variable, those in which log-probabilities are
     multiplied with rewards and stand without a minus. crossed: by the shapes before and after, those in which outputs
     are spread over targets of another shape, so that each meets all. severed: those in which more than half of the
@@ -64,12 +69,13 @@ class Terms:
 
     def __init__(self) -> None:
         self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
-        self.surrogates = 0
-        self.scale = 1.0
+        self.surrogates = self.overlapping = 0
+        self.scale, self.smoothing = 1.0, 0.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
         self.severed = self.partly = 0
         self.least, self.most = math.inf, -math.inf
+        self.policies = Policies()
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
@@ -91,9 +97,12 @@ class Terms:
             if abs(scale) < 1:
                 self.underflown, self.scale = self.underflown + 1, scale
         self.enlarged += any(number < 0 for number in read.squares)
+        self.smoothing = max(self.smoothing, read.smoothing)
+        self.overlapping += bool(read.overlaps) and min(read.overlaps) > 0
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
         self.surrogates += any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
+        self.policies.see(read.shares, read.bonuses)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
         caller = next(callers(), None) if multiplied else None
         name = None if caller is None else _rewarding(caller, weighted)
@@ -112,9 +121,11 @@ class Terms:
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
-        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "underflown", "scale")
-        known = {name: getattr(self, name) for name in names}
+        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "overlapping", "underflown")
+        known = {name: getattr(self, name) for name in (*names, "scale", "smoothing")}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
+        if told := self.policies.told():
+            known["policy"] = told
         if self.partly:
             known["severed"] = {
                 "count": self.severed,
@@ -201,14 +212,22 @@ def _numbers(value: Any) -> np.ndarray | None:
 @dataclass
 class _Read:
     """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, the
-    shapes of outputs that are spread, the losses and hinges with their numbers; others: whether there is more."""
+    shapes of outputs that are spread, the losses and hinges with their numbers, the products of predictions and targets
+    whose sum is an overlap, the numbers with which these stand, how far labels are smoothed, the numbers with which
+    negative entropies stand, and how undecided policies are whose log-probabilities are weighed; others: whether there
+    is more."""
 
     squares: list[float] = field(default_factory=list)
     weighted: list[Path] = field(default_factory=list)
     crossed: set[Any] = field(default_factory=set)
     losses: list[tuple[str, float]] = field(default_factory=list)
     hinges: list[float] = field(default_factory=list)
+    products: set[Any] = field(default_factory=set)
+    overlaps: list[float] = field(default_factory=list)
     absolutes: list[float] = field(default_factory=list)
+    smoothing: float = 0.0
+    bonuses: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
     others: bool = False
 
     @property
@@ -241,6 +260,10 @@ def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
     op = loss_made_by(path.node) if path.factors is None else None
     if path.factors is None:
         read.crossed |= _spread(path.node, squared)
+        read.bonuses += [path.number] if is_entropy(path.node) else []
+        read.smoothing = max(read.smoothing, smoothing(path.node) or 0.0)
+        read.products |= set(overlaps(path.node))
+        read.overlaps += [path.number] if path.node in read.products else []
         if op is not None:
             read.losses.append((op, path.number))
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
@@ -259,6 +282,8 @@ def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
     if _is_log_probability(path.node):
         read.others = True
         read.weighted.append(path)
+        share = entropy_share(path.node) if path.factors is not None and path.node.name() in _PICKS else None
+        read.shares += [] if share is None else [share]
         return []
     if path.node.name() in _NEGATIVE:
         read.weighted.append(replace(path, number=-path.number))
@@ -271,11 +296,11 @@ def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
 
 
 def _spread(node: Any, squared: Any) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Shapes of what is squared, or multiplied with numbers that are given, before and after it is spread over a
-    dimension that it does not have, where these numbers do not have one of its own."""
-    if squared is not None and squared.name() == "SubBackward0":
-        shapes = _shapes(squared)
-        difference = node._saved_self
+    """Shapes of what is squared, taken absolute or tilted, or multiplied with numbers that are given, before and after
+    it is spread over a dimension that it does not have, where these numbers do not have one of its own."""
+    differs, difference = _difference_of(node, squared)
+    if differs is not None:
+        shapes = _shapes(differs)
         return {shapes} if shapes and difference.is_cpu and _adds_up(difference) else set()
     if squared is None and node.name() == "MulBackward0":
         given = [child is None for child, _ in node.next_functions]
@@ -284,6 +309,15 @@ def _spread(node: Any, squared: Any) -> set[tuple[tuple[int, ...], tuple[int, ..
             if shapes and isinstance(factor, Tensor) and factor.numel() * len(factor) == math.prod(shapes[1]):
                 return {shapes}
     return set()
+
+
+def _difference_of(node: Any, squared: Any) -> tuple[Any, Any]:
+    """The node of the difference of which this is the square, the absolute or the pinball loss, and the difference."""
+    tilted = pinball(node)
+    if tilted is not None:
+        return tilted[0], tilted[1]
+    child = node.next_functions[0][0] if node.name() in _OF_DIFFERENCE else squared
+    return (child, node._saved_self) if child is not None and child.name() == "SubBackward0" else (None, None)
 
 
 def _shapes(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -16,6 +16,7 @@ from diag.probe.evaluation import Evaluations
 from diag.probe.frames import Frame, in_reentrant_checkpoint
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
+from diag.probe.standing import Standing
 
 
 class Untrained:
@@ -35,6 +36,7 @@ class Untrained:
         self.evaluations = Evaluations(sites, recorder)
         self.acting = Acting()
         self.answers = Answers()
+        self.standing = Standing()
         self.on_untold: Callable[[int, tuple[Any, ...]], None] = lambda root, args: None
 
     def has(self, module: nn.Module) -> bool:
@@ -45,6 +47,7 @@ class Untrained:
 
     def see_training(self, module: nn.Module, root: int, args: tuple[Any, ...]) -> None:
         """A pass of training begins."""
+        self.standing.see_trained(module)
         if module.training:
             self._trained.add(id(module))
             self._in_eval.discard(id(module))
@@ -55,6 +58,7 @@ class Untrained:
     def begin(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
         """A watched model is called for what is no training."""
         self.passes += 1
+        self.standing.see_beside(module, self._recorder.step)
         self._in_training[frame.root, frame.path] += module.training
         self._graded = id(module) if torch.is_grad_enabled() else None
         self.ran.add((frame.root, frame.path))

@@ -38,10 +38,13 @@ _PLAIN = (
     "optimizer",
     "confined",
     "flat",
+    "smoothing",
+    "bonus",
+    "decided",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros", "standing")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")

@@ -8,6 +8,8 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
 _FEWEST, _NEARLY_ALL = 3, 0.9
+_LONG, _VERY_LONG = 100, 200
+"""Steps for which a network that is to follow another stands still: worth a word, and an error."""
 
 
 def never_stepped(evidence: Evidence) -> Iterator[Finding]:
@@ -65,6 +67,25 @@ def plain_tensors(evidence: Evidence) -> Iterator[Finding]:
             {"step": evidence.clean[0], "of": "optimizer", "tensors": names[:20], "count": len(names)},
             "Wrap them in nn.Parameter.",
             "torch.nn.parameter.Parameter documentation",
+        )
+
+
+def never_follows(evidence: Evidence) -> Iterator[Finding]:
+    """A target network, or an average of the weights, that is what it was copied as for the whole training."""
+    for one in evidence.trace.coverage.get("standing") or ():
+        steps = int(one["last"]) - int(one["first"])
+        if one["of"] not in set(evidence.sites["model"]) or steps < _LONG:
+            continue
+        yield Finding(
+            "stalled-update",
+            "error" if steps >= _VERY_LONG else "warning",
+            str(one["name"]),
+            f"{one['name']} is a copy of {one['of']} that never follows it: it was called in steps {one['first']} to"
+            f" {one['last']}, and is what it was at the start, before anything was learned.",
+            {"step": evidence.clean[0], "of": "standing", "calls": int(one["calls"]), "steps": steps},
+            "Copy the weights every so many steps, target.load_state_dict(model.state_dict()), or average them in each:"
+            " target = tau * model + (1 - tau) * target with tau above 0 (a decay of 1 leaves all as it was).",
+            "Mnih et al. 2015, algorithm 1; Lillicrap et al. 2016, section 3; Polyak & Juditsky 1992",
         )
 
 

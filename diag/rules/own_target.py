@@ -7,7 +7,6 @@ import pandas as pd
 from diag.rules.alike import pairs_alike
 from diag.rules.evidence import EARLY, LATE, SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
-from diag.trace.schema import BESIDE
 
 _FEWEST = 3
 _LEFT = 0.01
@@ -75,9 +74,9 @@ def _compares_outputs(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
 
 def _judges_outputs_alone(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
     """Whether outputs have several features, and no loss was seen but such as compare them with one another."""
-    beside = rows[rows["role"].isin(("loss", *BESIDE))]
+    losses = rows[rows["role"] == "loss"]
     several = bool((own["units"] >= _FEATURES).all())
-    return own["step"].nunique() >= _FEWEST and several and set(beside["op"]) <= _COMPARE
+    return own["step"].nunique() >= _FEWEST and several and set(losses["op"]) <= _COMPARE
 
 
 def _has_fallen(evidence: Evidence) -> bool:

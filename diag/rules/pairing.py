@@ -23,12 +23,17 @@ _MOST_COUNTED = 256
 _EACH_CLASS = 4
 """Predictions, for every class, from which a network that learns has learned something of the pairing."""
 _STILL_FALLS = 0.01
+_MANY_SCORES, _A_LITTLE = 30, 0.25
+"""Batches in the second half of the steps of which no prediction fits its target; of all that the loss has fallen, how
+much of that is in this half."""
 _DRIVEN = 3.0
 """Times the limit, below zero, for predictions that are driven from their targets: a large bias gave -4.2, a term whose
 sign was turned -40.7."""
 _INTACT, _A_GUESS = 0.01, 1.1
 """Variance over samples over mean square of all layers, and times a guess's cross-entropy, of what is not broken."""
 _OF_CLASSES = (*INDEXED, *BINARY)
+_MOST_HEADS, _ENOUGH_SCORES = 4, 20
+"""Losses of which one may have targets of its own, and from how many batches each is judged."""
 _LOOK = (
     "Look at some inputs beside their targets, as the loss gets them: one of the two may be shuffled, sorted,"
     " filtered or shifted without the other, or the input does not determine the target. If they do belong"
@@ -58,10 +63,14 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         return
     scores = _scores(evidence, steps)
     limit = evidence.thresholds["unrelated_warning"]
-    if not len(scores) or (scores["z"] >= limit).any():
+    if (scores["z"] >= limit).any():
+        alone = _of_one_head(evidence, losses)
+        yield from [] if alone is None else [alone]
+        return
+    if not len(scores):
         return
     driven = float(scores["z"].max()) < -_DRIVEN * limit  # whatever else makes the loss fall
-    if not driven and chance_of_fall(losses) / 2 < _STILL_FALLS:
+    if not driven and chance_of_fall(losses) / 2 < _STILL_FALLS and not _falls_regardless(evidence, losses, scores):
         return
     if not any(_suffices(evidence, str(site), count) for site, count in scores["scores"].items()):
         return
@@ -92,6 +101,61 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
             "loss": float(losses.median()),
         },
         _TURNED if worse else _LOOK,
+        "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
+    )
+
+
+def _falls_regardless(evidence: Evidence, losses: pd.Series, scores: pd.DataFrame) -> bool:
+    """Whether a loss of classes still falls a little, while predictions from numbers have fit no target for so long
+    that it can only be how often each class, or each class at each place, occurs.
+
+    losses: of the second half of the steps.
+    """
+    best = scores.sort_values("z").iloc[-1]
+    inputs = evidence.rows("activation", evidence.clean, ("input",))
+    known = evidence.sites.loc[str(best.name), "op"] in _OF_CLASSES and len(inputs) > 0
+    if not known or best["scores"] < _MANY_SCORES or not is_late(evidence, evidence.clean[-1]):
+        return False
+    start = float(evidence.clean_losses.iloc[:3].mean())
+    before, after = float(losses.iloc[: len(losses) // 4].median()), float(losses.iloc[-(len(losses) // 4) :].median())
+    return before - after < _A_LITTLE * (start - after)
+
+
+def _of_one_head(evidence: Evidence, losses: pd.Series) -> Finding | None:
+    """Of a few losses of classes one whose predictions have nothing to do with their targets from the first step to the
+    last, where another's do: with what is adversarial they do at first."""
+    rows = evidence.rows("activation", evidence.clean, ("pairing",))
+    rows = rows[rows["mean"] != 0]
+    heads = {key: own for key, own in rows.groupby(["site", "call"], sort=False) if len(own) >= _ENOUGH_SCORES}
+    if not 2 <= len(heads) <= _MOST_HEADS or not is_late(evidence, evidence.clean[-1]):
+        return None
+    fits = {key: float(own["mean"].sum() / len(own) ** 0.5) for key, own in heads.items()}
+    ops = evidence.sites["op"]
+    of_classes = {key: z for key, z in fits.items() if ops[str(key[0]).removesuffix("[pairing]")] in _OF_CLASSES}
+    if not of_classes:
+        return None
+    (name, call), z = min(of_classes.items(), key=lambda one: one[1])
+    site, count = str(name).removesuffix("[pairing]"), len(heads[name, call])
+    if z >= evidence.thresholds["unrelated_error"] or not _suffices(evidence, site, count):
+        return None
+    others = sum(rows["site"] == name) > count
+    which = f"{site} (call {call})" if others else site
+    return Finding(
+        "unrelated-targets",
+        "error",
+        site,
+        f"Of {len(fits)} losses one is of targets that have nothing to do with the inputs: predictions that {which} is"
+        f" given fit their own targets no better than other targets of the same batch, by {z:.2f} standard errors over"
+        f" {count} batches; those of another loss do by {max(fits.values()):.3g}.",
+        {
+            "step": evidence.clean[0],
+            "of": "one head",
+            "z": z,
+            "p": 0.5 * math.erfc(z / math.sqrt(2)),
+            "batches": count,
+            "loss": float(losses.median()),
+        },
+        _LOOK,
         "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
     )
 

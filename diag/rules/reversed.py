@@ -29,6 +29,7 @@ def reversed_term(evidence: Evidence) -> Finding | None:
         return found
     return (
         _upturned(known, losses)
+        or _overlapping(known, losses)
         or _subtracted(evidence, known, losses)
         or _without_end(known, losses, "enlarged", "squares of outputs stand in the loss with a minus", "large")
         or (_without_end(known, losses, "lowered", "log-probabilities stand in the loss without a minus", "small"))
@@ -93,6 +94,25 @@ def _upturned(known: dict[str, Any], losses: pd.Series) -> Finding | None:
         {"step": int(losses.index[0]), "of": "sign", "first": first, "last": last},
         "Remove the minus sign before the loss, or the maximize=True of the optimizer that needs none.",
         _OPTIMIZERS,
+    )
+
+
+def _overlapping(known: dict[str, Any], losses: pd.Series) -> Finding | None:
+    """The overlap of predictions and targets is made small."""
+    count = int(known.get("overlapping", 0))
+    if not count or not _often(count, known):
+        return None
+    first, last = float(losses.iloc[0]), float(losses.iloc[-3:].median())
+    return Finding(
+        "diverging-loss",
+        "error",
+        "loss",
+        "The sign of a term is turned: the overlap of predictions and targets (the sum of their product over the sum of"
+        f" both, as of Dice or Jaccard) stands without a minus in {count} of {known['looked']} backward passes that"
+        f" were read. The loss goes from {first:.3g} to {last:.3g}: predictions leave their targets.",
+        {"step": int(losses.index[0]), "of": "sign", "term": "overlap", "first": first, "last": last, "passes": count},
+        "Minimize 1 - dice.",
+        "Milletari et al. 2016, 'V-Net', section 3",
     )
 
 

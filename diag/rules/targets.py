@@ -14,6 +14,7 @@ from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.modes import never_trained
 from diag.rules.players import players
+from diag.rules.policies import policy
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, masked, sees_the_next, shifted_twice
@@ -43,6 +44,8 @@ _FEWEST, _MOST = 5, 0.5
 _FEWEST_READ, _NEARLY_ALL = 3, 0.9
 """Backward passes whose graph shows it, and their share."""
 _SAMPLES = 8
+_MOST_SMOOTHED, _NOTHING_TOLD = 0.5, 0.99
+"""Label smoothing that is worth a word, and that leaves nothing of the labels."""
 _SUM = 0.05
 """The log of what log-probabilities may add up to, beyond rounding of half precision."""
 
@@ -68,6 +71,8 @@ def misfit(evidence: Evidence) -> Finding | None:
         _out_of_reach,
         unscaled,
         _sorted,
+        _smoothed,
+        policy,
         players,
         _clipped,
         confined,
@@ -308,6 +313,24 @@ def _sorted(evidence: Evidence) -> Finding | None:
             "LeCun et al. 1998, 'Efficient BackProp', section 4.2; Bengio 2012, section 3.1",
         )
     return None
+
+
+def _smoothed(evidence: Evidence) -> Finding | None:
+    """Labels are smoothed until next to nothing tells the right class from the others."""
+    known = evidence.trace.coverage.get("terms") or {}
+    share = float(known.get("smoothing", 0.0))
+    if share < _MOST_SMOOTHED:
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error" if share >= _NOTHING_TOLD else "warning",
+        "loss",
+        f"Labels are smoothed by {share:.3g}: of a target that much is spread evenly over all classes, and"
+        f" {max(1 - share, 0.0):.3g} tells the right one.",
+        {"step": evidence.clean[0], "of": "smoothing", "smoothing": share},
+        "Smooth labels by 0.1 at most: CrossEntropyLoss(label_smoothing=0.1).",
+        "Szegedy et al. 2016, 'Rethinking the Inception architecture', section 7",
+    )
 
 
 def _clipped(evidence: Evidence) -> Finding | None:

@@ -13,7 +13,7 @@ from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.momentum import remembers, unbalanced
-from diag.rules.omissions import clipped_nothing, never_stepped, plain_tensors, stopped_stepping
+from diag.rules.omissions import clipped_nothing, never_follows, never_stepped, plain_tensors, stopped_stepping
 from diag.rules.optimizer import (
     as_warm_up,
     clipped,
@@ -69,6 +69,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         *stopped_stepping(evidence),
     ]
     yield from left_out
+    yield from never_follows(evidence)
     yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
     zeros = frozen_zeros(evidence)

@@ -316,3 +316,49 @@ def test_a_loss_that_stands_alone_is_an_error_where_tests_tell_as_much(steps: in
     assert (finding.rule, finding.severity) == ("loss-not-decreasing", expected)
     assert ("Of 300 samples that are tested 100 are told right" in finding.message) == (expected == "error")
     assert finding.remedy.startswith("Look at inputs beside their labels") == (expected == "error")
+
+
+def heads(z: float, steps: int = 100, op: str = "cross_entropy", more: int = 0) -> Net:
+    """A loss of classes with this score in sum, beside one whose predictions fit, and others."""
+    net = scored(z / math.sqrt(steps), op=op, steps=steps, loss=falling)
+    for name, mean in (("sub", 4.0), *((f"l1_loss_{place}", 3.0) for place in range(more))):
+        net.output(f"loss:{name}", "loss", name, samples=32, gradient=None)
+        net.output(f"loss:{name}[pairing]", "pairing", "pairing", samples=1, units=1, mean=mean, gradient=None)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (heads(0.9 * GRAVE), "error"),
+        (heads(1.1 * GRAVE), None),
+        (heads(0.9 * GRAVE, steps=99), None),
+        (heads(0.9 * GRAVE, more=2), "error"),
+        (heads(0.9 * GRAVE, more=3), None),  # as of the places of a sequence, of which the first says nothing
+        (heads(0.9 * GRAVE, op="mse_loss"), None),  # its targets may be noise
+    ],
+)
+def test_one_of_several_heads_has_the_targets_of_others(net: Net, expected: str | None) -> None:
+    assert severity(net) == expected
+    if expected:
+        [told] = found(RULE, net)
+        assert (told.site, told.evidence["of"]) == ("loss:cross_entropy", "one head")
+
+
+def settling(share: float) -> Value:
+    """A loss that falls from 2 to 1, so much of that in its second half."""
+    return lambda step: 2 - (1 - share) * min(step, 60) / 60 - share * max(step - 60, 0) / 59
+
+
+@pytest.mark.parametrize(
+    ("share", "options", "expected"),
+    [
+        (0.2, {}, "error"),
+        (0.5, {}, None),
+        (0.2, {"fed": False}, None),  # of tokens frequencies are learned for long
+        (0.2, {"op": "mse_loss"}, None),
+    ],
+)
+def test_a_loss_that_falls_to_what_a_guess_has(share: float, options: dict[str, Any], expected: str | None) -> None:
+    assert severity(scored(0.1, **{"steps": 120, "loss": settling(share), **options})) == expected
+    assert severity(scored(0.1, **{"steps": 58, "loss": settling(share), **options})) is None

@@ -111,3 +111,10 @@ def test_a_loss_that_is_subtracted(
 def test_a_surrogate_without_a_minus(count: int, errors: int) -> None:
     findings = found(DIVERGES, told(surrogates=count))
     assert [(one.severity, one.evidence["term"]) for one in findings] == [("error", "surrogate")] * errors
+
+
+@pytest.mark.parametrize(("count", "errors"), [(15, 1), (14, 1), (13, 0)])
+def test_an_overlap_that_is_made_small(count: int, errors: int) -> None:
+    findings = found("diverging-loss", told(overlapping=count))
+    assert len(findings) == errors
+    assert all(one.evidence["term"] == "overlap" and "1 - dice" in one.remedy for one in findings)

@@ -1,0 +1,133 @@
+"""Copies of a trained network that are to follow it, as the target network of Q-learning or an average of the weights:
+whether they ever do."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diag.probe.variables import callers, variables
+
+_FOLLOWS = re.compile(
+    r"_?(?:\w+_)?(?:target|targets|tgt|targ|ema|shadow|momentum|averaged?|avg|polyak)(?:_?(?:net|network|model|q|critic"
+    r"|actor|policy|encoder|online|\w+))?",
+    re.IGNORECASE,
+)
+"""Names of what is to follow; a reference of RLHF, or a teacher, may well stand still."""
+_PARAMETERS, _ELEMENTS = 8, 16
+"""Of a network, how many parameters are looked at, and of each, how many elements."""
+_CALLERS = 3
+"""Functions around a call in which its name is looked for."""
+
+
+@dataclass
+class _Known:
+    """A network by the numbers that it held when it was seen first; moved: whether any has changed since."""
+
+    module: weakref.ref[nn.Module]
+    shapes: tuple[tuple[int, ...], ...]
+    numbers: Tensor
+    name: str = ""
+    first: int = 0
+    last: int = 0
+    calls: int = 0
+    moved: Tensor | bool = field(default=False)
+
+
+class Standing:
+    """Remembers what trained networks were at their first pass, and what stands beside them."""
+
+    def __init__(self) -> None:
+        self._trained: dict[int, _Known] = {}
+        self._beside: dict[int, _Known | None] = {}
+
+    def see_trained(self, module: nn.Module) -> None:
+        """A pass of training begins."""
+        if id(module) not in self._trained:
+            known = _known(module)
+            if known is not None:
+                self._trained[id(module)] = known
+
+    def see_beside(self, module: nn.Module, step: int) -> None:
+        """A network is called without a graph, in this step."""
+        if id(module) in self._trained:
+            return
+        if id(module) not in self._beside:
+            name = _name_of(module)
+            self._beside[id(module)] = _known(module) if name else None
+            known = self._beside[id(module)]
+            if known is not None:
+                known.name, known.first = name, step
+        known = self._beside[id(module)]
+        if known is None or known.moved is True or known.module() is not module:
+            return
+        known.calls += 1
+        if known.calls == 1 or step > known.last:
+            known.last = step
+            differs = (_numbers(module) != known.numbers).any()
+            known.moved = bool(differs) if differs.is_cpu else differs | known.moved
+
+    def entries(self, names: dict[int, str]) -> list[dict[str, Any]]:
+        """Those that were a copy of a trained network, by its name, and are what they were. names: by identity."""
+        found = []
+        for known in self._beside.values():
+            if known is None or bool(known.moved):
+                continue
+            like = [key for key, one in self._trained.items() if _is_same(one, known)]
+            if like:
+                found.append(
+                    {
+                        "name": known.name,
+                        "of": names.get(like[0], ""),
+                        "calls": known.calls,
+                        "first": known.first,
+                        "last": known.last,
+                    }
+                )
+        return found
+
+
+def _known(module: nn.Module) -> _Known | None:
+    parameters = [one for one in module.parameters() if type(one) in (nn.Parameter, Tensor) and one.numel()]
+    if not parameters or any(one.is_complex() or one.is_meta or one.layout != torch.strided for one in parameters):
+        return None
+    shapes = tuple(tuple(one.shape) for one in parameters)
+    return _Known(weakref.ref(module), shapes, _numbers(module))
+
+
+def _numbers(module: nn.Module) -> Tensor:
+    """Some elements of some parameters, the last ones included."""
+    parameters = list(module.parameters())
+    stride = -(-len(parameters) // _PARAMETERS)
+    chosen = parameters[::-stride]
+    with torch.no_grad():
+        parts = [one.detach().reshape(-1)[-_ELEMENTS:].float().to(chosen[0].device) for one in chosen]
+        return torch.cat(parts)
+
+
+def _is_same(one: _Known, other: _Known) -> bool:
+    alike = one.shapes == other.shapes and one.numbers.device == other.numbers.device
+    return alike and torch.equal(one.numbers, other.numbers)
+
+
+def _name_of(module: nn.Module) -> str:
+    """By which name that says so it is called: a variable's, or an attribute's."""
+    return next((name for name in _names_of(module) if _FOLLOWS.fullmatch(name)), "")
+
+
+def _names_of(module: nn.Module) -> Iterator[str]:
+    for _, frame in zip(range(_CALLERS), callers(), strict=False):
+        code = frame.f_code
+        names = list(dict.fromkeys((*code.co_varnames, *code.co_freevars, *code.co_names)))
+        for name, value in zip(names, variables(frame, names), strict=True):
+            if value is module:
+                yield name
+            elif name == "self":
+                held = {**vars(value), **(value._modules if isinstance(value, nn.Module) else {})} if value else {}
+                yield from (own for own, one in held.items() if one is module)

@@ -1,0 +1,45 @@
+"""A policy that is undecided to the end, or decided before anything was learned."""
+
+from __future__ import annotations
+
+from diag.rules.evidence import Evidence
+from diag.rules.finding import Finding
+
+_FEWEST = 10
+_MUCH, _UNDECIDED = 0.3, 0.98
+"""An entropy bonus that is large beside rewards of about 1 (0.01 is usual); a share of the largest entropy."""
+_DECIDED, _STILL = 0.02, 0.05
+"""Shares of the largest entropy, at first and at the end, of a policy that tries nothing out."""
+
+
+def policy(evidence: Evidence) -> Finding | None:
+    """Entropy for its own sake, or none from the start, by the log-probabilities that the loss weighs."""
+    known = (evidence.trace.coverage.get("terms") or {}).get("policy")
+    if not known or known["passes"] < _FEWEST:
+        return None
+    first, last, bonus = (float(known[name]) for name in ("first", "last", "bonus"))
+    if bonus >= _MUCH and last >= _UNDECIDED:
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            "loss",
+            f"The entropy bonus of {bonus:.3g} outweighs what is rewarded: in the last third of {known['passes']}"
+            f" backward passes the policy's entropy is {last:.1%} of the largest there is, that of actions drawn at"
+            " random.",
+            {"step": evidence.clean[0], "of": "bonus", "bonus": bonus, "first": first, "last": last},
+            "Lower the bonus: 0.01 is usual where rewards, or standardized advantages, are about 1.",
+            "Mnih et al. 2016, 'Asynchronous methods for deep reinforcement learning', section 4",
+        )
+    if first < _DECIDED and last < _STILL:
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            "loss",
+            f"The policy is decided before it has learned anything: its entropy is {first:.2%} of the largest there is"
+            f" in the first backward passes, and {last:.2%} in the last third of {known['passes']}. It tries nothing"
+            " else out, and its log-probabilities have next to no gradient.",
+            {"step": evidence.clean[0], "of": "decided", "bonus": bonus, "first": first, "last": last},
+            "Initialize the last layer of the policy small, with biases of 0, and reward its entropy by 0.01.",
+            "Andrychowicz et al. 2021, 'What matters in on-policy reinforcement learning?', section 3.2",
+        )
+    return None

@@ -1,0 +1,105 @@
+"""Networks that are to follow the trained one: whether they ever do."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import diag
+
+X = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def _follow(target: nn.Module, net: nn.Module, how: str, step: int) -> None:
+    with torch.no_grad():
+        if how == "copy" and step % 5 == 4:
+            target.load_state_dict(net.state_dict())
+        if how in ("average", "decay of 1"):
+            tau = 0.1 if how == "average" else 0.0
+            for own, one in zip(target.parameters(), net.parameters(), strict=True):
+                own.data.mul_(1 - tau).add_(one.data, alpha=tau)
+
+
+def _trained(how: str, *, frozen: bool = False, other: bool = False, steps: int = 12) -> list[dict[str, Any]]:
+    net = _net()
+    target = copy.deepcopy(net).requires_grad_(not frozen)
+    if other:
+        torch.manual_seed(1)
+        target[0] = nn.Linear(4, 8)  # type: ignore[index]
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with diag.watch(net, optimizer) as watch:
+        for step in range(steps):
+            with torch.no_grad():
+                wanted = 1 + 0.5 * target(X)
+            loss = (net(X) - wanted).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            _follow(target, net, how, step)
+    found: list[dict[str, Any]] = watch.trace.coverage["standing"]
+    return found
+
+
+def _reference(steps: int = 12) -> list[dict[str, Any]]:
+    net = _net()
+    reference = copy.deepcopy(net)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with diag.watch(net, optimizer) as watch:
+        for _ in range(steps):
+            with torch.no_grad():
+                before = reference(X)
+            optimizer.zero_grad()
+            (net(X) - before - 1).pow(2).mean().backward()
+            optimizer.step()
+    found: list[dict[str, Any]] = watch.trace.coverage["standing"]
+    return found
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("how", ["never", "decay of 1"])
+def test_a_target_that_stands_still(how: str, frozen: bool) -> None:
+    [found] = _trained(how, frozen=frozen)
+    assert found == {"name": "target", "of": "Sequential", "calls": 12, "first": 0, "last": 10}
+
+
+@pytest.mark.parametrize("how", ["copy", "average"])
+def test_a_target_that_follows(how: str) -> None:
+    assert not _trained(how)
+
+
+def test_what_was_no_copy_need_not_follow() -> None:
+    assert not _trained("never", other=True)
+
+
+def test_a_reference_may_stand_still() -> None:
+    assert not _reference()
+
+
+class _Agent:
+    def __init__(self) -> None:
+        self.online = _net()
+        self.q_target = copy.deepcopy(self.online)
+
+    def bootstrap(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.q_target(X)
+
+
+def test_an_attribute_has_a_name_too() -> None:
+    agent = _Agent()
+    optimizer = torch.optim.SGD(agent.online.parameters(), 0.1)
+    with diag.watch(agent.online, optimizer) as watch:
+        for _ in range(5):
+            optimizer.zero_grad()
+            (agent.online(X) - 1 - agent.bootstrap()).pow(2).mean().backward()
+            optimizer.step()
+    assert [one["name"] for one in watch.trace.coverage["standing"]] == ["q_target"]

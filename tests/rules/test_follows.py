@@ -1,0 +1,19 @@
+"""Target networks and averages of the weights that never follow what is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.traces import chain, found
+
+
+@pytest.mark.parametrize(
+    ("last", "of", "severity"),
+    [(201, "", "error"), (200, "", "warning"), (101, "", "warning"), (100, "", None), (201, "Other", None)],
+)
+def test_it_stands_still_for_long(last: int, of: str, severity: str | None) -> None:
+    net = chain()
+    net.coverage["standing"] = [{"name": "target", "of": of, "calls": last, "first": 1, "last": last}]
+    findings = [one for one in found("stalled-update", net) if one.evidence.get("of") == "standing"]
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all("load_state_dict" in one.remedy and one.site == "target" for one in findings)
