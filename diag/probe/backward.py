@@ -12,6 +12,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from diag.probe import patches
+from diag.probe.held import held_by
 from diag.probe.owner import Owner
 from diag.probe.recorder import GRADIENT, Recorder
 from diag.probe.sites import Sites
@@ -213,9 +214,19 @@ class Backward:
         asked = self._held() if told is None else [told]
         self._before = (self.gradients_seen, [_version(one) for one in asked])
 
-    def see_recorded(self) -> None:
+    def see_recorded(self, tensors: Any) -> None:
         """A backward pass is recorded: each replay writes gradients anew that there are not yet, and adds to others."""
-        if self._owner.is_here() and all(one.grad is None for one in self._held()):
+        if not self._owner.is_here():
+            return
+        roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+        reached = list(self._reached([one for one in roots if isinstance(one, torch.Tensor)]))
+        if reached and all(one.grad is None for one in reached):
+            self.on_rewritten()
+
+    def see_recorded_zero_grad(self, owner: Any) -> None:
+        """What is cleared at every replay is written anew as well."""
+        held = {id(one) for one in held_by(owner)}
+        if self._owner.is_here() and any(id(one) in held for one in self._held()):
             self.on_rewritten()
 
     def end_backward(self) -> None:
@@ -254,17 +265,21 @@ class Backward:
 
     def _reaches_models(self, losses: list[torch.Tensor]) -> bool:
         """Whether a watched parameter stands in the graph of one of these."""
-        held = {id(one) for one in self._held()}
+        return next(self._reached(losses), None) is not None
+
+    def _reached(self, losses: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The watched parameters that stand in the graphs of these."""
+        held = {id(one): one for one in self._held()}
         ahead: list[Any] = [one.grad_fn for one in losses if one.grad_fn is not None]
         seen = set(ahead)
         while ahead:
             node = ahead.pop()
-            if id(getattr(node, "variable", None)) in held:
-                return True
+            variable = id(getattr(node, "variable", None))
+            if variable in held:
+                yield held[variable]
             new = {one for one, _ in node.next_functions if one is not None} - seen
             seen |= new
             ahead += new
-        return False
 
     def see_zero_grad(self, owner: Any) -> None:
         """Gradients were cleared."""

@@ -45,6 +45,10 @@ class Omissions:
         if not known and all(one.grad is None for one in held_by(optimizer)):
             self.idle += 1
 
+    def see_recorded_step(self, optimizer: Optimizer) -> None:
+        """A CUDA graph takes the steps of an optimizer from now on, of which nothing tells."""
+        self._stepped.add(id(optimizer))
+
     def see_clip(self, parameters: Sequence[torch.Tensor]) -> None:
         """Gradients are about to be clipped."""
         self.clips += 1

@@ -18,6 +18,9 @@ class StepListener(Protocol):
     def before_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """An optimizer is about to step."""
 
+    def see_recorded_step(self, optimizer: Optimizer) -> None:
+        """A step is recorded into a CUDA graph."""
+
     def after_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """It has done so."""
 
@@ -53,8 +56,11 @@ def unlisten(listener: StepListener) -> None:
 
 def _before(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     _threads.add(threading.get_ident())
-    for one in told(_listeners):
+    now = told(_listeners)
+    for one in now:
         one.before_optimizer(optimizer, args, kwargs)
+    for one in () if now else _listeners:
+        one.see_recorded_step(optimizer)
 
 
 def _after(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

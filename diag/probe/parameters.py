@@ -172,6 +172,10 @@ class Parameters:
         self._recorder.forget(sites, WEIGHT_GRADIENT)
         self._seen -= {(site, WEIGHT_GRADIENT) for site in sites}
 
+    def see_recorded_step(self, optimizer: Optimizer) -> None:
+        """A step is recorded, which each replay takes."""
+        self.omissions.see_recorded_step(optimizer)
+
     def after_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """It has done so."""
         if self._unclaimed is optimizer:

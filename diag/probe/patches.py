@@ -20,8 +20,11 @@ class Listener(Protocol):
     def end_backward(self) -> None:
         """It has ended, perhaps by an exception."""
 
-    def see_recorded(self) -> None:
+    def see_recorded(self, tensors: Any) -> None:
         """A backward pass is recorded into a CUDA graph."""
+
+    def see_recorded_zero_grad(self, owner: Any) -> None:
+        """Gradients are cleared at every replay of one."""
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """A loss was multiplied by the scale of a `GradScaler`."""
@@ -81,7 +84,7 @@ def _watched_backward(original: Any) -> Any:
     def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> Any:
         told = capture.told(_listeners)
         for one in () if told else _listeners:
-            one.see_recorded()
+            one.see_recorded(tensors)
         for one in told:
             one.begin_backward(tensors, grad_tensors)
         try:
@@ -96,8 +99,11 @@ def _watched_backward(original: Any) -> Any:
 def _watched_zero_grad(original: Any) -> Any:
     def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(owner, *args, **kwargs)
-        for one in capture.told(_listeners):
+        told = capture.told(_listeners)
+        for one in told:
             one.see_zero_grad(owner)
+        for one in () if told else _listeners:
+            one.see_recorded_zero_grad(owner)
         return result
 
     return zero_grad

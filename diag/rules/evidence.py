@@ -26,6 +26,8 @@ _RECURS = 4
 """Calls of a layer within one pass, on average, that are a recurrence."""
 _ODD = 0.1
 """The share of losses of the other sign that need mean nothing."""
+_KNOWN = 0.5
+"""The share of the steps whose loss is known, below which it says nothing of the rest: a CUDA graph takes those."""
 _IDLE, _NEARLY_ALL = 3, 0.9
 """Steps that reach nothing, and the share of them with a backward pass, for a last step that is never ended."""
 SIGNAL_ROLES = ("layer", "recurrent")
@@ -105,6 +107,7 @@ class Evidence:
         frame["norm"] = frame["rms"] * np.sqrt(frame["count"] - frame["nonfinite"])
         self.frame = frame
         self.sites = sites
+        self.memo: dict[tuple[Any, ...], Any] = {}
 
     @cached_property
     def measured(self) -> list[int]:
@@ -198,13 +201,15 @@ class Evidence:
         return {str(kind): rows for kind, rows in filled.groupby("kind", sort=False)}
 
     def rows(self, kind: str, steps: list[int] | None = None, roles: tuple[str, ...] | None = None) -> pd.DataFrame:
-        """Rows of one kind, of some steps and roles, of tensors that are not empty."""
-        rows = self._by_kind.get(kind, self.frame.iloc[:0])
-        if steps is not None:
-            rows = rows[rows["step"].isin(steps)]
-        if roles is not None:
-            rows = rows[rows["role"].isin(roles)]
-        return rows
+        """Rows of one kind, of some steps and roles, of tensors that are not empty; a copy of one's own."""
+        key = ("rows", kind, None if steps is None else tuple(steps), roles)
+        if key not in self.memo:
+            rows = self._by_kind.get(kind, self.frame.iloc[:0])
+            if steps is not None:
+                rows = rows[rows["step"].isin(steps)]
+            self.memo[key] = rows if roles is None else rows[rows["role"].isin(roles)]
+        known: pd.DataFrame = self.memo[key]
+        return known.copy()
 
     def profile(self, kind: str, steps: list[int], column: str, roles: tuple[str, ...] = SIGNAL_ROLES) -> pd.Series:
         """The median over steps of a column, per (site, call) in forward order."""
@@ -279,8 +284,8 @@ class Evidence:
     @cached_property
     def tells(self) -> bool:
         """Whether the loss's height says how much is learned: not where it is now above 0 and now below, as that of a
-        policy gradient is, nor where the network makes its own data."""
-        if self.acts:
+        policy gradient is, nor where the network makes its own data, nor where it is known of a few steps alone."""
+        if self.acts or 0 < len(self._known_losses) < _KNOWN * len(self.steps):
             return False
         values = self.clean_losses
         share = float((values < 0).mean()) if len(values) else 0.0

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
+from diag.rules.remembered import remembered
 from diag.trace.schema import BESIDE
 
 _SAME = 1e-4
 """Of the rms of one tensor measured twice, in whatever order it was added up."""
 
 
+@remembered
 def by_layer(evidence: Evidence) -> Evidence:
     """The same evidence where the passes of a step, as of a triplet or an episode, count as one batch.
 
@@ -27,6 +29,7 @@ def by_layer(evidence: Evidence) -> Evidence:
         return evidence
     merged = copy.copy(evidence)
     merged.__dict__.pop("_by_kind", None)
+    merged.memo = {}
     merged.frame = pd.concat([frame[~carries], _merged(rows)], ignore_index=True)
     return merged
 

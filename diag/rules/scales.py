@@ -10,6 +10,7 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.remembered import remembered
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
@@ -118,6 +119,7 @@ def _came_down(evidence: Evidence) -> bool:
     )
 
 
+@remembered
 def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     """The cross-entropies by step, that of a guess, and the site of what they are given; None where there are none.
 
@@ -180,6 +182,7 @@ def does_well(evidence: Evidence) -> bool:
     return 0 <= float(losses.iloc[-(len(losses) // 3) :].median()) < _LITTLE_LEFT * float(losses.iloc[0])
 
 
+@remembered
 def _judged(evidence: Evidence, *ops: str) -> tuple[str | None, pd.Series, pd.DataFrame]:
     """The first of these losses that there is, its values by step, and the rows of what it was given."""
     rows = evidence.rows("activation", evidence.clean, ("loss",)).sort_values(["step", "order", "call"])

@@ -15,6 +15,7 @@ from diag.rules.flat import flat
 from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.policies import policy
+from diag.rules.remembered import remembered
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, masked, sees_the_next, shifted_twice
@@ -50,6 +51,7 @@ _SUM = 0.05
 """The log of what log-probabilities may add up to, beyond rounding of half precision."""
 
 
+@remembered
 def misfit(evidence: Evidence) -> Finding | None:
     """What keeps the loss from being what its name says, if anything does."""
     for look in (

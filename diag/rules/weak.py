@@ -10,6 +10,7 @@ from diag.rules.biased import first_biases
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, Trend
 from diag.rules.finding import Finding
 from diag.rules.passes import by_layer
+from diag.rules.remembered import remembered
 from diag.trace.shapes import sizes
 
 _FEWEST = 2
@@ -17,6 +18,7 @@ _NOTHING, _SHUT = 1e-4, -2.0
 """An rms that is next to nothing where about 1 is usual; a mean of biases that shuts what they belong to."""
 
 
+@remembered
 def scales_of_weights(evidence: Evidence) -> pd.Series:
     """Per weight matrix: its first rms times sqrt(fan_in); 1/sqrt(3) as torch initializes, sqrt(2) as He et al. do."""
     first = evidence.parameters.dropna(subset=["norm"]).sort_values("step").groupby("site").first()

@@ -65,10 +65,10 @@ def test_without_a_recording_nothing_is_said() -> None:
     assert not [one for one in probe.trace().coverage["notes"] if "CUDA graph" in one]
 
 
-@pytest.mark.parametrize(("kept", "uncleared"), [(False, 0), (True, 20)])
-def test_gradients_that_a_graph_writes_anew_need_not_be_cleared(kept: bool, uncleared: int) -> None:
-    """Those that there were when it was recorded it adds to."""
-    model = nn.Linear(6, 3)
+@pytest.mark.parametrize(("cleared", "uncleared"), [("before", 0), ("never", 20), ("within", 0), ("another's", 0)])
+def test_gradients_that_a_graph_writes_anew_need_not_be_cleared(cleared: str, uncleared: int) -> None:
+    """Those that there were when it was recorded it adds to, unless it clears them itself."""
+    model, other = nn.Linear(6, 3), nn.Linear(6, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     x, y = torch.randn(8, 6), torch.arange(8) % 3
     probe = Probe(discover=True)
@@ -77,9 +77,13 @@ def test_gradients_that_a_graph_writes_anew_need_not_be_cleared(kept: bool, uncl
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-    if not kept:
+    if cleared == "another's":
+        F.cross_entropy(other(x), y).backward()
+    if cleared in ("before", "another's"):
         optimizer.zero_grad(set_to_none=True)
     RECORDS[0] = True
+    if cleared == "within":
+        optimizer.zero_grad(set_to_none=False)
     F.cross_entropy(model(x), y).backward()
     RECORDS[0] = False
     for _ in range(20):
@@ -89,3 +93,20 @@ def test_gradients_that_a_graph_writes_anew_need_not_be_cleared(kept: bool, uncl
         optimizer.step()
     probe.stop()
     assert probe.trace().coverage["uncleared_steps"] == uncleared
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_optimizer_whose_steps_a_graph_takes(recorded: bool) -> None:
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    probe = Probe(discover=True)
+    probe.start()
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(torch.randn(8, 6)).sum().backward()
+    RECORDS[0] = recorded
+    if recorded:
+        optimizer.step()
+    RECORDS[0] = False
+    probe.stop()
+    assert probe.trace().coverage["zeroed_without_step"] == (0 if recorded else 3)

@@ -282,3 +282,13 @@ def test_steps_after_a_warm_up_that_remake_the_weights(peak: float, rises: bool,
     if of:
         assert findings[0].evidence["step"] == 8
         assert "steps 8 to 10" in findings[0].message
+
+
+@pytest.mark.parametrize(("known", "severity"), [(3, None), (14, None), (15, "warning"), (0, "warning")])
+def test_a_loss_that_is_known_of_a_few_steps_says_nothing_of_the_others(known: int, severity: str | None) -> None:
+    """As where a CUDA graph takes them."""
+    net = Net(loss=[2.3] * known + [math.nan] * (30 - known) if known else None).output("0")
+    net.parameter("0.weight", ratio=0.9 * DEFAULTS["stalled_warning"])
+    trace = net.build()
+    trace.steps["loss_known"] = trace.steps["step"] < known
+    assert [one.severity for one in found(STALLED, trace)] == ([severity] if severity else [])
