@@ -131,6 +131,7 @@ def expect(shell: Shell, line: str, code: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_command_runs(project: Shell) -> None:
     folder = project.folder
     said = {RUN: ""}

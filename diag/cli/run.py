@@ -52,9 +52,11 @@ def run(
 ) -> None:
     """Run the trials of one or more suites and judge their claims.
 
-    Exit codes: 0 no claim fails, 1 a claim does not hold, 2 you must act, 130 interrupted (--resume goes on).
+    Exit codes: 0 no claim fails, 1 a claim does not hold, 2 you must act, 130 interrupted or 143 terminated
+    (--resume goes on).
     """
     from diag.cli.attempts import Attempts
+    from diag.cli.terminated import terminated_as_interrupted
     from diag.report.text import plural
     from diag.suite.errors import InterruptedRunError
     from diag.suite.load import load_suite
@@ -72,16 +74,17 @@ def run(
     for suite in loaded:
         folder = output / suite.name if output is not None and len(loaded) > 1 else output
         sys.stderr.write(f"diag: {suite.name}: {suite.question}\n")
-        try:
-            with _progress(suite.name) as watcher:
-                result = run_suite(
-                    suite, quick=quick, seeds=seeds, changes=changes, output=folder, resume=resume,
-                    accept_change=accept_change, engine=engine.value, jobs=jobs, address=address, watcher=watcher,
-                )  # fmt: skip
-        except InterruptedRunError as error:
-            # Here, since Typer would end the program without a word.
-            sys.stderr.write(f"diag: {error}\n")
-            raise typer.Exit(130) from None
+        with terminated_as_interrupted() as ended:
+            try:
+                with _progress(suite.name) as watcher:
+                    result = run_suite(
+                        suite, quick=quick, seeds=seeds, changes=changes, output=folder, resume=resume,
+                        accept_change=accept_change, engine=engine.value, jobs=jobs, address=address, watcher=watcher,
+                    )  # fmt: skip
+            except InterruptedRunError as error:
+                # Here, since Typer would end the program without a word.
+                sys.stderr.write(f"diag: {error}\n")
+                raise typer.Exit(ended.code) from None
         attempts.try_(partial(_write, result))
         attempts.try_(partial(_show, result))
         holds &= result.holds

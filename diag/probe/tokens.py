@@ -22,11 +22,13 @@ class Tokens:
     def __init__(self) -> None:
         self._ids: Tensor | None = None
         self._last: Tensor | None = None
+        self._before: Tensor | None = None
 
     def see_embedded(self, args: tuple[Any, ...]) -> None:
         """An embedding is called: ids of samples and positions are remembered."""
         ids = args[0] if args else None
         if type(ids) is Tensor and ids.ndim == 2 and ids.shape[1] > 1 and not ids.is_floating_point():
+            self._before = self._ids
             self._ids = self._last = ids
 
     def clear(self) -> None:
@@ -34,8 +36,8 @@ class Tokens:
         self._ids = None
 
     def next_share(self, target: Any) -> Tensor | None:
-        """Which share of the targets are the ids one further on, -1 where they are the ids themselves; None for targets
-        that are no ids of these positions."""
+        """Which share of the targets are the ids one further on, -1 where they are the ids themselves, -2 where other
+        ids went in before these, as those of an encoder; None for targets that are no ids of these positions."""
         ids = self._last
         if ids is None or type(target) is not Tensor or target.is_floating_point() or target.numel() != ids.numel():
             return None
@@ -43,7 +45,17 @@ class Tokens:
         counts = targets >= 0
         further, same = (targets[:, :-1] == ids[:, 1:]) & counts[:, :-1], (targets == ids) & counts
         share = further.sum() / counts[:, :-1].sum()
-        return torch.where(same.sum() < _SAME * counts.sum(), share, -1.0).reshape(1)
+        return torch.where(same.sum() < _SAME * counts.sum(), share, self._given_back(ids)).reshape(1)
+
+    def _given_back(self, ids: Tensor) -> Tensor:
+        """-2 where others were embedded right before these ids, of the same samples, and no segments; else -1."""
+        before = self._before
+        if before is None or len(before) != len(ids):
+            return torch.full((), -1.0, device=ids.device)
+        other = torch.ones((), dtype=torch.bool, device=ids.device)
+        if before.shape == ids.shape:
+            other = (before != ids).sum() > (1 - _SAME) * ids.numel()
+        return torch.where(other & (before.max() - before.min() > 1), -2.0, -1.0)
 
     def attended(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
         """How far apart the ids are that attention may look at; None for attention without a mask of padding."""

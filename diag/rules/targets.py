@@ -18,7 +18,7 @@ from diag.rules.policies import policy
 from diag.rules.remembered import remembered
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
-from diag.rules.tokens import copies, masked, sees_the_next, shifted_twice
+from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
@@ -65,6 +65,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         softmax_over_samples,
         unsigned,
         sees_the_next,
+        given_back,
         copies,
         masked,
         shifted_twice,

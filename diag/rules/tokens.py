@@ -81,6 +81,26 @@ def sees_the_next(evidence: Evidence) -> Finding | None:
     )
 
 
+def given_back(evidence: Evidence) -> Finding | None:
+    """A decoder of what was encoded before is given at each position the token that it is to put out there."""
+    rows = evidence.rows("activation", evidence.clean, ("next",))
+    if len(rows) < _FEWEST or rows["max"].max() > -2:
+        return None
+    site = str(rows["site"].iloc[0]).removesuffix("[next]")
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        site,
+        f"The targets that {site} is given are the ids that went into the network last, at the same positions, in all"
+        f" {len(rows)} steps looked at, after others that it is to make them of: a decoder that is given what it is to"
+        " put out copies it, and has nothing to copy when it is to write.",
+        {"step": int(rows["step"].iloc[0]), "of": "shift", "steps": len(rows)},
+        "Give the decoder the targets moved by one, a start token first: inputs y[:, :-1], targets y[:, 1:].",
+        "Sutskever et al. 2014, section 2; Vaswani et al. 2017, section 3.1: 'output embeddings are offset by one"
+        " position'",
+    )
+
+
 def copies(evidence: Evidence) -> Finding | None:
     """The target of each position is the token that stands there, and attention looks back alone, as where the next one
     is to be told."""

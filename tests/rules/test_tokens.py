@@ -185,3 +185,61 @@ def test_targets_that_were_never_shifted(how: str, count: int) -> None:
 
     assert [one.severity for one in _found(Writer(how), loss, "shift")] == ["error"] * count
     assert not _found(Writer(how), _next, "shift")
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder, recurrent or with attention; what is embedded between them is told by `between`."""
+
+    def __init__(self, attends: bool, both_ways: bool, between: str) -> None:
+        super().__init__()
+        self.between = between
+        self.embed, self.segment = nn.Embedding(WORDS, 16), nn.Embedding(2, 16)
+        if attends:
+            self.net: nn.Module = nn.Transformer(16, 2, 1, 1, 32, dropout=0.0, batch_first=True)
+        else:
+            self.encode = nn.GRU(16, 16 // (1 + both_ways), batch_first=True, bidirectional=both_ways)
+            self.decode = nn.GRU(16, 16, batch_first=True)
+        self.attends, self.head = attends, nn.Linear(16, WORDS)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        own = self.embed(y) if self.between == "reversed" else None
+        given = self.embed(x)
+        if self.between == "segments":
+            given = given + self.segment((x > 9).long())
+        decoded = self.embed(y) if own is None else own
+        if self.attends:
+            mask = nn.Transformer.generate_square_subsequent_mask(y.shape[1])
+            return self.head(self.net(given, decoded, tgt_mask=mask))
+        state = self.encode(given)[1]
+        return self.head(self.decode(decoded, state.transpose(0, 1).reshape(1, len(x), 16))[0])
+
+
+def _translation(shifted: bool, same: bool = False) -> object:
+    def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
+        wanted = ids if same else ids.flip(1)
+        given = F.pad(wanted, (1, 0))[:, :-1] if shifted else wanted
+        return F.cross_entropy(model(ids, given).transpose(1, 2), wanted)
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("attends", "both_ways", "between", "shifted", "same", "count"),
+    [
+        (False, False, "", False, False, 1),
+        (False, True, "", False, False, 1),
+        (True, False, "", False, False, 1),
+        (False, False, "", True, False, 0),
+        (True, False, "", True, False, 0),
+        (False, False, "", False, True, 0),  # an autoencoder: the ids before are the same
+        (False, False, "segments", False, False, 0),  # of what went in before, segments are the last
+        (False, False, "reversed", False, False, 0),
+    ],
+)
+def test_a_decoder_that_is_given_what_it_is_to_put_out(
+    attends: bool, both_ways: bool, between: str, shifted: bool, same: bool, count: int
+) -> None:
+    torch.manual_seed(0)
+    found = _found(Translator(attends, both_ways, between), _translation(shifted, same), "shift")
+    assert [one.severity for one in found] == ["error"] * count
+    assert all("moved by one" in one.remedy for one in found)

@@ -101,7 +101,9 @@ def _wait_for(path: Path, seconds: float = 150) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(one, marks=pytest.mark.nightly) for one in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL]
+)
 def test_an_interrupted_run_is_resumed_where_it_was(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
@@ -113,10 +115,10 @@ def test_an_interrupted_run_is_resumed_where_it_was(
     if how is signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does: to every process of the group
     else:
-        process.kill()
+        process.send_signal(how)
     _, said = process.communicate(timeout=30)
-    if how is signal.SIGINT:
-        assert process.returncode == 130
+    if how is not signal.SIGKILL:
+        assert process.returncode == 128 + how
         assert said.splitlines()[-1].startswith("diag: interrupted: 2 trials are kept in ")
         assert "Traceback" not in said
     # The worker has noticed, too.
