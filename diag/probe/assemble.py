@@ -198,6 +198,10 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
         "likelihood_minimized": feeding.minimized,
         "scrambled": dict(_named(probe, feeding.scrambled)),
         "terms": terms.told(),
+        "opponents": {
+            probe.sites.roots[one["root"]].name: {name: count for name, count in one.items() if name != "root"}
+            for one in terms.opponents.told()
+        },
         "looks_ahead": _names(probe, [place for place, ahead in calls.ahead.items() if ahead]),
         "looks_back": _names(probe, [place for place, ahead in calls.ahead.items() if not ahead]),
     }

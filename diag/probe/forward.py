@@ -215,6 +215,8 @@ class Forward:
             self._backward.begin_forward()
             self._input_order = self._backward.next_order()
         self._measures = self._recorder.measures_step
+        if self._measures:
+            self.losses.see_call(frame.root, args, several=len(self._sites.roots) > 1)
         self._quick.thread = self._thread if self._measures else 0
         self._stack.append(frame)
         if module._forward_hooks:
@@ -273,6 +275,9 @@ class Forward:
             self.untrained.evaluations.abandon()
         elif frame is None:
             self.untrained.leave(module, *rest)
+            found = self._sites.find_module(module) if self.losses.several and not self._stack else None
+            if found is not None:
+                self.losses.terms.opponents.see_output(found[0], rest[-1], ())
         if frame is None or frame.module is not module:
             return
         if len(rest) == 1:

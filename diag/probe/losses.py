@@ -20,18 +20,21 @@ from diag.probe.terms import Terms
 from diag.probe.tokens import Tokens
 from diag.trace.schema import INDEXED
 
+_TURNS = 5
+"""Of the measured steps, with several models, every so many-th has its signs read: an odd number."""
+
 
 class Losses:
     """see: measures one tensor that stands in a frame, as `Forward` does. pairs: whether targets, and how predictions
     fit them, are looked at.
 
     root: the model whose output was the last one to be trained. has_seen: whether the losses of the open step are told
-    as they are computed, so that no graph need be asked.
+    as they are computed, so that no graph need be asked. several: whether more than one model is watched.
     """
 
     def __init__(self, see: Callable[..., None], recorder: Recorder, pairs: bool, tokens: Tokens) -> None:
         self.pairs = pairs
-        self.has_seen = False
+        self.has_seen = self.several = False
         self.root = 0
         self._see = see
         self._recorder = recorder
@@ -44,7 +47,14 @@ class Losses:
     def clear(self) -> None:
         """Forget what was seen of the open step."""
         self._outputs.clear()
+        self.terms.opponents.clear()
         self.has_seen = False
+
+    def see_call(self, root: int, args: tuple[Any, ...], *, several: bool) -> None:
+        """A watched model is about to be trained. several: whether there are others."""
+        self.several = several
+        if several:
+            self.terms.opponents.see_call(root, args)
 
     def add_output(self, value: Any, root: int) -> None:
         """A watched model has returned this."""
@@ -53,6 +63,8 @@ class Losses:
         if trained:  # a teacher's output is no prediction
             self.root = root
         self._outputs.add(trained)
+        if self.several:
+            self.terms.opponents.see_output(root, value, trained)
 
     def see_wrapper(self, wrapper: nn.Module, value: Any) -> None:
         """A module that is not watched has returned this: if it wraps one that is, its outputs may have been copied."""
@@ -93,7 +105,7 @@ class Losses:
     def see_backward(self, roots: list[Any]) -> None:
         """A backward pass is about to begin: losses that nobody has told of, read off its graph, and signs of terms."""
         tensors = [one for one in roots if isinstance(one, torch.Tensor)]  # the edge of a graph has no value
-        if self._outputs and self.looks_beside():
+        if self._outputs and (self.looks_beside() or self._looks_at_another()):
             with torch._C.DisableTorchFunction(), torch.no_grad():
                 for root in tensors:
                     self.terms.see(root, self._outputs)
@@ -117,6 +129,11 @@ class Losses:
         score = pairing_of_numbers(given, target)
         if score is not None:
             self._see(frame, ":sub[pairing]", "pairing", "pairing", score, gradient=False)
+
+    def _looks_at_another(self) -> bool:
+        """Whether signs are read in the open step although nothing else is: optimizers that take turns may all but one
+        have their steps between those that are looked at."""
+        return self.several and self.pairs and self._recorder.step // self._recorder.every % _TURNS == 0
 
     def looks_beside(self) -> bool:
         """Whether what stands beside a loss, or beside ids, is looked at in the open step."""

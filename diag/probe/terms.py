@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
+from diag.probe.opponents import Opponents
 from diag.probe.overlap import overlaps
 from diag.probe.paths import LARGE, Path, below
 from diag.probe.policies import Policies, entropy_share, is_entropy
@@ -75,7 +76,7 @@ class Terms:
         self.added: Counter[str] = Counter()
         self.severed = self.partly = 0
         self.least, self.most = math.inf, -math.inf
-        self.policies = Policies()
+        self.policies, self.opponents = Policies(), Opponents()
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
@@ -102,6 +103,11 @@ class Terms:
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
         self.surrogates += any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
+        if read.scores:
+            around = next(callers(), None)
+            self.opponents.see_pass(
+                read.scores, () if around is None else around.f_code.co_names + around.f_code.co_varnames
+            )
         self.policies.see(read.shares, read.bonuses)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
         caller = next(callers(), None) if multiplied else None
@@ -214,8 +220,8 @@ class _Read:
     """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, the
     shapes of outputs that are spread, the losses and hinges with their numbers, the products of predictions and targets
     whose sum is an overlap, the numbers with which these stand, how far labels are smoothed, the numbers with which
-    negative entropies stand, and how undecided policies are whose log-probabilities are weighed; others: whether there
-    is more."""
+    negative entropies stand, and how undecided policies are whose log-probabilities are weighed, and outputs
+    that stand as they are; others: whether there is more."""
 
     squares: list[float] = field(default_factory=list)
     weighted: list[Path] = field(default_factory=list)
@@ -228,6 +234,7 @@ class _Read:
     smoothing: float = 0.0
     bonuses: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
+    scores: list[tuple[float, Any]] = field(default_factory=list)
     others: bool = False
 
     @property
@@ -245,6 +252,7 @@ def _read(root: Any, outputs: Outputs) -> _Read:
         seen += 1
         if outputs.has(path.node) and path.node is not root:  # a model may put out its own loss
             read.others = True
+            read.scores += [(path.number, path.node)] if path.factors is None else []
             continue
         try:
             ahead += _see(path, outputs, read)

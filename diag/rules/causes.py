@@ -309,6 +309,8 @@ def _precedence(finding: Finding) -> float:
         finding.rule == "exploding-activation" and kind == "input"
     ):
         return -1.0
+    if kind == "sign" and "passes" in finding.evidence:  # it was read off graphs
+        return -1.0
     if kind == "zeroed":  # a norm that is infinite makes a clip a product with zero
         return _PRECEDENCE["oversized-update"] + 0.5
     if finding.evidence.get("faint"):  # under a gradient that does not come through, a usual decay wins too

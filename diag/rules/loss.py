@@ -12,6 +12,7 @@ from diag.rules.answered import at_a_guess
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.fitted import fits_nothing
+from diag.rules.opponents import opponents
 from diag.rules.registry import rule
 from diag.rules.reversed import reversed_term
 from diag.rules.scales import guesses, is_open
@@ -44,7 +45,7 @@ def diverging_loss(evidence: Evidence) -> Iterator[Finding]:
     """The loss grows far beyond where it began, or its sign is turned."""
     if not evidence.trains:
         return
-    turned = _sign_turned(evidence) or _likelihood_minimized(evidence) or reversed_term(evidence)
+    turned = _sign_turned(evidence) or _likelihood_minimized(evidence) or reversed_term(evidence) or opponents(evidence)
     if turned is not None:
         yield turned
         return
