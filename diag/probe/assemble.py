@@ -196,6 +196,7 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
         "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,
+        "scaled_logits": {name: scale for name, scale in _named(probe, feeding.scaled) if scale != 1.0},
         "scrambled": dict(_named(probe, feeding.scrambled)),
         "terms": terms.told(),
         "opponents": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diag.probe.pairing import argument
@@ -12,6 +13,9 @@ _OVER_CLASSES = ("softmax", "log_softmax")
 TELLING = (*_OVER_CLASSES, "attention")
 """Operations whose calls say more than what they return."""
 _SELF, _OTHER = ("query", "key"), ("attn_mask", "is_causal")
+
+_LOW = -1e4
+"""What is added to scores that are to count for nothing."""
 
 Place = tuple[int, str, str]
 """A model, the path of a module in it, and a suffix: what makes a site."""
@@ -39,7 +43,7 @@ class Calls:
             query, key = (argument(args, kwargs, index, name) for index, name in enumerate(_SELF))
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1 and key.ndim > 1:
                 mask, causal = argument(args, kwargs, 3, "attn_mask"), argument(args, kwargs, 5, "is_causal")
-                self._see_attention(place, query.shape[-2], key.shape[-2], mask, causal)
+                self._see_attention(place, query.shape[-2], key.shape[-2], mask, causal, kept=True)
 
     def see_module(self, place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A watched module with what it was given: attention as torch has it."""
@@ -49,12 +53,20 @@ class Calls:
         if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1:
             time = 1 if query.ndim == 3 and module.batch_first else 0
             mask, causal = (argument(args, kwargs, index, name) for index, name in zip((5, 7), _OTHER, strict=True))
-            self._see_attention(place, query.shape[time], key.shape[time], mask, causal)
+            self._see_attention(place, query.shape[time], key.shape[time], mask, causal, kept=False)
 
-    def _see_attention(self, place: Place, queries: int, keys: int, mask: Any, causal: Any) -> None:
-        """Of one sequence to itself, as far as its length tells."""
+    def _see_attention(self, place: Place, queries: int, keys: int, mask: Any, causal: Any, *, kept: bool) -> None:
+        """Of one sequence to itself, as far as its length tells. kept: whether a mask is true where one may look."""
         if queries != keys or queries < 2:
             return
         of_keys = isinstance(mask, Tensor) and mask.ndim > 1 and mask.shape[-2] == 1  # the same for every position
-        looks = not causal and (mask is None or of_keys)
+        looks = not causal and (mask is None or of_keys or _opens_ahead(mask, kept))
         self.ahead[place] = looks and self.ahead.get(place, True)
+
+
+def _opens_ahead(mask: Any, kept: bool) -> bool:
+    """Whether the first position may look at the last one; of what lies on a device nothing is known."""
+    if not isinstance(mask, Tensor) or not mask.is_cpu or mask.ndim < 2 or mask.shape[-1] != mask.shape[-2]:
+        return False
+    corner = mask.reshape(-1, *mask.shape[-2:])[0, 0, -1]
+    return bool(corner) == kept if mask.dtype is torch.bool else float(corner) > _LOW

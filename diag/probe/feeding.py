@@ -23,6 +23,7 @@ _RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
 class Feeding:
     """squashed: losses of logits that are given what a function has squashed. scrambled: losses of classes whose
     prediction was reshaped so that the numbers of one class stand among those of others: shape before and after.
+    scaled: losses of logits, and the number that these were multiplied with last.
     minimized: how often the mean log-probability of targets was differentiated as it is, without a minus.
     """
 
@@ -30,6 +31,7 @@ class Feeding:
         self.minimized = 0
         self.squashed: dict[Place, str] = {}
         self.scrambled: dict[Place, tuple[list[int], list[int]]] = {}
+        self.scaled: dict[Place, float] = {}
 
     def see(self, place: Place, op: str, node: Any, shape: tuple[int, ...]) -> None:
         """A loss is computed. node: of the graph, what made its prediction, which has this shape."""
@@ -38,6 +40,7 @@ class Feeding:
             behind = through_views(node)
             if behind is not None and behind.name() in _SQUASHES:
                 self.squashed[place] = _SQUASHES[behind.name()]
+            self.scaled[place] = _scaled_by(node)
         if op in INDEXED and name in _RESHAPES:
             before = tuple(int(one) for one in node._saved_self_sym_sizes)
             if _is_scrambled(before, tuple(shape)):
@@ -54,6 +57,22 @@ class Feeding:
             if name not in _AVERAGES and not (name in _SCALINGS and _is_positive(node)):
                 return
             node = node.next_functions[0][0]
+
+
+def _scaled_by(node: Any) -> float:
+    """The product of the numbers that something was multiplied with, or divided by, last."""
+    product = 1.0
+    for _ in range(_FEW):
+        node = through_views(node)
+        name = "" if node is None else node.name()
+        if name not in _SCALINGS or len(node.next_functions) != 2 or node.next_functions[1][0] is not None:
+            break
+        factor = node._saved_other
+        if not isinstance(factor, Tensor) or not factor.is_cpu or factor.numel() != 1 or float(factor) == 0:
+            break
+        product *= 1 / float(factor) if name == "DivBackward0" else float(factor)
+        node = node.next_functions[0][0]
+    return product
 
 
 def _is_positive(node: Any) -> bool:

@@ -22,6 +22,7 @@ from diag.probe.severed import severed
 from diag.probe.smoothing import smoothing
 from diag.probe.tensors import is_measurable
 from diag.probe.variables import callers, variables
+from diag.probe.weighed import Weighed
 
 _LINEAR = VIEWS | frozenset(
     "SubBackward0 AddBackward0 RsubBackward1 NegBackward0 MulBackward0 DivBackward0 SplitBackward0 UnbindBackward0 "
@@ -76,7 +77,7 @@ class Terms:
         self.added: Counter[str] = Counter()
         self.severed = self.partly = 0
         self.least, self.most = math.inf, -math.inf
-        self.policies, self.opponents = Policies(), Opponents()
+        self.policies, self.opponents, self.weighed = Policies(), Opponents(), Weighed()
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
@@ -103,6 +104,8 @@ class Terms:
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
         self.surrogates += any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
+        for node in read.weighed:
+            self.weighed.see(node)
         if read.scores:
             around = next(callers(), None)
             self.opponents.see_pass(
@@ -130,6 +133,7 @@ class Terms:
         names = ("looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "overlapping", "underflown")
         known = {name: getattr(self, name) for name in (*names, "scale", "smoothing")}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
+        known |= self.weighed.told()
         if told := self.policies.told():
             known["policy"] = told
         if self.partly:
@@ -220,8 +224,8 @@ class _Read:
     """The numbers with which squares of outputs stand, the log-probabilities that are multiplied with numbers, the
     shapes of outputs that are spread, the losses and hinges with their numbers, the products of predictions and targets
     whose sum is an overlap, the numbers with which these stand, how far labels are smoothed, the numbers with which
-    negative entropies stand, and how undecided policies are whose log-probabilities are weighed, and outputs
-    that stand as they are; others: whether there is more."""
+    negative entropies stand, and how undecided policies are whose log-probabilities are weighed, outputs
+    that stand as they are, and losses; others: whether there is more."""
 
     squares: list[float] = field(default_factory=list)
     weighted: list[Path] = field(default_factory=list)
@@ -235,6 +239,7 @@ class _Read:
     bonuses: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     scores: list[tuple[float, Any]] = field(default_factory=list)
+    weighed: list[Any] = field(default_factory=list)
     others: bool = False
 
     @property
@@ -274,6 +279,7 @@ def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
         read.overlaps += [path.number] if path.node in read.products else []
         if op is not None:
             read.losses.append((op, path.number))
+            read.weighed.append(path.node)
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
             (read.hinges if path.node.name() in _HINGES else read.absolutes).append(path.number)
             return []

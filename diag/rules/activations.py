@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from diag.rules.axes import averaged
 from diag.rules.biased import biased, made_by_bias
 from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
@@ -144,6 +145,7 @@ def collapsed_signal(evidence: Evidence) -> Iterator[Finding]:
         _constant_input(evidence)
         or _tiny_input(evidence)
         or _offset_input(evidence)
+        or averaged(evidence)
         or _dropped(evidence)
         or flattened(evidence)
         or collapsed_posterior(evidence)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diag.rules.evidence import Evidence
+from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding, listed
 from diag.trace.shapes import sizes
+
+_FEWEST, _DIFFER = 3, 1e-6
+"""Steps in which it is so, and the variance over samples over mean square by which samples differ."""
 
 
 def judged_shapes(evidence: Evidence) -> list[tuple[int, ...]]:
@@ -79,4 +82,39 @@ def softmax_over_samples(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "batch axis", "sites": mixed[:20], "shape": list(shapes[site])},
         "Let it run over classes or positions: dim=-1 as a rule.",
         "torch.nn.Softmax documentation: 'dim, a dimension along which Softmax will be computed'",
+    )
+
+
+def averaged(evidence: Evidence) -> Finding | None:
+    """From one layer on, in every step, each sample is exactly the same, though what led there told them apart: an
+    average over the batch, or one sample taken for all. Exactly, since weights and units alone leave rounding."""
+    rows = evidence.rows("activation", evidence.clean, (*SIGNAL_ROLES, "nonlinearity", "normalization", "pooling"))
+    table = rows.groupby("site").agg(
+        most=("sample_var", "max"), least=("sample_var", "min"), rms=("rms", "min"), order=("order", "median"),
+        shape=("shape", "first"),
+    )  # fmt: skip
+    table = table.dropna(subset=["most"]).sort_values("order")
+    same = table[(table["most"] == 0) & (table["rms"] > 0)]
+    samples = {shape[0] for shape in judged_shapes(evidence) if shape} - {1}
+    if not len(same) or not evidence.trains or len(evidence.clean) < _FEWEST or evidence.acts:
+        return None
+    before, after = table[table["order"] < same["order"].min()], table[table["order"] >= same["order"].min()]
+    site, first = str(same.index[0]), same.iloc[0]
+    outputs = sizes(str(first["shape"]))
+    if not len(before) or len(same) < len(after) or not outputs or outputs[0] not in samples:
+        return None
+    last = before.iloc[-1]
+    weights = evidence.rows("weight", evidence.clean[:1])
+    if not last["least"] > _DIFFER * last["rms"] ** 2 or (weights.loc[weights["owner"] == site, "rms"] == 0).any():
+        return None
+    return Finding(
+        "collapsed-signal",
+        "error",
+        site,
+        f"From {site} on every sample of a batch is exactly the same, in all {len(evidence.clean)} steps, though at"
+        f" {before.index[-1]} before it they differ: what stands between them averages over the batch, or takes one"
+        " sample for all.",
+        {"step": evidence.clean[0], "of": "averaged", "before": str(before.index[-1])},
+        "Look at the dim of each mean, sum, max and index there: dimension 0 is that of the samples.",
+        "torch.mean documentation, 'dim'",
     )

@@ -41,6 +41,10 @@ _PLAIN = (
     "smoothing",
     "bonus",
     "decided",
+    "ignored",
+    "pos_weight",
+    "averaged",
+    "first step",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 

@@ -22,6 +22,8 @@ _APART = 2.5
 """How far apart logarithms of a softmax of cosines may lie: 2, and what the samples' own sums differ by."""
 _BELOW = 1.02
 """Of the way from a guess to the floor: beyond it the floor was not where it was thought to be."""
+_SMALL, _LONG, _NEAR = 0.05, 60, 0.8
+"""A factor of logits that is small, the losses after which it shows, and how near to a guess's they then are."""
 _STILL, _FEWEST = 0.05, 12
 """Of a guess's loss: what it falls by from the middle third of the steps to the last where it has come to its end."""
 
@@ -40,7 +42,33 @@ def confined(evidence: Evidence) -> Finding | None:
     given = rows[(rows["site"] == site) & rows["op"].isin(_LOGITS)]
     if not len(given):
         return None
-    return _scaled(evidence, rows, given, values, chance) or _cosines(evidence, rows, given, values, chance)
+    return (
+        _scaled(evidence, rows, given, values, chance)
+        or _cosines(evidence, rows, given, values, chance)
+        or _tempered(evidence, given, values, chance)
+    )
+
+
+def _tempered(evidence: Evidence, given: pd.DataFrame, values: pd.Series, chance: float) -> Finding | None:
+    """The logits were divided by a large number, and the loss is still near that of a guess: they are, and their
+    gradients, so much smaller than what the network puts out."""
+    site = str(given["site"].iloc[0])
+    scale = abs(float((evidence.trace.coverage.get("scaled_logits") or {}).get(site, 1.0)))
+    last = float(values.iloc[-(len(values) // 3) :].median())
+    if scale > _SMALL or len(values) < _LONG or last < _NEAR * chance:
+        return None
+    apart = float((given["max"] - given["min"]).iloc[-(len(given) // 3) :].median())
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        site,
+        f"The logits are multiplied by {scale:.3g} (divided by {1 / scale:.3g}) before {given['op'].iloc[0]}: they"
+        f" lie {apart:.2g} apart, and the loss goes from {values.iloc[0]:.3g} to {last:.3g}, where a guess has"
+        f" {chance:.3g}.",
+        {"step": evidence.clean[0], "of": "confined", "scale": scale, "chance": chance, "last": last, "apart": apart},
+        "Divide by a temperature of 1, or of 0.05 to 0.5 where logits are cosines.",
+        "Hinton et al. 2015, section 2; Wu et al. 2018, 'Unsupervised feature learning', section 3.1, on temperatures",
+    )
 
 
 def _scaled(

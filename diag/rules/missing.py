@@ -299,6 +299,10 @@ def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> I
     zero = zero[~(biases & (zero["owner"] == last))]
     if not len(zero):
         return
+    first = _of_first_step(evidence, table, zero)
+    if first is not None:
+        yield first
+        return
     names = list(zero.index)
     only_biases = bool(biases.reindex(zero.index).all())
     why = "adds, as a normalization does" if only_biases else "gives, or multiplies it by zero"
@@ -313,6 +317,31 @@ def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> I
         if only_biases
         else "Look behind them for units that are dead or saturated, a gate or factor that stays zero, or underflow.",
         "torch.autograd documentation",
+    )
+
+
+def _of_first_step(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> Finding | None:
+    """What carries a recurrent state on gets a gradient of exactly zero, while what reads the input gets one: the state
+    is that of the start, which is zero."""
+    names = [name for name in zero.index if "weight_hh" in str(name)]
+    reads = [str(name).replace("weight_hh", "weight_ih") for name in names]
+    told = [name for name, read in zip(names, reads, strict=True) if read in table.index and table.loc[read, "reached"]]
+    carried = [name for name in table.index if "weight_hh" in str(name)]
+    if not told or not evidence.trains:
+        return None
+    backward = all(str(name).endswith("_reverse") for name in told)
+    return Finding(
+        "missing-gradient",
+        "warning" if backward or len(told) < len(carried) or evidence.is_half_solved else "error",
+        told[0],
+        f"The gradient of {listed(told)} is exactly zero in every step: of the recurrence only the output of its first"
+        f" step{', at the end of the sequence,' if backward else ''} is used, or the sequence has a single step. What"
+        " comes after it has no part in the output.",
+        {"step": evidence.clean[0], "of": "first step", "parameters": told[:20], "count": len(told)},
+        "Take both ends, output[:, -1] of the forward half and output[:, 0] of the backward half, or h_n."
+        if backward
+        else "Take the last step's output, output[:, -1], or h_n; look at batch_first and at which dimension is time.",
+        "torch.nn.LSTM documentation, 'Outputs: output, (h_n, c_n)'",
     )
 
 

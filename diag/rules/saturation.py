@@ -10,6 +10,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
+from diag.rules.scales import does_well
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
@@ -29,6 +30,8 @@ _ONE_SIDED = (
 """Their flat part is what they are for: dead-units judges it."""
 _RECURRENT = r"(?:^|\.)weight_hh(?:_l\d+(?:_reverse)?)?$"
 """What torch calls the weights from state to state."""
+_HARD, _FEWEST_ENTRIES = 0.9, 2.5
+"""What squares of probabilities add up to that are next to one-hot, and of how many entries at the least."""
 _FEWEST_SIGMOIDS = 2
 _LARGE_WEIGHTS = 4.0
 """rms times sqrt(fan_in) of weights that saturate what follows; sqrt(2) as He et al. initialize."""
@@ -39,7 +42,7 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     """Most elements of a hidden activation stand where its slope is at most 1 % of its largest."""
     found = _measured(evidence)
     if found is None or found.severity != "error":
-        found = _recurrent(evidence) or _sigmoids(evidence) or found
+        found = _recurrent(evidence) or _one_hot(evidence) or _sigmoids(evidence) or found
     if found is not None:
         yield found
 
@@ -62,6 +65,28 @@ def _recurrent(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "recurrent", "scale": float(scale.max())},
         "Initialize recurrent weights orthogonally, or as torch does: uniform within 1 / sqrt(units).",
         "Saxe et al. 2014, section 3; Pascanu et al. 2013, section 2.1",
+    )
+
+
+def _one_hot(evidence: Evidence) -> Finding | None:
+    """A softmax within the network gives nearly all to one entry from the first step on: the mean of sum_i p_i^2, of K
+    entries K rms^2, is 1 then, and its slope p_i (1 - p_i) next to nothing."""
+    rows = evidence.rows("activation", evidence.clean[:1], ("nonlinearity",))
+    rows = rows[rows["op"].eq("softmax") & (rows["order"] < _last_layer(evidence)) & (rows["mean"] > 0)]
+    entries = 1 / rows["mean"]
+    sums = (entries * rows["rms"] ** 2).set_axis(rows["site"])[(entries > _FEWEST_ENTRIES).to_numpy()]
+    if not len(sums) or not sums.max() >= _HARD or does_well(evidence) or not evidence.trains:
+        return None
+    site = str(sums.idxmax())
+    return Finding(
+        "saturated-activation",
+        "error",
+        site,
+        f"{site} is next to one-hot from the first step on: the squares of its probabilities add up to"
+        f" {sums.max():.2f} on average. What it is given is far too large, and next to no gradient comes through.",
+        {"step": evidence.clean[0], "of": "one-hot", "squares": float(sums.max())},
+        "Divide attention scores by the square root of the keys' size, or by a larger temperature.",
+        "Vaswani et al. 2017, section 3.2.1: scaled dot-product attention",
     )
 
 

@@ -20,6 +20,7 @@ from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
+from diag.rules.weighed import ignored_class, weighed_class
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -75,6 +76,8 @@ def misfit(evidence: Evidence) -> Finding | None:
         unscaled,
         _sorted,
         _smoothed,
+        ignored_class,
+        weighed_class,
         policy,
         players,
         _clipped,

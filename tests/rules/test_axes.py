@@ -127,3 +127,33 @@ def test_a_softmax_over_the_samples(how: str, site: str | None) -> None:
     assert [(one.severity, one.site) for one in found] == ([("error", site)] if site else [])
     if found:
         assert found[0].evidence["shape"] == [N, TIME, TIME] and "16 samples" in found[0].message
+
+
+class Averaging(nn.Module):
+    """over: the dimension of a mean between its layers; dead: units in place of that."""
+
+    def __init__(self, over: int | None, dead: bool = False) -> None:
+        super().__init__()
+        self.over = over
+        self.below, self.above = nn.Linear(6, 8), nn.Linear(8, 3)
+        if dead:
+            nn.init.constant_(self.below.bias, -100.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.below(x).relu()
+        return self.above(h if self.over is None else h.mean(self.over, keepdim=True).expand_as(h))
+
+
+@pytest.mark.parametrize(("over", "dead", "count"), [(0, False, 1), (1, False, 0), (None, False, 0), (None, True, 0)])
+def test_an_average_over_the_batch(over: int | None, dead: bool, count: int) -> None:
+    torch.manual_seed(0)
+    model = Averaging(over, dead)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with diag.watch(model) as watch:
+        for _ in range(5):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(torch.randn(16, 6)), torch.randint(3, (16,))).backward()
+            optimizer.step()
+    every = [two for one in watch.diagnose().findings for two in (one, *one.consequences)]
+    told = [one for one in every if one.evidence.get("of") == "averaged"]
+    assert [(one.severity, one.site) for one in told] == [("error", "above")] * count

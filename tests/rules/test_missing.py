@@ -267,3 +267,28 @@ def test_most_of_what_is_to_be_trained_gets_none() -> None:
     for name in ("x", "y", "z"):
         large.output(name, gradient=None).parameter(f"{name}.weight", gradient=None)
     assert [one.severity for one in found(RULE, large)] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "names", "severity"),
+    [
+        ((0.0,), ("r.weight_hh_l0",), "error"),
+        ((0.0, 0.01), ("r.weight_hh_l0", "s.weight_hh_l0"), "warning"),  # one of several recurrences
+        ((0.01, 0.0), ("r.weight_hh_l0", "r.weight_hh_l0_reverse"), "warning"),  # the last output of both directions
+        ((0.01,), ("r.weight_hh_l0",), None),
+    ],
+)
+def test_a_recurrence_of_which_the_first_step_alone_is_used(
+    hidden: tuple[float, ...], names: tuple[str, ...], severity: str | None
+) -> None:
+    net = Net(loss=flat).output("r", "recurrent", "lstm")
+    for gradient, name in zip(hidden, names, strict=True):
+        net.parameter(name.replace("_hh_", "_ih_")).parameter(name, gradient=gradient)
+    net.output("head").parameter("head.weight")
+    findings = [one for one in found("missing-gradient", net) if one.evidence.get("of") == "first step"]
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    if severity:
+        assert findings[0].evidence["parameters"] == [
+            one for one, value in zip(names, hidden, strict=True) if not value
+        ]
+        assert ("backward half" in findings[0].remedy) == names[-1].endswith("reverse")

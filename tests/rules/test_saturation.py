@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
@@ -146,3 +148,26 @@ def test_what_saturates_is_told_by_size(weight: float, said: str) -> None:
     net.output("0").parameter("0.weight").output("1").parameter("1.weight", rms=weight)
     net.output("act", "nonlinearity", "tanh", saturated_fraction=0.95).output("2").parameter("2.weight")
     assert said in only("saturated-activation", net).message
+
+
+def attending(squares: float, entries: int = 8, loss: Value = flat, later: bool = False) -> Net:
+    """A softmax over so many entries whose squared probabilities add up to this, before a last layer."""
+    net = Net(loss=loss).output("0")
+    rms = (squares / entries) ** 0.5
+    net.output("softmax", "nonlinearity", "softmax", rms=rms, mean=1 / entries, saturated_fraction=math.nan)
+    return net if later else net.output("1")
+
+
+@pytest.mark.parametrize(
+    ("net", "count"),
+    [
+        (attending(0.91), 1),
+        (attending(0.89), 0),
+        (attending(1.0, entries=2), 0),  # of two entries one is large by chance
+        (attending(1.0, later=True), 0),  # probabilities that are put out
+        (attending(1.0, loss=lambda step: 2.3 * 0.8**step), 0),
+    ],
+)
+def test_a_softmax_that_is_one_hot_from_the_start(net: Net, count: int) -> None:
+    findings = [one for one in found("saturated-activation", net) if one.evidence.get("of") == "one-hot"]
+    assert [(one.severity, one.site) for one in findings] == [("error", "softmax")] * count
