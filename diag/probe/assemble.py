@@ -157,6 +157,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "answers": probe.forward.untrained.answers.entries([root.name for root in probe.sites.roots]),
         "computed_inputs": _computed_inputs(probe),
         "standing": probe.forward.untrained.standing.entries({id(root.model): root.name for root in probe.sites.roots}),
+        "untaught": probe.forward.untrained.standing.untaught(),
         "acting_passes": probe.forward.untrained.acting.passes,
         **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {

@@ -47,6 +47,14 @@ def untrained(probe: Probe, trees: list[dict[str, nn.Module]]) -> dict[str, dict
     return found
 
 
+def is_as_drawn(model: nn.Module) -> bool:
+    """Whether all weights of a network are as they were drawn."""
+    modules = list(model.modules())
+    matrices = [one for one in modules if _is_matrix(one) and one._parameters.get("weight") is not None]
+    norms = [one for one in modules if isinstance(one, _NORMS) and one._parameters.get("weight") is not None]
+    return bool(matrices) and _are_new(matrices) and all(map(_is_new, norms))
+
+
 def _are_new(modules: list[nn.Module]) -> bool:
     """Whether all weights are as they were drawn. Few, or small ones, might fit a law other than torch's default by
     chance."""

@@ -18,6 +18,7 @@ from diag.probe.owner import Owner
 from diag.probe.recorder import UPDATE, WEIGHT, WEIGHT_GRADIENT, Recorder
 from diag.probe.shards import as_dtensor, local, part_of
 from diag.probe.sites import Site, Sites
+from diag.probe.steppers import Steppers
 from diag.stats import fields
 from diag.stats.torch_path import twin_rows
 from diag.trace.shapes import shape_text
@@ -39,7 +40,7 @@ class Parameters:
         self._unclaimed: Optimizer | None = None
         self.steps_elsewhere = 0
         self.omissions = Omissions(sites)
-        self.optimizers: list[Optimizer] = []
+        self.optimizers = Steppers()
         self.clearing = Clearing()
         self.on_step: Callable[[int, Optimizer], None] = lambda index, optimizer: None
         self.before_step: Callable[[int, bool], None] = lambda index, closure: None
@@ -69,15 +70,11 @@ class Parameters:
     @property
     def has_optimizer(self) -> bool:
         """Whether any optimizer has stepped or was announced."""
-        return bool(self.optimizers)
+        return len(self.optimizers) > 0
 
     def announce(self, optimizer: Optimizer) -> int:
         """Learn of an optimizer; returns its number."""
-        for index, known in enumerate(self.optimizers):
-            if known is optimizer:
-                return index
-        self.optimizers.append(optimizer)
-        return len(self.optimizers) - 1
+        return self.optimizers.add(optimizer)
 
     def _holds_watched(self, optimizer: Optimizer) -> bool:
         return any(self._sites.find_parameter(parameter) for parameter in held_by(optimizer))
@@ -161,7 +158,7 @@ class Parameters:
 
     def knows(self, optimizer: Optimizer) -> bool:
         """Whether this optimizer has stepped or was announced."""
-        return any(known is optimizer for known in self.optimizers)
+        return self.optimizers.number(optimizer) is not None
 
     def concerns(self, optimizer: Optimizer) -> bool:
         """Whether it is known, or holds what is watched: one whose every step is left out never becomes known."""

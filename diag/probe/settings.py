@@ -125,7 +125,8 @@ def _held_last(probe: Probe) -> list[str]:
         return []
     names = []
     for index in sorted(set(steps[-max(_LAST, len(steps) // 10) :]) - {-1}):
-        for group in probe.parameters.optimizers[index].param_groups:
+        optimizer = probe.parameters.optimizers.get(index)
+        for group in () if optimizer is None else optimizer.param_groups:
             sites = (probe.parameters.site_of(one, optimized=None) for one in group["params"])
             names += [probe.sites.name(probe.sites.table[site]) for site in sites if site is not None]
     return names

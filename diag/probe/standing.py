@@ -1,5 +1,5 @@
-"""Copies of a trained network that are to follow it, as the target network of Q-learning or an average of the weights:
-whether they ever do."""
+"""Networks that are called beside those that are trained: whether a copy that is to follow one, as the target network
+of Q-learning or an average of the weights, ever does, and whether a teacher has been taught."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diag.probe.drawn import is_as_drawn
 from diag.probe.variables import callers, variables
 
 _FOLLOWS = re.compile(
@@ -20,6 +21,8 @@ _FOLLOWS = re.compile(
     re.IGNORECASE,
 )
 """Names of what is to follow; a reference of RLHF, or a teacher, may well stand still."""
+_TEACHES = re.compile(r"_?(?:\w+_)?teachers?(?:_\w+)?", re.IGNORECASE)
+"""Names of what is to know something."""
 _PARAMETERS, _ELEMENTS = 8, 16
 """Of a network, how many parameters are looked at, and of each, how many elements."""
 _CALLERS = 3
@@ -28,7 +31,8 @@ _CALLERS = 3
 
 @dataclass
 class _Known:
-    """A network by the numbers that it held when it was seen first; moved: whether any has changed since."""
+    """A network by the numbers that it held when it was seen first; is_drawn: whether these were as drawn at random, of
+    a teacher; moved: whether any has changed since."""
 
     module: weakref.ref[nn.Module]
     shapes: tuple[tuple[int, ...], ...]
@@ -37,7 +41,12 @@ class _Known:
     first: int = 0
     last: int = 0
     calls: int = 0
+    is_drawn: bool = False
     moved: Tensor | bool = field(default=False)
+
+    def told(self) -> dict[str, Any]:
+        """For the coverage."""
+        return {name: getattr(self, name) for name in ("name", "calls", "first", "last")}
 
 
 class Standing:
@@ -64,6 +73,7 @@ class Standing:
             known = self._beside[id(module)]
             if known is not None:
                 known.name, known.first = name, step
+                known.is_drawn = bool(_TEACHES.fullmatch(name)) and is_as_drawn(module)
         known = self._beside[id(module)]
         if known is None or known.moved is True or known.module() is not module:
             return
@@ -76,21 +86,18 @@ class Standing:
     def entries(self, names: dict[int, str]) -> list[dict[str, Any]]:
         """Those that were a copy of a trained network, by its name, and are what they were. names: by identity."""
         found = []
-        for known in self._beside.values():
-            if known is None or bool(known.moved):
-                continue
+        for known in self._still():
             like = [key for key, one in self._trained.items() if _is_same(one, known)]
-            if like:
-                found.append(
-                    {
-                        "name": known.name,
-                        "of": names.get(like[0], ""),
-                        "calls": known.calls,
-                        "first": known.first,
-                        "last": known.last,
-                    }
-                )
+            if like and not _TEACHES.fullmatch(known.name):
+                found.append({"of": names.get(like[0], ""), **known.told()})
         return found
+
+    def untaught(self) -> list[dict[str, Any]]:
+        """Teachers that are as they were drawn at random."""
+        return [known.told() for known in self._still() if known.is_drawn]
+
+    def _still(self) -> Iterator[_Known]:
+        return (one for one in self._beside.values() if one is not None and not bool(one.moved))
 
 
 def _known(module: nn.Module) -> _Known | None:
@@ -118,7 +125,8 @@ def _is_same(one: _Known, other: _Known) -> bool:
 
 def _name_of(module: nn.Module) -> str:
     """By which name that says so it is called: a variable's, or an attribute's."""
-    return next((name for name in _names_of(module) if _FOLLOWS.fullmatch(name)), "")
+    names = _names_of(module)
+    return next((name for name in names if _FOLLOWS.fullmatch(name) or _TEACHES.fullmatch(name)), "")
 
 
 def _names_of(module: nn.Module) -> Iterator[str]:

@@ -61,6 +61,7 @@ class Terms:
     absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it stands with
     a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
     otherwise. overlapping: those in which the overlap of predictions and targets, as Dice's, stands without a minus.
+    of_itself: those in which a ratio of probabilities has the very same ones above and below.
     surrogates: those in which the least of a ratio of probabilities times numbers and of the same ratio,
     cut, stands without a minus. reversed: by the name of the variable, those in which log-probabilities are
     multiplied with rewards and stand without a minus. crossed: by the shapes before and after, those in which outputs
@@ -71,7 +72,7 @@ class Terms:
 
     def __init__(self) -> None:
         self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
-        self.surrogates = self.overlapping = 0
+        self.surrogates = self.overlapping = self.of_itself = 0
         self.scale, self.smoothing = 1.0, 0.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
@@ -103,7 +104,9 @@ class Terms:
         self.overlapping += bool(read.overlaps) and min(read.overlaps) > 0
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
-        self.surrogates += any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
+        itself = _of_itself(weighted)
+        self.of_itself += itself
+        self.surrogates += not itself and any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
         for node in read.weighed:
             self.weighed.see(node)
         if read.scores:
@@ -113,7 +116,7 @@ class Terms:
             )
         self.policies.see(read.shares, read.bonuses)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
-        caller = next(callers(), None) if multiplied else None
+        caller = next(callers(), None) if multiplied and not itself else None
         name = None if caller is None else _rewarding(caller, weighted)
         if name is not None:
             self.reversed[name] += 1
@@ -130,7 +133,10 @@ class Terms:
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
-        names = ("looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "overlapping", "underflown")
+        names = (
+            "looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "of_itself", "overlapping",
+            "underflown",
+        )  # fmt: skip
         known = {name: getattr(self, name) for name in (*names, "scale", "smoothing")}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
         known |= self.weighed.told()
@@ -146,6 +152,15 @@ class Terms:
         for (given, spread), _ in self.crossed.most_common(1):
             known["crossed"] = {"given": list(given), "spread": list(spread), "count": self.crossed.total()}
         return known
+
+
+def _of_itself(weighted: list[Path]) -> bool:
+    """Whether the logarithm of a ratio is one and the same log-probability minus itself."""
+    signs: dict[int, set[float]] = {}
+    for one in weighted:
+        if one.is_ratio:
+            signs.setdefault(id(one.node), set()).add(math.copysign(1.0, one.number))
+    return any(len(own) == 2 for own in signs.values())
 
 
 def _are_lowered(weighted: list[Path]) -> bool:

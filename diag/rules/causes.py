@@ -45,10 +45,12 @@ _PLAIN = (
     "pos_weight",
     "averaged",
     "first step",
+    "own ratio",
+    "untaught",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros", "standing")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros", "standing", "made anew")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")

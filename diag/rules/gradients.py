@@ -160,12 +160,16 @@ def _all_zero(evidence: Evidence) -> Finding | None:
         return None
     site = rms.index[down - 1][0]
     shut = blocked(evidence)
+    rows = evidence.rows("gradient", evidence.clean)
+    own = rows[rows["site"].eq(site) & ~rows["step"].isin(done)].groupby("step")["rms"].max()
+    alive = [int(str(step)) for step, value in own.items() if value > 0]
+    since = min((step for step in evidence.clean if step > max(alive, default=-1)), default=evidence.clean[0])
     return Finding(
         "vanishing-gradient",
         "error" if evidence.trains and (len(evidence.clean) > 1 or len(evidence.measured) == 1) else "warning",
         site,
         f"The gradient is exactly zero from {site} down: {down} of {len(rms)} layers get none.{shut}",
-        {"step": evidence.clean[0], "layers": len(rms), "zero_layers": down},
+        {"step": since, "layers": len(rms), "zero_layers": down},
         "Initialize it at random and train it: nothing passes through a weight of zeros."
         if shut
         else "Find what blocks it above this layer: dead or saturated units, a zero weight, rounding, or underflow in"

@@ -12,6 +12,7 @@ from diag.rules.blocked import lost_gradients
 from diag.rules.detached import judged_without_gradient, severed, severed_terms
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.policies import own_ratio
 from diag.rules.posterior import cut_off
 from diag.rules.registry import rule
 from diag.rules.truncated import truncated
@@ -29,7 +30,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
     table = _parameters(evidence)
     if not len(table):
         return
-    single = _over_one(evidence) or cut_off(evidence) or severed_terms(evidence)
+    single = _over_one(evidence) or cut_off(evidence) or severed_terms(evidence) or own_ratio(evidence)
     if single is not None:
         yield single
         return

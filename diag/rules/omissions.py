@@ -8,6 +8,8 @@ from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
 _FEWEST, _NEARLY_ALL = 3, 0.9
+_FEWEST_TOLD = 10
+"""Calls of a teacher."""
 _LONG, _VERY_LONG = 100, 200
 """Steps for which a network that is to follow another stands still: worth a word, and an error."""
 
@@ -86,6 +88,23 @@ def never_follows(evidence: Evidence) -> Iterator[Finding]:
             "Copy the weights every so many steps, target.load_state_dict(model.state_dict()), or average them in each:"
             " target = tau * model + (1 - tau) * target with tau above 0 (a decay of 1 leaves all as it was).",
             "Mnih et al. 2015, algorithm 1; Lillicrap et al. 2016, section 3; Polyak & Juditsky 1992",
+        )
+
+
+def untaught(evidence: Evidence) -> Iterator[Finding]:
+    """A teacher that has learned nothing: what it tells is chance."""
+    for one in evidence.trace.coverage.get("untaught") or ():
+        if int(one["calls"]) < _FEWEST_TOLD:
+            continue
+        yield Finding(
+            "unrelated-targets",
+            "error",
+            str(one["name"]),
+            f"All weights of {one['name']} are as they are drawn at random, in steps {one['first']} to {one['last']}:"
+            " a teacher that has learned nothing, so that what it tells has nothing to do with the task.",
+            {"step": evidence.clean[0], "of": "untaught", "calls": int(one["calls"])},
+            "Train the teacher first, or load what it has learned (load_state_dict, from_pretrained).",
+            "Hinton et al. 2015, 'Distilling the knowledge in a neural network', section 2",
         )
 
 

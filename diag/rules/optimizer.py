@@ -9,6 +9,7 @@ from dataclasses import replace
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
 from diag.rules.scales import does_well, guesses, is_open
+from diag.rules.stages import are_anew
 from diag.trace.shapes import sizes
 
 _FEWEST_DECAYS = 12
@@ -185,6 +186,55 @@ def clipped(evidence: Evidence, typical: float) -> Finding | None:
         {"step": int(norm.index[0]), "of": "clip", "norm": most, "update_ratio": typical, "steps": len(norm)},
         _UNSCALE + remedy[0].lower() + remedy[1:] if evidence.trace.coverage.get("scaled_losses") else remedy,
         "Pascanu et al. 2013, section 3.2",
+    )
+
+
+def clipped_values(evidence: Evidence, typical: float) -> Finding | None:
+    """Each gradient is cut, entry by entry, to one and the same number, and what is left hardly moves the weights."""
+    limits = evidence.thresholds
+    rows = evidence.rows("weight_gradient", evidence.clean)
+    rows = rows[rows["rms"] > 0]
+    limit = limits["clipped_crawl_error"] if evidence.crawls() else limits["clipped_error"]
+    if typical >= limit or rows["step"].nunique() < _FEWEST_DECAYS:
+        return None
+    largest = rows[["min", "max"]].abs().max(axis=1)
+    cut = float(largest.max())
+    at = largest >= (1 - _EVEN) * cut
+    # Of each matrix in each step: one number alone is largest by chance.
+    matrices = rows["shape"].str.contains("x", regex=False).fillna(False)
+    own = rows.groupby("site")["rms"].agg(["min", "max"])
+    if (own["min"] >= (1 - _EVEN) * own["max"]).all():  # the gradient itself is the same in every step
+        return None
+    if not 0 < cut < _WHOLE_NORM or at[matrices].mean() < _NEARLY_ALL or rows[matrices]["site"].nunique() < 2:
+        return None
+    return Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"Gradients are cut to between {-cut:.2g} and {cut:.2g}, entry by entry, in nearly all of"
+        f" {rows['step'].nunique()} steps and matrices, and what is left changes the weights by {typical:.0e} of their"
+        " size (about 1e-3 is usual).",
+        {"step": int(rows["step"].min()), "of": "clip", "value": cut, "update_ratio": typical},
+        "Clip values that only the largest gradients reach, or the norm (1 is usual), or not at all.",
+        "torch.nn.utils.clip_grad_value_ documentation; Pascanu et al. 2013, section 3.2",
+    )
+
+
+def made_anew(evidence: Evidence) -> Finding | None:
+    """An optimizer for every step: momentum, and the averages that Adam divides by, begin anew in each."""
+    steps = evidence.trace.steps
+    if not are_anew(steps):
+        return None
+    numbers = steps.loc[steps["optimizer"] >= 0, "optimizer"]
+    return Finding(
+        "stalled-update",
+        "warning" if does_well(evidence) else "error",
+        "optimizer",
+        f"{numbers.nunique()} optimizers took {len(numbers)} steps: a new one is made for each, whose momentum, and"
+        " averages of gradients and of their squares, begin at 0.",
+        {"step": 0, "of": "made anew", "optimizers": int(numbers.nunique()), "steps": len(numbers)},
+        "Make the optimizer once, before the loop; so with a scheduler and a GradScaler.",
+        "torch.optim documentation, 'Constructing it'",
     )
 
 

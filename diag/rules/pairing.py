@@ -12,6 +12,7 @@ from diag.rules.evidence import SIGNAL_ROLES, Evidence, chance_of_fall
 from diag.rules.finding import Finding
 from diag.rules.fitted import fits_nothing, fits_something
 from diag.rules.noise import is_noise
+from diag.rules.omissions import untaught
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
 from diag.trace.schema import BINARY, INDEXED
@@ -54,8 +55,10 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
     nothing of the inputs sum z / sqrt(batches) is standard normal. The second half of the steps counts. Far below zero
     targets are related, and predictions are driven from them.
     """
+    told = list(untaught(evidence)) if evidence.trains else []
+    yield from told
     steps = evidence.clean[len(evidence.clean) // 2 :]
-    if not evidence.trains or evidence.alternates or evidence.acts or not steps:
+    if told or not evidence.trains or evidence.alternates or evidence.acts or not steps:
         return
     losses = evidence.clean_losses
     losses = losses[losses.index >= steps[0]]

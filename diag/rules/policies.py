@@ -5,7 +5,7 @@ from __future__ import annotations
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
-_FEWEST = 10
+_FEWEST, _NEARLY_ALL = 10, 0.9
 _MUCH, _UNDECIDED = 0.3, 0.98
 """An entropy bonus that is large beside rewards of about 1 (0.01 is usual); a share of the largest entropy."""
 _DECIDED, _STILL = 0.02, 0.05
@@ -43,3 +43,21 @@ def policy(evidence: Evidence) -> Finding | None:
             "Andrychowicz et al. 2021, 'What matters in on-policy reinforcement learning?', section 3.2",
         )
     return None
+
+
+def own_ratio(evidence: Evidence) -> Finding | None:
+    """The ratio of a policy to itself is 1, and its gradient cancels."""
+    known = evidence.trace.coverage.get("terms") or {}
+    count = int(known.get("of_itself", 0))
+    if not evidence.trains or count < max(_FEWEST, _NEARLY_ALL * int(known.get("looked", 0))):
+        return None
+    return Finding(
+        "missing-gradient",
+        "error",
+        "loss",
+        f"The ratio of the loss is one of log-probabilities to themselves, in {count} of {known['looked']} backward"
+        " passes that were read: it is 1, and the gradients of both cancel, so that the policy learns nothing.",
+        {"step": evidence.clean[0], "of": "own ratio", "passes": count},
+        "Keep the log-probabilities of the policy that acted: under no_grad(), or with detach(), before it is trained.",
+        "Schulman et al. 2017, 'Proximal policy optimization algorithms', section 3",
+    )

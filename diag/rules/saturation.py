@@ -10,7 +10,7 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.registry import rule
-from diag.rules.scales import does_well
+from diag.rules.scales import does_well, is_open
 from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
@@ -80,7 +80,7 @@ def _one_hot(evidence: Evidence) -> Finding | None:
     site = str(sums.idxmax())
     return Finding(
         "saturated-activation",
-        "error",
+        "error" if is_open(evidence) else "warning",
         site,
         f"{site} is next to one-hot from the first step on: the squares of its probabilities add up to"
         f" {sums.max():.2f} on average. What it is given is far too large, and next to no gradient comes through.",

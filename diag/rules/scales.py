@@ -139,8 +139,9 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     chance = math.log(classes)
     # No mean of cross-entropies exceeds the logits' range, with 0 for a binary one, by more than that: a larger one is
     # a sum over the targets.
-    zero = given["max"] * 0 if op == _BINARY else given["max"]
-    reach = np.maximum(given["max"], zero) - np.minimum(given["min"], zero)
+    first = given[given["step"] == given["step"].iloc[0]]
+    zero = first["max"] * 0 if op == _BINARY else first["max"]
+    reach = np.maximum(first["max"], zero) - np.minimum(first["min"], zero)
     if float(values.iloc[0]) > float(reach.max()) + chance:
         values = values * (classes if op != _BINARY else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])

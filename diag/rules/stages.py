@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
+_FEWEST_ANEW, _NEARLY_ALL = 12, 0.9
 _LONG = 30
 """Steps of a stage that can be judged without those of the others."""
 
@@ -14,9 +15,12 @@ def stage_of(steps: pd.DataFrame, trained: Collection[int]) -> pd.DataFrame:
     """The steps in which a model is trained: of stages, those that hold any of the steps in which it was seen to be, or
     the longest of these, if it is long enough to be judged alone.
 
-    All steps where one optimizer took them, or where several took turns. steps: as in a trace. trained: some of them.
+    All steps where one optimizer took them, or where several took turns, or where each was made for one step, which
+    counts as one optimizer. steps: as in a trace. trained: some of them.
     """
     ended = steps[steps["optimizer"] >= 0]
+    if are_anew(steps):
+        return steps.assign(optimizer=steps["optimizer"].clip(upper=0))
     runs = (ended["optimizer"] != ended["optimizer"].shift()).cumsum()
     if runs.nunique() < 2 or runs.nunique() != ended["optimizer"].nunique():
         return steps
@@ -26,3 +30,9 @@ def stage_of(steps: pd.DataFrame, trained: Collection[int]) -> pd.DataFrame:
     if len(sizes) > 1 and sizes.max() >= _LONG:
         own = own[own == sizes.idxmax()]
     return steps.loc[own.index]
+
+
+def are_anew(steps: pd.DataFrame) -> bool:
+    """Whether nearly every step has an optimizer of its own."""
+    numbers = steps.loc[steps["optimizer"] >= 0, "optimizer"]
+    return bool(numbers.nunique() >= max(_FEWEST_ANEW, _NEARLY_ALL * len(numbers)))

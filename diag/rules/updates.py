@@ -17,9 +17,11 @@ from diag.rules.omissions import clipped_nothing, never_follows, never_stepped, 
 from diag.rules.optimizer import (
     as_warm_up,
     clipped,
+    clipped_values,
     decays_each_step,
     ends_early,
     frozen,
+    made_anew,
     never_trained,
     on_scaled_gradients,
     rates,
@@ -75,7 +77,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     zeros = frozen_zeros(evidence)
     fixed = [zeros] if zeros is not None else list(never_trained(evidence)) or list(frozen(evidence))
     yield from (replace(one, severity="warning") if left_out else one for one in fixed)
-    schedule = decays_each_step(evidence) or ends_early(evidence)
+    schedule = made_anew(evidence) or decays_each_step(evidence) or ends_early(evidence)
     if schedule is not None:
         yield schedule
         return
@@ -93,7 +95,7 @@ def _slight(evidence: Evidence) -> Finding | None:
     if not len(largest) or broke or evidence.is_half_solved:  # at its end a training may stand still
         return None
     typical = float(largest.median())
-    clip = clipped(evidence, typical)
+    clip = clipped(evidence, typical) or clipped_values(evidence, typical)
     if clip is not None:
         return clip
     limit = evidence.thresholds

@@ -122,3 +122,19 @@ def test_differences_that_are_spread(loss: Callable[[nn.Module, Tensor], None]) 
     crossed: dict[str, Any] = terms(lambda net: loss(net, STATES[:, 0]), outputs=1)["crossed"]
     assert (crossed["given"], crossed["spread"]) == ([12, 1], [12, 12])
     assert "crossed" not in terms(lambda net: loss(net, STATES[:, :1]), outputs=1)
+
+
+def _surrogate(net: nn.Module, old: Callable[[Tensor], Tensor]) -> None:
+    logs = Categorical(logits=net(STATES)).log_prob(torch.arange(12) % 2)
+    ratio = (logs - old(logs)).exp()
+    adv = STATES[:, 0]
+    (-torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv).mean()).backward()
+
+
+@pytest.mark.parametrize(
+    ("old", "count"),
+    [(lambda logs: logs, 2), (lambda logs: logs.detach(), 0), (lambda logs: torch.full_like(logs, -0.7), 0)],
+)
+def test_a_ratio_of_a_policy_to_itself(old: Callable[[Tensor], Tensor], count: int) -> None:
+    found = terms(lambda net: _surrogate(net, old))
+    assert (found["of_itself"], found["surrogates"], found["reversed"]) == (count, 0, {})

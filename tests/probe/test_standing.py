@@ -103,3 +103,32 @@ def test_an_attribute_has_a_name_too() -> None:
             (agent.online(X) - 1 - agent.bootstrap()).pow(2).mean().backward()
             optimizer.step()
     assert [one["name"] for one in watch.trace.coverage["standing"]] == ["q_target"]
+
+
+@pytest.mark.parametrize(
+    ("taught", "name", "count"), [(False, "teacher", 1), (True, "teacher", 0), (False, "reference", 0)]
+)
+def test_a_teacher_that_knows_nothing(taught: bool, name: str, count: int) -> None:
+    torch.manual_seed(0)
+    student, other = nn.Linear(16, 8), nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 8))
+    if taught:
+        with torch.no_grad():
+            other[0].weight += 0.3 * torch.randn(32, 16)
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    x = torch.randn(16, 16)
+
+    def told_by(teacher: nn.Module) -> torch.Tensor:
+        with torch.no_grad():
+            return teacher(x)
+
+    def told_by_another(reference: nn.Module) -> torch.Tensor:
+        with torch.no_grad():
+            return reference(x)
+
+    with diag.watch(student, optimizer) as watch:
+        for _ in range(5):
+            wanted = (told_by if name == "teacher" else told_by_another)(other)
+            optimizer.zero_grad()
+            (student(x) - wanted).pow(2).mean().backward()
+            optimizer.step()
+    assert len(watch.trace.coverage["untaught"]) == count

@@ -17,3 +17,11 @@ def test_it_stands_still_for_long(last: int, of: str, severity: str | None) -> N
     findings = [one for one in found("stalled-update", net) if one.evidence.get("of") == "standing"]
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all("load_state_dict" in one.remedy and one.site == "target" for one in findings)
+
+
+@pytest.mark.parametrize(("calls", "count"), [(10, 1), (9, 0)])
+def test_a_teacher_that_was_never_taught(calls: int, count: int) -> None:
+    net = chain()
+    net.coverage["untaught"] = [{"name": "teacher", "calls": calls, "first": 0, "last": 9}]
+    findings = found("unrelated-targets", net)
+    assert [(one.severity, one.site) for one in findings] == [("error", "teacher")] * count

@@ -40,3 +40,11 @@ def test_labels_that_are_smoothed_a_little() -> None:
     net = Net(loss=flat).output("0")
     net.coverage["terms"] = {"looked": 15, "underflown": 0, "reversed": {}, "smoothing": 0.49}
     assert all("of" not in one.evidence for one in found("loss-not-decreasing", net))
+
+
+@pytest.mark.parametrize(("passes", "count"), [(15, 1), (14, 1), (13, 0)])
+def test_a_ratio_of_a_policy_to_itself(passes: int, count: int) -> None:
+    net = Net(loss=flat).output("0").parameter("0.weight")
+    net.coverage["terms"] = {"looked": 15, "underflown": 0, "reversed": {}, "of_itself": passes}
+    findings = [one for one in found("missing-gradient", net) if one.evidence.get("of") == "own ratio"]
+    assert [one.severity for one in findings] == ["error"] * count

@@ -292,3 +292,41 @@ def test_a_loss_that_is_known_of_a_few_steps_says_nothing_of_the_others(known: i
     trace = net.build()
     trace.steps["loss_known"] = trace.steps["step"] < known
     assert [one.severity for one in found(STALLED, trace)] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "severity"),
+    [
+        (lambda step: float(step), flat, "error"),
+        (lambda step: float(step), lambda step: 2.3 * 0.8**step, "warning"),
+        (lambda step: float(step // 2), flat, None),  # as for each task
+        (lambda step: float(step % 2), flat, None),
+    ],
+)
+def test_an_optimizer_that_is_made_anew_for_each_step(optimizer: Value, loss: Value, severity: str | None) -> None:
+    findings = [
+        one
+        for one in found(STALLED, net(1e-3, loss=loss, optimizer=optimizer))
+        if one.evidence.get("of") == "made anew"
+    ]
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("cut", "of", "ratio", "kind"),
+    [
+        (1e-5, 1e-5, 1e-5, "clip"),
+        (1e-5, 0.9e-5, 1e-5, None),  # the largest of each matrix differ
+        (1e-5, 1e-5, 1e-2, None),  # as Adam makes usual steps of them
+        (0.2, 0.2, 1e-5, None),
+    ],
+)
+def test_gradients_that_are_cut_entry_by_entry(cut: float, of: float, ratio: float, kind: str | None) -> None:
+    made = net(ratio, ratio)
+    trace = made.build()
+    rows = trace.frame["kind"].eq("weight_gradient")
+    trace.frame.loc[rows, "min"], trace.frame.loc[rows, "max"] = -cut, 0.5 * cut
+    trace.frame.loc[rows & trace.frame["site"].eq("b.weight"), "min"] = -of
+    trace.frame.loc[rows, "rms"] = (0.7 + 0.01 * trace.frame.loc[rows, "step"] % 3) * cut
+    kinds = [one.evidence.get("of") for one in found(STALLED, trace)]
+    assert ("clip" in kinds) == (kind == "clip")
