@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from diag.probe.calls import Place
 from diag.probe.eager import is_compiled
@@ -108,7 +109,7 @@ def _owner(path: str) -> str:
 def _sites(probe: Probe, names: list[str]) -> pd.DataFrame:
     optimized = probe.parameters.optimized()
     for root in probe.sites.roots:
-        for parameter in root.model.parameters():
+        for parameter in (one for one in root.model.parameters() if not is_lazy(one)):
             probe.parameters.site_of(parameter, optimized=id(parameter) in optimized)
     names += [probe.sites.name(site) for site in probe.sites.table[len(names) :]]
     held = probe.parameters.has_optimizer

@@ -39,6 +39,11 @@ class Calls:
                 if dim in (0, -given.ndim):
                     self.over_first.add(place)
                 self.over_one[place] = given.shape[dim] == 1 and self.over_one.get(place, True)
+        elif op == "attention" and len(args) > 3 and isinstance(args[3], int):  # F.multi_head_attention_forward
+            query, key = args[:2]
+            if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim == 3:
+                mask, causal = kwargs.get("attn_mask"), kwargs.get("is_causal")
+                self._see_attention(place, query.shape[0], key.shape[0], mask, causal, kept=False)
         elif op == "attention":
             query, key = (argument(args, kwargs, index, name) for index, name in enumerate(_SELF))
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1 and key.ndim > 1:

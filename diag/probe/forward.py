@@ -43,6 +43,7 @@ from diag.probe.spots import Spots
 from diag.probe.strangers import Strangers
 from diag.probe.tensors import find_inputs, find_tensors, is_measurable
 from diag.probe.tokens import Tokens, beside_ids
+from diag.probe.unharmed import Unharmed
 from diag.probe.untrained import Untrained
 from diag.stats.saturation import Bounds, bounds_for
 from diag.trace.operations import LAYERS
@@ -58,10 +59,11 @@ class Forward:
         backward: Backward,
         owner: Owner,
         *,
+        unharmed: Unharmed,
         discover: bool = False,
         pairs: bool = True,
     ) -> None:
-        self._owner = owner
+        self._owner, self._unharmed = owner, unharmed
         self._sites = sites
         self._recorder = recorder
         self._backward = backward
@@ -71,7 +73,7 @@ class Forward:
         self.losses = Losses(self._see, recorder, pairs, self._tokens)
         self._stack: list[Frame | None] = []
         self.strangers = Strangers()
-        self._mode = FunctionMode(self.see_call)
+        self._mode = FunctionMode(self.see_call, unharmed.see)
         self._mode_at = 0
         self._thread = 0
         self._quick = Quick(recorder, backward, self._stack, self._enter, self._leave)
@@ -84,6 +86,7 @@ class Forward:
         self._rescanned = False
         self._input_order = -1
         self.on_pass: Callable[[], None] = lambda: None
+        self.on_entered: Callable[[], None] = lambda: None
         self.untrained = Untrained(sites, recorder)
         self.training_passes = self.captured_passes = 0
         self.copies = Copies()
@@ -144,7 +147,10 @@ class Forward:
         if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
             return
         if not self._stack:
-            self._enter_outermost(module, args)
+            try:
+                self._enter_outermost(module, args)
+            except Exception as error:
+                self._unharmed.see(error)
             return
         if threading.get_ident() != self._thread:
             return
@@ -164,6 +170,7 @@ class Forward:
             self._enter_mode(len(self._stack))
 
     def _enter_outermost(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.on_entered()
         if is_capturing():
             if self._owner.is_here():
                 self.captured_passes += 1
@@ -298,18 +305,30 @@ class Forward:
             self._see(frame, "", frame.op, frame.role, output, frame.bounds)
             self._quick.learn(frame)
             return
-        with torch._C.DisableTorchFunction():
-            if not self._stack and self._input_order >= 0:
-                self._see_inputs(frame, (), kwargs)
-            if frame.leaf and not late:
-                self._see_output(frame, args, kwargs, output)
-            if not self._stack:
-                self._tokens.clear()
-                if "input_ids" in kwargs and self.losses.looks_beside():
-                    for role, tensor in beside_ids(module, kwargs):
-                        self._see(frame, f"[{role}]", role, role, tensor, gradient=False)
-                if not self._backward.running:
-                    self.losses.add_output(output, frame.root)
+        try:
+            with torch._C.DisableTorchFunction():
+                if frame.leaf and not late and self._stack:
+                    self._see_output(frame, args, kwargs, output)
+                elif not self._stack:
+                    self._leave_outermost(frame, not late, args, kwargs, output)
+        except Exception as error:
+            self._unharmed.see(error)
+
+    def _leave_outermost(self, frame: Frame, ended: bool, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        if self._input_order >= 0:
+            self._see_inputs(frame, (), kwargs)
+        if frame.leaf and ended:
+            self._see_output(frame, args, kwargs, output)
+        self._tokens.clear()
+        if "input_ids" in kwargs and self.losses.looks_beside():
+            for role, tensor in beside_ids(frame.module, kwargs):
+                self._see(frame, f"[{role}]", role, role, tensor, gradient=False)
+        if not self._backward.running:
+            self.losses.add_output(output, frame.root)
+
+    def fall_silent(self) -> None:
+        """Measure nothing more of the pass that is running: hooks cannot go in the middle of a function."""
+        self._measures, self._quick.thread = False, 0
 
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Any optimizer steps."""

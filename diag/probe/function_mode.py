@@ -9,14 +9,20 @@ from torch.overrides import TorchFunctionMode
 
 
 class FunctionMode(TorchFunctionMode):
-    """Lets every torch function pass and shows it, with what it returned, afterwards."""
+    """Lets every torch function pass and shows it, with what it returned, afterwards. fail: is told what that
+    raises."""
 
-    def __init__(self, see: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]) -> None:
+    def __init__(
+        self, see: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None], fail: Callable[[Exception], None]
+    ) -> None:
         super().__init__()
-        self._see = see
+        self._see, self._fail = see, fail
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        self._see(func, args, kwargs, output)
+        try:
+            self._see(func, args, kwargs, output)
+        except Exception as error:
+            self._fail(error)
         return output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Parameters:
         self.on_slept: Callable[[Optimizer], None] | None = None
         self.replaced: dict[int, None] = {}
         self.on_any_step: Callable[[Optimizer], None] = lambda optimizer: None
+        self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def install(self) -> None:
         """Register the global optimizer hooks."""
@@ -90,6 +92,10 @@ class Parameters:
 
     def before_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """An optimizer is about to step; of another thread's it counts if it holds what is watched."""
+        with self.guard():
+            self._see_begun(optimizer, args, kwargs)
+
+    def _see_begun(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.on_slept is not None:
             return
         known = self.knows(optimizer)
@@ -175,6 +181,10 @@ class Parameters:
 
     def after_optimizer(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """It has done so."""
+        with self.guard():
+            self._see_ended(optimizer, args, kwargs)
+
+    def _see_ended(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._unclaimed is optimizer:
             self._unclaimed = None
             self._see_elsewhere(optimizer)

@@ -23,6 +23,7 @@ from diag.probe.recorder import Recorder
 from diag.probe.settings import settings
 from diag.probe.sites import Sites
 from diag.probe.tensors import is_hollow
+from diag.probe.unharmed import Unharmed
 from diag.trace import Trace
 
 _NO_MODES: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -54,11 +55,13 @@ class Probe:
         self.sites = Sites()
         self.budget = None if budget is None else Budget(budget)
         self.recorder = Recorder(window, every, self.budget, brief=brief)
+        self.unharmed = Unharmed()
         self._owner = Owner(sole=discover)
         self.backward = Backward(self.recorder, self.sites, self._owner)
         self.forward = Forward(
-            self.sites, self.recorder, self.backward, self._owner, discover=discover, pairs=parameters
-        )
+            self.sites, self.recorder, self.backward, self._owner,
+            unharmed=self.unharmed, discover=discover, pairs=parameters,
+        )  # fmt: skip
         self.parameters = Parameters(self.sites, self.recorder, self._owner, parameters)
         self.notes: list[str] = []
         for model in models:
@@ -80,6 +83,9 @@ class Probe:
         self.forward.on_pass = self._on_pass
         self.forward.untrained.on_untold = self.parameters.omissions.see_untold
         self.backward.on_backward = self._on_backward
+        self.unharmed.on_failed = self._fail
+        self.forward.on_entered = self._end_failed
+        self.parameters.guard = self.unharmed.guard
         self.parameters.before_step = self._before_step
         self.parameters.on_step = self._on_step
         self.parameters.on_any_step = self.forward.see_step
@@ -165,8 +171,9 @@ class Probe:
         self.forward.install()
 
     def _on_backward(self, roots: list[Any]) -> None:
-        self.parameters.clearing.see_backward()
-        self.forward.see_backward(roots)
+        with self.unharmed.guard():
+            self.parameters.clearing.see_backward()
+            self.forward.see_backward(roots)
 
     def _on_zero_grad(self, owner: Any) -> None:
         self.parameters.clearing.see_zero_grad(owner)
@@ -262,6 +269,19 @@ class Probe:
         """How modules and optimizers are set; once the watch has ended as they were then, since a model may be put back
         to what it was before."""
         return settings(self) if self._settings is None or self.active else self._settings
+
+    def _fail(self) -> None:
+        """Something of ours failed: the training goes on unwatched."""
+        self.notes.append(
+            f"diag itself failed in step {self.recorder.step} ({self.unharmed.error}): nothing was measured after that;"
+            " please report it"
+        )
+        self.forward.fall_silent()
+
+    def _end_failed(self) -> None:
+        """Take away what could not go in the middle of a pass."""
+        if self.unharmed.error and self.active:
+            self.stop()
 
     def close_ended(self) -> None:
         """Close a step that an optimizer has ended, and do not wait for the next pass."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from diag.probe.drawn import is_as_drawn
 from diag.probe.variables import callers, variables
@@ -101,6 +102,8 @@ class Standing:
 
 
 def _known(module: nn.Module) -> _Known | None:
+    if any(map(is_lazy, module.parameters())):  # it is yet to be drawn
+        return None
     parameters = [one for one in module.parameters() if type(one) in (nn.Parameter, Tensor) and one.numel()]
     if not parameters or any(one.is_complex() or one.is_meta or one.layout != torch.strided for one in parameters):
         return None

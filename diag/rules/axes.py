@@ -91,7 +91,7 @@ def averaged(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", evidence.clean, (*SIGNAL_ROLES, "nonlinearity", "normalization", "pooling"))
     table = rows.groupby("site").agg(
         most=("sample_var", "max"), least=("sample_var", "min"), rms=("rms", "min"), order=("order", "median"),
-        shape=("shape", "first"),
+        shape=("shape", "first"), role=("role", "first"),
     )  # fmt: skip
     table = table.dropna(subset=["most"]).sort_values("order")
     same = table[(table["most"] == 0) & (table["rms"] > 0)]
@@ -101,6 +101,8 @@ def averaged(evidence: Evidence) -> Finding | None:
     before, after = table[table["order"] < same["order"].min()], table[table["order"] >= same["order"].min()]
     site, first = str(same.index[0]), same.iloc[0]
     outputs = sizes(str(first["shape"]))
+    if first["role"] in ("nonlinearity", "normalization"):  # as of units that are saturated, or of a single feature
+        return None
     if not len(before) or len(same) < len(after) or not outputs or outputs[0] not in samples:
         return None
     last = before.iloc[-1]
