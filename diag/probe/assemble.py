@@ -198,6 +198,7 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
         "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,
+        "clamped_logits": dict(_named(probe, feeding.clamped)),
         "scaled_logits": {name: scale for name, scale in _named(probe, feeding.scaled) if scale != 1.0},
         "scrambled": dict(_named(probe, feeding.scrambled)),
         "terms": terms.told(),

@@ -11,6 +11,8 @@ from diag.probe.loss_graph import through_views
 from diag.trace.schema import INDEXED
 
 _SQUASHES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
+_CLAMPS = {"ClampBackward1": ("min", "max"), "HardtanhBackward0": ("min_val", "max_val")}
+"""What cuts, and what its bounds are called."""
 _OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
 _PICKS = ("GatherBackward0", "IndexBackward0")
 _AVERAGES = ("MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1", "SqueezeBackward0", "SqueezeBackward1")
@@ -23,7 +25,8 @@ _RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
 class Feeding:
     """squashed: losses of logits that are given what a function has squashed. scrambled: losses of classes whose
     prediction was reshaped so that the numbers of one class stand among those of others: shape before and after.
-    scaled: losses of logits, and the number that these were multiplied with last.
+    scaled: losses of logits, and the number that these were multiplied with last; clamped: those that were cut, and
+    between which numbers.
     minimized: how often the mean log-probability of targets was differentiated as it is, without a minus.
     """
 
@@ -32,6 +35,7 @@ class Feeding:
         self.squashed: dict[Place, str] = {}
         self.scrambled: dict[Place, tuple[list[int], list[int]]] = {}
         self.scaled: dict[Place, float] = {}
+        self.clamped: dict[Place, list[float]] = {}
 
     def see(self, place: Place, op: str, node: Any, shape: tuple[int, ...]) -> None:
         """A loss is computed. node: of the graph, what made its prediction, which has this shape."""
@@ -41,6 +45,10 @@ class Feeding:
             if behind is not None and behind.name() in _SQUASHES:
                 self.squashed[place] = _SQUASHES[behind.name()]
             self.scaled[place] = _scaled_by(node)
+            if behind is not None and behind.name() in _CLAMPS:
+                low, high = (getattr(behind, f"_saved_{name}") for name in _CLAMPS[behind.name()])
+                if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+                    self.clamped[place] = [float(low), float(high)]
         if op in INDEXED and name in _RESHAPES:
             before = tuple(int(one) for one in node._saved_self_sym_sizes)
             if _is_scrambled(before, tuple(shape)):

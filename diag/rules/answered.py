@@ -27,7 +27,7 @@ _MANY, _EVEN, _NEAR, _AT_THE_END, _LONG = 100, 0.6, 0.15, 0.8, 99
 that shows that nothing was learned, rather than that training has just begun."""
 _TRIFLE = 0.1
 """Of what a guess leaves to be told."""
-_WORSE, _ANYTHING = 1.02, 0.99
+_WORSE, _ANYTHING = 1.02, 0.95
 """Of a guess's cross-entropy, the test's and the training's, that show that what was learned is of no use."""
 _REMEDY = (
     "Look at inputs beside their labels as the network gets them, of both sets: have they been shuffled or sorted"

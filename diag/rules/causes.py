@@ -47,6 +47,12 @@ _PLAIN = (
     "first step",
     "own ratio",
     "untaught",
+    "one class",
+    "one sample",
+    "several classes",
+    "samples in the loss",
+    "exponential",
+    "lengths",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 

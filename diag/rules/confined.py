@@ -24,6 +24,8 @@ _BELOW = 1.02
 """Of the way from a guess to the floor: beyond it the floor was not where it was thought to be."""
 _SMALL, _LONG, _NEAR = 0.05, 60, 0.8
 """A factor of logits that is small, the losses after which it shows, and how near to a guess's they then are."""
+_SMALLER, _NEARER = 0.25, 0.95
+"""The same of a factor that is less small."""
 _STILL, _FEWEST = 0.05, 12
 """Of a guess's loss: what it falls by from the middle third of the steps to the last where it has come to its end."""
 
@@ -45,8 +47,25 @@ def confined(evidence: Evidence) -> Finding | None:
     return (
         _scaled(evidence, rows, given, values, chance)
         or _cosines(evidence, rows, given, values, chance)
+        or _clamped(evidence, given, values, chance)
         or _tempered(evidence, given, values, chance)
     )
+
+
+def _clamped(evidence: Evidence, given: pd.DataFrame, values: pd.Series, chance: float) -> Finding | None:
+    """The logits are cut at both ends, by a clamp right before the loss."""
+    site, op = str(given["site"].iloc[0]), str(given["op"].iloc[0])
+    bounds = (evidence.trace.coverage.get("clamped_logits") or {}).get(site)
+    if bounds is None or op != "cross_entropy":
+        return None
+    low, high = (float(one) for one in bounds)
+    width = high - low
+    floor = math.log1p((round(math.exp(chance)) - 1) * math.exp(-width))
+    if not _lies_at(evidence, values, chance, floor, certain=floor >= evidence.thresholds["confined_error"] * chance):
+        return None
+    said = f"The logits are cut to between {low:.3g} and {high:.3g}"
+    remedy = f"Give {op} what stands before the clamp."
+    return _finding(evidence, site, "error", said, remedy, values, chance, floor, width)
 
 
 def _tempered(evidence: Evidence, given: pd.DataFrame, values: pd.Series, chance: float) -> Finding | None:
@@ -55,7 +74,9 @@ def _tempered(evidence: Evidence, given: pd.DataFrame, values: pd.Series, chance
     site = str(given["site"].iloc[0])
     scale = abs(float((evidence.trace.coverage.get("scaled_logits") or {}).get(site, 1.0)))
     last = float(values.iloc[-(len(values) // 3) :].median())
-    if scale > _SMALL or len(values) < _LONG or last < _NEAR * chance:
+    if len(values) < _LONG or not any(
+        scale <= small and last >= near * chance for small, near in ((_SMALL, _NEAR), (_SMALLER, _NEARER))
+    ):
         return None
     apart = float((given["max"] - given["min"]).iloc[-(len(given) // 3) :].median())
     return Finding(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from diag.rules.answered import at_a_guess
 from diag.rules.causes import join
 from diag.rules.evidence import Evidence
 from diag.rules.finding import SEVERITIES, Finding
@@ -35,6 +36,8 @@ for _family in (
 
 
 STRICT = "DIAG_STRICT"
+_HARMLESS = ", so it does no visible harm yet."
+_HARM = ("vanishing-gradient", "stalled-update", "dead-units", "saturated-activation", "collapsed-signal")
 _REMADE = 1.0
 """An update over its weight, of half of the matrices, that no learning policy takes."""
 _GROWS = ("exploding-activation", "exploding-gradient", "oversized-update", "saturated-activation", "diverging-loss")
@@ -86,7 +89,23 @@ def _ask(evidence: Evidence) -> list[Finding]:
             must = f"must yield diag.Finding with severity {', '.join(SEVERITIES)}, text, and evidence that is a dict"
             said = [_failed(name, function, f"{must}, got {wrong!r}")]
         found += [_of_policy(one) for one in said] if evidence.acts else said
-    return found
+    return _told_by_tests(evidence, found)
+
+
+def _told_by_tests(evidence: Evidence, found: list[Finding]) -> list[Finding]:
+    """What was only worth a word, since the loss falls, is an error where tests at the end of training tell no more
+    than a guess, and nothing else is one."""
+    test = at_a_guess(evidence) if evidence.trains else None
+    if test is None or any(one.severity == "error" for one in found):
+        return found
+    samples, right, guess = test
+    said = f" Of {samples} samples that are tested {right} are told right, where a guess has {guess:.1%}."
+    return [
+        replace(one, severity="error", message=one.message.replace(_HARMLESS, ".") + said)
+        if one.severity == "warning" and one.rule in _HARM
+        else one
+        for one in found
+    ]
 
 
 def _said(function: Rule, evidence: Evidence) -> list[Finding]:

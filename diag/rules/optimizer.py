@@ -290,6 +290,11 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
         names = found["modules"]
         if any(f"{name}.weight" in moved for name in names):
             continue  # few steps leave weights much as they were drawn
+        last = evidence.sites[evidence.sites["role"].eq("layer") & evidence.sites["model"].eq(model)]
+        head = str(last.sort_values("order").index[-1]) if len(last) else ""
+        if head in names and evidence.trains and not does_well(evidence):
+            yield _frozen_head(evidence, head)
+            continue
         if len(names) < 2 or found["share"] < _WORTH_A_WORD or not evidence.trains:
             continue
         yield Finding(
@@ -308,6 +313,19 @@ def never_trained(evidence: Evidence) -> Iterator[Finding]:
             "Train them (requires_grad_(True), in the optimizer), or load trained weights before freezing.",
             "torch.nn.Module.requires_grad_ documentation",
         )
+
+
+def _frozen_head(evidence: Evidence, head: str) -> Finding:
+    return Finding(
+        "stalled-update",
+        "error",
+        head,
+        f"{head}, the last layer, is frozen as it was initialized, at random: what is put out is never learned.",
+        {"step": evidence.clean[0], "of": "frozen", "modules": [head], "count": 1},
+        f"Train it: {head}.requires_grad_(True), and give it to the optimizer; look at the names by which parameters"
+        " are frozen.",
+        "torch.nn.Module.requires_grad_ documentation",
+    )
 
 
 def _elements(shape: str) -> int:

@@ -40,6 +40,10 @@ _LOOK = (
     " filtered or shifted without the other, or the input does not determine the target. If they do belong"
     " together, train longer, and see whether one small batch can be learned by heart."
 )
+_SWAPPED = (
+    "Look at which of the two is the positive: positives lie farther from their anchors than negatives do, as where"
+    " both are swapped."
+)
 _TURNED = (
     "Look at the sign of every term of the loss: one that is made large rather than small, as a score that is added or"
     " a loss that is subtracted, drives predictions away from their targets. Labels may also be turned round."
@@ -79,7 +83,8 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
         return
     best = scores.sort_values("z").iloc[-1]
     z, count = float(best["z"]), int(best["scores"])
-    worse = driven
+    swapped = evidence.sites.loc[str(best.name), "op"] == "triplet_margin_loss" and z <= -limit
+    worse = driven or swapped
     certain = z < evidence.thresholds["unrelated_error"] and _is_certain(evidence, str(best.name))
     yield Finding(
         "unrelated-targets",
@@ -103,7 +108,7 @@ def unrelated_targets(evidence: Evidence) -> Iterator[Finding]:
             "batches": count,
             "loss": float(losses.median()),
         },
-        _TURNED if worse else _LOOK,
+        (_SWAPPED if swapped else _TURNED) if worse else _LOOK,
         "Hoeffding 1951, theorem 2; Zhang et al. 2017, section 2.1, on random labels",
     )
 

@@ -32,6 +32,8 @@ _RECURRENT = r"(?:^|\.)weight_hh(?:_l\d+(?:_reverse)?)?$"
 """What torch calls the weights from state to state."""
 _HARD, _FEWEST_ENTRIES = 0.9, 2.5
 """What squares of probabilities add up to that are next to one-hot, and of how many entries at the least."""
+_EVEN, _LONG = 0.02, 60
+"""A deviation of probabilities over their mean that is next to none, and the steps after which it shows."""
 _FEWEST_SIGMOIDS = 2
 _LARGE_WEIGHTS = 4.0
 """rms times sqrt(fan_in) of weights that saturate what follows; sqrt(2) as He et al. initialize."""
@@ -42,7 +44,7 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     """Most elements of a hidden activation stand where its slope is at most 1 % of its largest."""
     found = _measured(evidence)
     if found is None or found.severity != "error":
-        found = _recurrent(evidence) or _one_hot(evidence) or _sigmoids(evidence) or found
+        found = _recurrent(evidence) or _one_hot(evidence) or _even(evidence) or _sigmoids(evidence) or found
     if found is not None:
         yield found
 
@@ -87,6 +89,30 @@ def _one_hot(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "one-hot", "squares": float(sums.max())},
         "Divide attention scores by the square root of the keys' size, or by a larger temperature.",
         "Vaswani et al. 2017, section 3.2.1: scaled dot-product attention",
+    )
+
+
+def _even(evidence: Evidence) -> Finding | None:
+    """A softmax within the network gives every entry next to the same in every step, 1 / K with a deviation of a
+    hundredth of that: what it is given says nothing, and learns next to nothing."""
+    rows = evidence.rows("activation", evidence.clean, ("nonlinearity",))
+    rows = rows[rows["op"].eq("softmax") & (rows["order"] < _last_layer(evidence)) & (rows["mean"] > 0)]
+    spread = (rows["var"] ** 0.5 / rows["mean"]).groupby(rows["site"]).max()
+    spread = spread[(1 / rows.groupby("site")["mean"].first() > _FEWEST_ENTRIES).reindex(spread.index)]
+    if not len(spread) or not 0 < spread.min() < _EVEN or len(evidence.clean) < _LONG or not evidence.trains:
+        return None
+    if does_well(evidence):
+        return None
+    site = str(spread.idxmin())
+    return Finding(
+        "saturated-activation",
+        "error",
+        site,
+        f"{site} gives every entry next to the same, in every step: its probabilities deviate by {spread.min():.1g} of"
+        " their mean. What it is given is far too small, or is divided by far too large a temperature.",
+        {"step": evidence.clean[0], "of": "even", "spread": float(spread.min())},
+        "Divide by a temperature of about 1; let what comes to it have a deviation of about 1.",
+        "Jang et al. 2017, 'Categorical reparameterization with Gumbel-softmax', section 2.2",
     )
 
 

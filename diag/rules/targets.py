@@ -16,6 +16,7 @@ from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.policies import policy
 from diag.rules.remembered import remembered
+from diag.rules.scales import guesses
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
@@ -46,6 +47,8 @@ _FEWEST, _MOST = 5, 0.5
 _FEWEST_READ, _NEARLY_ALL = 3, 0.9
 """Backward passes whose graph shows it, and their share."""
 _SAMPLES = 8
+_NOTHING_LEFT = 0.05
+"""Of a guess's cross-entropy, what is left where all targets are the same and that is learned."""
 _MOST_SMOOTHED, _NOTHING_TOLD = 0.5, 0.99
 """Label smoothing that is worth a word, and that leaves nothing of the labels."""
 _SUM = 0.05
@@ -75,6 +78,8 @@ def misfit(evidence: Evidence) -> Finding | None:
         _out_of_reach,
         unscaled,
         _sorted,
+        _single_class,
+        _of_one_sample,
         _smoothed,
         ignored_class,
         weighed_class,
@@ -319,6 +324,61 @@ def _sorted(evidence: Evidence) -> Finding | None:
             "LeCun et al. 1998, 'Efficient BackProp', section 4.2; Bengio 2012, section 3.1",
         )
     return None
+
+
+def _single_class(evidence: Evidence) -> Finding | None:
+    """All targets of all batches are one class, and the loss has come to nothing: it is always right."""
+    rows = evidence.rows("activation", evidence.clean, ("target",))
+    known = guesses(evidence)
+    if known is None or float(known[0].iloc[-(len(known[0]) // 3) :].median()) > _NOTHING_LEFT * known[1]:
+        return None
+    for (site, _), own in rows[rows["count"] >= _SAMPLES].groupby(["site", "call"], sort=False):
+        loss = str(site).removesuffix("[target]")
+        if evidence.sites.loc[loss, "op"] not in INDEXED or len(own) < _FEWEST or own["min"].min() != own["max"].max():
+            continue
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            loss,
+            f"All targets are class {own['min'].iloc[0]:g}, in all {len(own)} batches that were seen: there is nothing"
+            f" to tell apart, and a loss of {known[0].iloc[-1]:.2g} says nothing.",
+            {"step": evidence.clean[0], "of": "one class", "class": float(own["min"].iloc[0]), "batches": len(own)},
+            "Look at how labels are made: numbers between 0 and 1 that are cut to integers are all 0; a filter or an"
+            " index may leave one class alone.",
+            "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
+        )
+    return None
+
+
+def _of_one_sample(evidence: Evidence) -> Finding | None:
+    """The loss is given one row, where the last layer puts out one for each of several samples."""
+    rows = evidence.rows("activation", evidence.clean)
+    layers = rows[rows["role"] == "layer"].sort_values("order")
+    if not len(layers) or not evidence.trains:
+        return None
+    site = str(layers["site"].iloc[-1])
+    outer = sizes(str(evidence.sites.loc[site, "shape"]))
+    losses = rows[rows["role"].eq("loss") & ~rows["site"].str.endswith("]")]
+    if len(outer) != 2 or outer[0] < _SAMPLES or losses["site"].nunique() != 1:
+        return None
+    loss = str(losses["site"].iloc[0])
+    given = sizes(str(evidence.sites.loc[loss, "shape"]))
+    single = (losses["count"] == outer[1]).all() and len(losses) >= _FEWEST
+    if given not in ((1, outer[1]), (outer[1],)) or not single or outer[1] >= outer[0] or given[0] == outer[0]:
+        return None
+    inputs = rows[rows["role"] == "input"]
+    if not any(sizes(str(shape))[:1] == outer[:1] for shape in inputs["shape"].dropna().unique()):
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        loss,
+        f"{loss} is given one row of {outer[1]}, where {site} puts out {outer[0]}: of each batch a single sample"
+        " counts.",
+        {"step": evidence.clean[0], "of": "one sample", "samples": outer[0]},
+        "Give the loss the whole output, without an index such as [:1] or [0].",
+        "torch.nn.CrossEntropyLoss documentation, 'Shape'",
+    )
 
 
 def _smoothed(evidence: Evidence) -> Finding | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from diag.rules.answered import at_a_guess
 from diag.rules.blocked import frozen_zeros
 from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
@@ -102,7 +103,8 @@ def _slight(evidence: Evidence) -> Finding | None:
     slow = _is_slow(evidence, float(ratios.groupby("site")["update_ratio"].max().median()))
     if slow:
         typical = slow
-    if not slow and (not evidence.crawls() or typical >= (limit["stalled_warning"] if evidence.tells else _UNTOLD)):
+    still = evidence.crawls() or at_a_guess(evidence) is not None
+    if not slow and (not still or typical >= (limit["stalled_warning"] if evidence.tells else _UNTOLD)):
         return None
     by_step = ratios.groupby("step")["update_ratio"].median()
     moving = by_step[by_step >= limit["stalled_warning"]]
@@ -110,11 +112,11 @@ def _slight(evidence: Evidence) -> Finding | None:
     lr, rate = rates(evidence)
     first = evidence.in_order(largest.index)[0]
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
-    still = typical < limit["stalled_error"] and not evidence.may_fall()
+    at_rest = typical < limit["stalled_error"] and not evidence.may_fall()
     found = Finding(
         "stalled-update",
         "error"
-        if (still or slow > 0 or (typical < _TINY and not evidence.loss_falls())) and not _ends_small(evidence, since)
+        if (at_rest or slow > 0 or (typical < _TINY and not evidence.loss_falls())) and not _ends_small(evidence, since)
         else "warning",
         str(first),
         f"Updates are {typical:.0e} of the weights they change (about 1e-3 is usual){rate}, and the loss hardly falls:"

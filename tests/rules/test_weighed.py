@@ -56,7 +56,10 @@ def test_positive_samples_that_count_too_much(excess: float, severity: str | Non
     [
         (0.05, flat, 60, 1),
         (-0.05, flat, 60, 1),
-        (0.051, flat, 60, 0),
+        (0.051, flat, 60, 1),
+        (0.25, flat, 60, 1),
+        (0.26, flat, 60, 0),
+        (0.1, lambda step: 2.3 - 0.2 * step / 59, 60, 0),
         (0.05, flat, 59, 0),
         (0.05, lambda step: 2.3 - 0.6 * step / 59, 60, 0),  # it is learned for all that
     ],
