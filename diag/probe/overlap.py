@@ -14,6 +14,8 @@ _ON = frozenset(
 )
 """What numbers are made of sums with."""
 _PROBABILITIES = ("SigmoidBackward0", "SoftmaxBackward0", "ExpBackward0")
+_RAW = ("AddmmBackward0", "ConvolutionBackward0", "MmBackward0")
+"""What a last layer puts out, of any sign and size."""
 _VIEWS = frozenset(
     "ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 SelectBackward0 SliceBackward0 SqueezeBackward0 "
     "SqueezeBackward1 UnsqueezeBackward0 CloneBackward0 PermuteBackward0 TransposeBackward0 ToCopyBackward0 "
@@ -36,11 +38,16 @@ def overlaps(node: Any) -> list[Any]:
     above, below = (child for child, _ in node.next_functions)
     products = [one for one in _summed(above) if _is_met(one)] if above is not None and below is not None else []
     predicted = {_source(child) for one in products for child, _ in one.next_functions if child is not None}
-    if not predicted or any(one is None or one.name() not in _PROBABILITIES for one in predicted):
+    if not predicted or any(one is None or one.name() not in (*_PROBABILITIES, *_RAW) for one in predicted):
         return []
     beside = _summed(below)
     alone = {_source(one.next_functions[0][0] if _is_square(one) else one) for one in beside}
     return products if predicted <= alone else []
+
+
+def is_raw(product: Any) -> bool:
+    """Whether the predictions of such a product are no probabilities, but what a layer puts out."""
+    return any(_source(child).name() in _RAW for child, _ in product.next_functions if child is not None)
 
 
 def _summed(node: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from diag.probe.loss_graph import VIEWS
 
 _SAME = VIEWS | frozenset(
     "MeanBackward0 MeanBackward1 SumBackward0 SumBackward1 StackBackward0 CatBackward0 AddBackward0 SelectBackward0 "
-    "SliceBackward0 LogsumexpBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
+    "SliceBackward0 WhereBackward0 LogsumexpBackward0 IndexBackward0 IndexSelectBackward0 MaskedSelectBackward0".split()
 )
 """What passes a sign on to all that it is made of."""
 CUTS = ("MinimumBackward0", "ClampBackward1")
@@ -49,6 +49,9 @@ def below(path: Path) -> list[Path]:
         return [replace(path, node=one, number=number) for one, number in signed if one is not None]
     if name == "ExpBackward0":  # as a ratio of probabilities is; a square in it has an end
         return [replace(path, node=children[0], is_ratio=True)] if path.factors is not None else []
+    if name in ("MulBackward1", "DivBackward1") and isinstance(node._saved_other, (int, float)) and node._saved_other:
+        by = float(node._saved_other) if name == "MulBackward1" else 1 / float(node._saved_other)
+        return [replace(path, node=children[0], number=path.number * by)]
     if name in ("MulBackward0", "DivBackward0"):
         return _of_product(path, children, name == "DivBackward0")
     return []

@@ -28,7 +28,7 @@ class Policies:
         """One such pass."""
         if shares:
             self._shares.append(sum(shares) / len(shares))
-            self._bonuses.append(max(bonuses, default=0.0))
+            self._bonuses.append(max(bonuses, key=abs, default=0.0))
 
     def told(self) -> dict[str, Any]:
         """For the coverage: of the first passes and of the last third."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
 from diag.probe.opponents import Opponents
-from diag.probe.overlap import overlaps
+from diag.probe.overlap import is_raw, overlaps
 from diag.probe.paths import LARGE, Path, below
 from diag.probe.policies import Policies, entropy_share, is_entropy
 from diag.probe.severed import severed
@@ -56,23 +56,24 @@ largest, what numbers differ by that are the same."""
 
 
 class Terms:
-    """looked: backward passes that were read. enlarged: those in which the square of an output, without a bound, stands
-    with a minus. upturned: those in which all that is differentiated is losses and hinges, all of them with a minus;
-    absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it stands with
-    a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus, and none
-    otherwise. overlapping: those in which the overlap of predictions and targets, as Dice's, stands without a minus.
-    of_itself: those in which a ratio of probabilities has the very same ones above and below.
-    surrogates: those in which the least of a ratio of probabilities times numbers and of the same ratio,
-    cut, stands without a minus. reversed: by the name of the variable, those in which log-probabilities are
-    multiplied with rewards and stand without a minus. crossed: by the shapes before and after, those in which outputs
-    are spread over targets of another shape, so that each meets all. severed: those in which more than half of the
-    loss has no graph; partly: those in which some of it has none, from least to most. underflown: those of half a
-    precision that begin at 0, behind a number below 1 (scale, the last one).
+    """looked: backward passes that were read. enlarged: those in which the square of an output, without a bound,
+    stands with a minus. upturned: those in which all that is differentiated is losses and hinges, all of them with
+    a minus; absolute: of these, those with nothing but absolute values. subtracted: by the loss, those in which it
+    stands with a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus,
+    and none otherwise. overlapping: those in which the overlap of predictions and targets, as Dice's, stands
+    without a minus. of_logits: those with an overlap of what a layer puts out, as it is. of_itself: those in which
+    a ratio of probabilities has the very same ones above and below. surrogates: those in which the least of a ratio
+    of probabilities times numbers and of the same ratio, cut, stands without a minus. reversed: by the name of the
+    variable, those in which log-probabilities are multiplied with rewards and stand without a minus. crossed: by
+    the shapes before and after, those in which outputs are spread over targets of another shape, so that each meets
+    all. severed: those in which more than half of the loss has no graph; partly: those in which some of it has
+    none, from least to most. underflown: those of half a precision that begin at 0, behind a number below 1 (scale,
+    the last one).
     """
 
     def __init__(self) -> None:
         self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
-        self.surrogates = self.overlapping = self.of_itself = 0
+        self.surrogates = self.overlapping = self.of_itself = self.of_logits = 0
         self.scale, self.smoothing = 1.0, 0.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
@@ -101,14 +102,14 @@ class Terms:
                 self.underflown, self.scale = self.underflown + 1, scale
         self.enlarged += any(number < 0 for number in read.squares)
         self.smoothing = max(self.smoothing, read.smoothing)
+        self.of_logits += read.has_raw
         self.overlapping += bool(read.overlaps) and min(read.overlaps) > 0
         self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
         itself = _of_itself(weighted)
         self.of_itself += itself
         self.surrogates += not itself and any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
-        for node in read.weighed:
-            self.weighed.see(node)
+        self._see_weighed(read)
         if read.scores:
             around = next(callers(), None)
             self.opponents.see_pass(
@@ -120,6 +121,15 @@ class Terms:
         name = None if caller is None else _rewarding(caller, weighted)
         if name is not None:
             self.reversed[name] += 1
+
+    def _see_weighed(self, read: _Read) -> None:
+        try:
+            for node in read.weighed:
+                self.weighed.see(node)
+            for node in read.products_of_logs:
+                self.weighed.see_product(node)
+        except (RuntimeError, AttributeError):  # freed, or of another version of torch
+            return
 
     def _see_severed(self, loss: Tensor) -> None:
         try:
@@ -134,8 +144,8 @@ class Terms:
     def told(self) -> dict[str, Any]:
         """For the coverage."""
         names = (
-            "looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "of_itself", "overlapping",
-            "underflown",
+            "looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "of_itself", "of_logits",
+            "overlapping", "underflown",
         )  # fmt: skip
         known = {name: getattr(self, name) for name in (*names, "scale", "smoothing")}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
@@ -240,7 +250,7 @@ class _Read:
     shapes of outputs that are spread, the losses and hinges with their numbers, the products of predictions and targets
     whose sum is an overlap, the numbers with which these stand, how far labels are smoothed, the numbers with which
     negative entropies stand, and how undecided policies are whose log-probabilities are weighed, outputs
-    that stand as they are, and losses; others: whether there is more."""
+    that stand as they are, losses, and products; others: whether there is more."""
 
     squares: list[float] = field(default_factory=list)
     weighted: list[Path] = field(default_factory=list)
@@ -251,10 +261,12 @@ class _Read:
     overlaps: list[float] = field(default_factory=list)
     absolutes: list[float] = field(default_factory=list)
     smoothing: float = 0.0
+    has_raw: bool = False
     bonuses: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     scores: list[tuple[float, Any]] = field(default_factory=list)
     weighed: list[Any] = field(default_factory=list)
+    products_of_logs: list[Any] = field(default_factory=list)
     others: bool = False
 
     @property
@@ -288,13 +300,18 @@ def _see(path: Path, outputs: Outputs, read: _Read) -> list[Path]:
     op = loss_made_by(path.node) if path.factors is None else None
     if path.factors is None:
         read.crossed |= _spread(path.node, squared)
+        if path.node.name() == "MulBackward0" and len(path.node.next_functions) == 2:
+            read.products_of_logs.append(path.node)
         read.bonuses += [path.number] if is_entropy(path.node) else []
         read.smoothing = max(read.smoothing, smoothing(path.node) or 0.0)
         read.products |= set(overlaps(path.node))
-        read.overlaps += [path.number] if path.node in read.products else []
+        if path.node in read.products:
+            read.overlaps.append(path.number)
+            read.has_raw = read.has_raw or is_raw(path.node)
+        if op is not None or path.node.name() == "CtcLossBackward0":
+            read.weighed.append(path.node)
         if op is not None:
             read.losses.append((op, path.number))
-            read.weighed.append(path.node)
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
             (read.hinges if path.node.name() in _HINGES else read.absolutes).append(path.number)
             return []

@@ -51,7 +51,7 @@ _PLAIN = (
     "one sample",
     "several classes",
     "samples in the loss",
-    "exponential",
+    "class weights",
     "lengths",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""

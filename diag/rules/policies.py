@@ -8,6 +8,8 @@ from diag.rules.finding import Finding
 _FEWEST, _NEARLY_ALL = 10, 0.9
 _MUCH, _UNDECIDED = 0.3, 0.98
 """An entropy bonus that is large beside rewards of about 1 (0.01 is usual); a share of the largest entropy."""
+_ANY = 1e-4
+"""What entropy costs that is no rounding."""
 _DECIDED, _STILL = 0.02, 0.05
 """Shares of the largest entropy, at first and at the end, of a policy that tries nothing out."""
 
@@ -28,6 +30,18 @@ def policy(evidence: Evidence) -> Finding | None:
             " random.",
             {"step": evidence.clean[0], "of": "bonus", "bonus": bonus, "first": first, "last": last},
             "Lower the bonus: 0.01 is usual where rewards, or standardized advantages, are about 1.",
+            "Mnih et al. 2016, 'Asynchronous methods for deep reinforcement learning', section 4",
+        )
+    if bonus <= -_ANY:
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            "loss",
+            f"The sign of the entropy bonus is turned: the policy's entropy stands in the loss with a plus"
+            f" ({-bonus:.3g}), so that it is made small: from {first:.1%} of the largest there is to {last:.1%} in"
+            f" {known['passes']} backward passes. What is not tried out is not learned.",
+            {"step": evidence.clean[0], "of": "bonus", "bonus": bonus, "first": first, "last": last},
+            "Subtract it: policy_loss - 0.01 * entropy.mean().",
             "Mnih et al. 2016, 'Asynchronous methods for deep reinforcement learning', section 4",
         )
     if first < _DECIDED and last < _STILL:

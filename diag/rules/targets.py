@@ -21,7 +21,7 @@ from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
-from diag.rules.weighed import ignored_class, weighed_class
+from diag.rules.weighed import ignored_class, inverted_weights, partly_read, several_classes, weighed_class
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -78,11 +78,15 @@ def misfit(evidence: Evidence) -> Finding | None:
         _out_of_reach,
         unscaled,
         _sorted,
+        _overlap_of_logits,
         _single_class,
         _of_one_sample,
         _smoothed,
         ignored_class,
         weighed_class,
+        inverted_weights,
+        several_classes,
+        partly_read,
         policy,
         players,
         _clipped,
@@ -378,6 +382,25 @@ def _of_one_sample(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "one sample", "samples": outer[0]},
         "Give the loss the whole output, without an index such as [:1] or [0].",
         "torch.nn.CrossEntropyLoss documentation, 'Shape'",
+    )
+
+
+def _overlap_of_logits(evidence: Evidence) -> Finding | None:
+    """An overlap, as Dice's, of numbers that are no probabilities."""
+    known = evidence.trace.coverage.get("terms") or {}
+    count = int(known.get("of_logits", 0))
+    if count < max(_FEWEST_READ, _MOST * int(known.get("looked", 0))):
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        "loss",
+        "The overlap of predictions and targets (the sum of their product over the sum of both, as of Dice or Jaccard)"
+        f" is taken of what a layer puts out, of any sign and size, in {count} of {known['looked']} backward passes"
+        " that were read: it is one of probabilities, and of other numbers has no largest value.",
+        {"step": evidence.clean[0], "of": "squash", "passes": count},
+        "Put a sigmoid, or a softmax over the classes, before it.",
+        "Milletari et al. 2016, 'V-Net', section 3",
     )
 
 

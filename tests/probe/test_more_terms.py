@@ -138,3 +138,13 @@ def _surrogate(net: nn.Module, old: Callable[[Tensor], Tensor]) -> None:
 def test_a_ratio_of_a_policy_to_itself(old: Callable[[Tensor], Tensor], count: int) -> None:
     found = terms(lambda net: _surrogate(net, old))
     assert (found["of_itself"], found["surrogates"], found["reversed"]) == (count, 0, {})
+
+
+def test_an_overlap_of_what_a_layer_puts_out() -> None:
+    def raw(net: nn.Module) -> Tensor:
+        predicted = net(STATES)
+        return 1 - 2 * (predicted * MASKS).sum() / (predicted.sum() + MASKS.sum())
+
+    found = terms(lambda net: raw(net).backward())
+    assert (found["of_logits"], found["overlapping"]) == (2, 0)
+    assert terms(lambda net: (1 - dice(net)).backward())["of_logits"] == 0

@@ -60,3 +60,44 @@ def test_how_much_more_positive_samples_count(weight: float, excess: float) -> N
 def test_what_logits_are_multiplied_with(scale: float | None, loss: Callable[[Tensor], Tensor]) -> None:
     known = coverage(loss)["scaled_logits"]
     assert list(known.values()) == ([] if scale is None else [pytest.approx(scale)])
+
+
+def test_what_classes_count_beside_how_often_they_occur() -> None:
+    targets = torch.tensor([0] * 8 + [1] * 3 + [2])
+    known = coverage(lambda out: F.cross_entropy(out, targets, weight=torch.tensor([3.0, 1.0, 0.5])))["terms"]
+    assert known["class_weights"] == {"weights": [3.0, 1.0, 0.5], "counts": [16, 6, 2]}
+    assert "class_weights" not in coverage(lambda out: F.cross_entropy(out, targets))["terms"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "share"),
+    [
+        (torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).repeat(6, 1), 0.5),
+        (torch.eye(3).repeat(4, 1), 0.0),
+        (torch.full((12, 3), 1 / 3), 0.0),
+    ],
+)
+def test_targets_that_name_several_classes(targets: Tensor, share: float) -> None:
+    known = coverage(lambda out: F.cross_entropy(out, targets))["terms"]["several"]
+    assert known == {"share": pytest.approx(share), "passes": 2}
+
+
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_how_much_ctc_reads(zero_infinity: bool) -> None:
+    labels = torch.tensor([[1], [2]])
+
+    def loss(out: Tensor) -> Tensor:
+        given = out.view(6, 2, 3).log_softmax(2)
+        lengths = torch.tensor([3, 2]), torch.tensor([1, 1])
+        return F.ctc_loss(given, labels, *lengths, zero_infinity=zero_infinity)
+
+    assert coverage(loss)["terms"]["read"] == {"share": 0.5, "passes": 2}
+
+
+@pytest.mark.parametrize(
+    ("cut", "bounds"),
+    [(lambda out: out.clamp(0, 1), [0.0, 1.0]), (F.hardtanh, [-1.0, 1.0]), (lambda out: out.clamp(min=0), None)],
+)
+def test_logits_that_are_cut(cut: Callable[[Tensor], Tensor], bounds: list[float] | None) -> None:
+    known = coverage(lambda out: F.cross_entropy(cut(out), Y))["clamped_logits"]
+    assert list(known.values()) == ([] if bounds is None else [bounds])

@@ -277,3 +277,16 @@ def test_a_policy_whose_weights_are_replaced_by_a_step(ratio: float, severity: s
     for name in "abc":
         net.output(name).parameter(f"{name}.weight", ratio=ratio)
     assert _severities(net, 300)["oversized-update"] == severity
+
+
+@pytest.mark.parametrize(("right", "severity"), [(40, "error"), (200, "warning")])
+def test_what_is_worth_a_word_is_an_error_where_tests_tell_nothing(right: int, severity: str) -> None:
+    net = chain(even(1e-6, 1.0), adaptive=True, steps=120)
+    labels = {str(label): 40 for label in range(10)}
+    test = {"line": 0, "step": 119, "samples": 400, "batches": 1, "right": right, "labels": labels, "loss": 2.3}
+    net.coverage["answers"] = {"": [{**test, "columns": 10}]}
+    net.output("loss:cross_entropy", "loss", "cross_entropy", samples=32, units=10, gradient=None)
+    (finding,) = [one for one in judge(net.build(), {}) if one.rule == "vanishing-gradient"]
+    assert finding.severity == severity
+    assert ("are told right" in finding.message) == (severity == "error")
+    assert ("no visible harm" in finding.message) == (severity == "warning")

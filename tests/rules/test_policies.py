@@ -48,3 +48,11 @@ def test_a_ratio_of_a_policy_to_itself(passes: int, count: int) -> None:
     net.coverage["terms"] = {"looked": 15, "underflown": 0, "reversed": {}, "of_itself": passes}
     findings = [one for one in found("missing-gradient", net) if one.evidence.get("of") == "own ratio"]
     assert [one.severity for one in findings] == ["error"] * count
+
+
+@pytest.mark.parametrize(("bonus", "kind"), [(-1e-4, ["bonus"]), (-9e-5, []), (0.01, [])])
+def test_entropy_that_is_made_small(bonus: float, kind: list[str]) -> None:
+    net = Net(loss=flat).output("0")
+    policy = {"passes": 15, "bonus": bonus, "first": 0.9, "last": 0.3}
+    net.coverage["terms"] = {"looked": 15, "underflown": 0, "reversed": {}, "policy": policy}
+    assert [one.evidence["of"] for one in found("loss-not-decreasing", net) if "of" in one.evidence] == kind

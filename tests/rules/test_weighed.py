@@ -68,3 +68,63 @@ def test_logits_that_are_divided_by_a_large_number(scale: float, loss: Value, st
     made = net(loss, steps=steps)
     made.coverage["scaled_logits"] = {"loss:cross_entropy": scale}
     assert [one for one in kinds(made) if one[1] == "confined"] == [("error", "confined")] * count
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts", "count"),
+    [
+        ([4.0, 2.0, 1.0], [100, 50, 10], 1),
+        ([1.0, 2.0, 4.0], [100, 50, 10], 0),
+        ([1.9, 1.5, 1.0], [100, 50, 10], 0),  # nearly even
+        ([4.0, 2.0, 1.0], [10, 9, 8], 0),
+        ([4.0, 1.0, 2.0, 3.0], [100, 50, 20, 10], 0),  # in no order
+        ([4.0, 2.0, 1.0], [100, 50, 0], 1),  # a class that does not occur
+        ([4.0], [100], 0),
+    ],
+)
+def test_weights_that_grow_with_how_often_a_class_occurs(weights: list[float], counts: list[int], count: int) -> None:
+    terms = {"class_weights": {"weights": weights, "counts": counts}}
+    assert kinds(net(terms=terms)) == [("error", "class weights")] * count
+
+
+@pytest.mark.parametrize(
+    ("terms", "kind"),
+    [
+        ({"several": {"share": 0.05, "passes": 5}}, "several classes"),
+        ({"several": {"share": 0.04, "passes": 5}}, None),
+        ({"several": {"share": 0.5, "passes": 4}}, None),
+        ({"read": {"share": 0.7, "passes": 5}}, "lengths"),
+        ({"read": {"share": 0.71, "passes": 5}}, None),
+        ({"of_logits": 8}, "squash"),
+        ({"of_logits": 7}, None),
+    ],
+)
+def test_what_losses_are_told(terms: dict[str, Any], kind: str | None) -> None:
+    assert kinds(net(terms=terms)) == ([("error", kind)] if kind else [])
+
+
+@pytest.mark.parametrize(("bounds", "count"), [([0.0, 1.0], 1), ([-10.0, 10.0], 0)])
+def test_logits_that_are_cut(bounds: list[float], count: int) -> None:
+    made = net(flat)
+    made.coverage["clamped_logits"] = {"loss:cross_entropy": bounds}
+    assert [one for one in kinds(made) if one[1] == "confined"] == [("error", "confined")] * count
+
+
+@pytest.mark.parametrize(("given", "last", "count"), [("1x10", 0.1, 0), ("1x10", 2.3, 1), ("64x10", 2.3, 0)], ids=str)
+def test_a_loss_of_one_sample(given: str, last: float, count: int) -> None:
+    rows = int(given.split("x")[0])
+    made = Net(loss=flat).output("input", "input", "input", samples=64, gradient=None)
+    made.output("0", samples=64, units=10 if last > 1 else 64)
+    made.output("loss:cross_entropy", "loss", "cross_entropy", samples=rows, units=10, gradient=None)
+    assert [one for one in kinds(made) if one[1] == "one sample"] == [("error", "one sample")] * count
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "end", "count"), [(0.0, 0.0, 0.01, 1), (0.0, 0.0, 1.0, 0), (0.0, 1.0, 0.01, 0)]
+)
+def test_targets_that_are_all_one_class(least: float, most: float, end: float, count: int) -> None:
+    """A loss that has come to nothing by that; of similarities the positive may stand first in every row."""
+    made = net(lambda step: 2.3 + (end - 2.3) * min(step, 15) / 15)
+    target = {"mean": 0.0, "min": least, "max": most}
+    made.output("loss:cross_entropy[target]", "target", "target", samples=32, units=1, gradient=None, **target)
+    assert [one for one in kinds(made) if one[1] == "one class"] == [("error", "one class")] * count
