@@ -57,7 +57,7 @@ class Omissions:
     def see_untold(self, root: int, args: tuple[Any, ...]) -> None:
         """A trained model is called without a graph in training mode."""
         given = next((one for one in args if isinstance(one, torch.Tensor)), None)
-        if given is not None and given.ndim > 1:
+        if given is not None and given.ndim > 1 and _would_change(self._sites.roots[root].model):
             self._untold.setdefault(root, []).append(len(given))
 
     def coverage(self) -> dict[str, Any]:
@@ -73,9 +73,7 @@ class Omissions:
             "clips": self.clips,
             "vain_clips": self.vain_clips,
             "untold_tests": {
-                self._sites.roots[root].name: [len(sizes), min(sizes)]
-                for root, sizes in self._untold.items()
-                if _has_two_modes(self._sites.roots[root].model)
+                self._sites.roots[root].name: [len(sizes), min(sizes)] for root, sizes in self._untold.items()
             },
         }
 
@@ -86,7 +84,9 @@ class Omissions:
         return [self._sites.name(self._sites.table[site]) for site in found if site is not None]
 
 
-def _has_two_modes(model: nn.Module) -> bool:
-    """Whether evaluation mode would change what it puts out."""
+def _would_change(model: nn.Module) -> bool:
+    """Whether evaluation mode would change what it puts out: some of it may be in that mode already."""
     norms, drops = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
-    return any(isinstance(one, norms) or (isinstance(one, drops) and one.p > 0) for one in model.modules())
+    return any(
+        one.training and (isinstance(one, norms) or (isinstance(one, drops) and one.p > 0)) for one in model.modules()
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import diag
+from diag.probe.probe import Probe
 
 X = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
 
@@ -132,3 +133,31 @@ def test_a_teacher_that_knows_nothing(taught: bool, name: str, count: int) -> No
             (student(x) - wanted).pow(2).mean().backward()
             optimizer.step()
     assert len(watch.trace.coverage["untaught"]) == count
+
+
+def test_a_network_that_is_lazy_in_part_is_no_copy_yet() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.LazyLinear(2))
+    probe = Probe(discover=True)
+    probe.start()
+    net(X)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(X).sum().backward()
+        optimizer.step()
+    probe.stop()
+    trace = probe.trace()
+    assert len(trace.steps) == 3
+    assert {"0.weight", "2.weight"} <= set(trace.sites["site"])
+
+
+def test_what_stays_lazy_has_no_site() -> None:
+    net, other = nn.Sequential(nn.Linear(4, 8)), nn.Sequential(nn.Linear(4, 8), nn.LazyLinear(2))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    probe = Probe([net, other], [optimizer])
+    probe.start()
+    net(X).sum().backward()
+    optimizer.step()
+    probe.stop()
+    assert not probe.trace().sites["site"].str.contains("1.weight").any()

@@ -159,9 +159,15 @@ def test_dropout_that_is_not_told_of_the_mode(how: str, share: float | None) -> 
 
 @pytest.mark.parametrize(
     ("batch", "eval_mode", "norm", "severity"),
-    [(1, False, True, "error"), (200, False, True, "warning"), (1, False, False, None), (1, True, True, None)],
+    [
+        (1, "", True, "error"),
+        (200, "", True, "warning"),
+        (1, "", False, None),
+        (1, "all", True, None),
+        (200, "norm", True, None),  # all of it that evaluation mode would change
+    ],
 )
-def test_a_test_in_training_mode(batch: int, eval_mode: bool, norm: bool, severity: str | None) -> None:
+def test_a_test_in_training_mode(batch: int, eval_mode: str, norm: bool, severity: str | None) -> None:
     torch.manual_seed(0)
     middle: nn.Module = nn.BatchNorm2d(8) if norm else nn.Identity()
     net = nn.Sequential(nn.Conv2d(1, 8, 2), middle, nn.ReLU(), nn.Flatten(), nn.Linear(32, 5))
@@ -173,7 +179,7 @@ def test_a_test_in_training_mode(batch: int, eval_mode: bool, norm: bool, severi
             F.cross_entropy(net(images[TRAIN]), Y[TRAIN]).backward()
             optimizer.step()
         if eval_mode:
-            net.eval()
+            (middle if eval_mode == "norm" else net).eval()
         with torch.no_grad():
             for rows in torch.arange(200, 400).split(batch):
                 net(images[rows])

@@ -243,3 +243,53 @@ def test_a_decoder_that_is_given_what_it_is_to_put_out(
     found = _found(Translator(attends, both_ways, between), _translation(shifted, same), "shift")
     assert [one.severity for one in found] == ["error"] * count
     assert all("moved by one" in one.remedy for one in found)
+
+
+class Hidden(nn.Module):
+    """Attention that is in no module: a list of Python holds it."""
+
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__()
+        self.mask, self.embed, self.head = mask, nn.Embedding(WORDS, 16), nn.Linear(16, WORDS)
+        self.attend = [nn.MultiheadAttention(16, 2, batch_first=True)]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        return self.head(self.attend[0](x, x, x, attn_mask=self.mask, need_weights=False)[0])
+
+
+CAUSAL = torch.ones(LENGTH - 1, LENGTH - 1, dtype=torch.bool).triu(1)
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL, ~CAUSAL])
+def test_attention_that_no_module_holds_is_called_as_ever(mask: Tensor | None) -> None:
+    torch.manual_seed(0)
+    model = Hidden(mask)
+
+    def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:])
+
+    assert len(_found(model, loss, "ahead")) == (mask is not CAUSAL)
+
+
+@pytest.mark.parametrize(
+    ("mask", "count"),
+    [(CAUSAL, 0), (CAUSAL.float() * -1e9, 0), (CAUSAL.T, 1), (CAUSAL.T.float() * -1e9, 1), (CAUSAL.T & ~CAUSAL, 1)],
+)
+def test_a_mask_that_is_no_triangle_of_the_past(mask: Tensor, count: int) -> None:
+    torch.manual_seed(0)
+
+    class Writer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(WORDS, 16), nn.Linear(16, WORDS)
+            self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.embed(ids)
+            return self.head(self.attend(x, x, x, attn_mask=mask, need_weights=False)[0])
+
+    def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:])
+
+    assert len(_found(Writer(), loss, "ahead")) == count
