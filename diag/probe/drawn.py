@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 if TYPE_CHECKING:
     from diag.probe.probe import Probe
@@ -40,7 +41,7 @@ def untrained(probe: Probe, trees: list[dict[str, nn.Module]]) -> dict[str, dict
         if not weights:
             continue
         norms = [module for _, module in frozen if isinstance(module, _NORMS)]
-        total = sum(one.numel() for one in root.model.parameters())
+        total = sum(one.numel() for one in root.model.parameters() if not is_lazy(one))
         if _are_new([module for _, module in weights]) and all(_is_new(module) for module in norms):
             own = sum(one.numel() for _, module in weights for one in module.parameters(recurse=False))
             found[root.name] = {"modules": [path for path, _ in weights], "share": own / total}

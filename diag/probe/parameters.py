@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from diag.probe import optimizer_hooks
@@ -226,7 +227,7 @@ class Parameters:
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[int, torch.Tensor]]:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter.requires_grad and parameter.numel() and parameter.device.type != "meta":
+                if _is_trained(parameter):
                     if parameter.grad is None and self._sites.is_replaced(parameter):
                         self._see_replaced(parameter)
                         continue
@@ -247,12 +248,7 @@ class Parameters:
         held = self.optimized()
         for root in self._sites.roots:
             for parameter in root.model.parameters():
-                if (
-                    parameter.requires_grad
-                    and id(parameter) not in held
-                    and parameter.numel()
-                    and parameter.device.type != "meta"
-                ):
+                if id(parameter) not in held and _is_trained(parameter):
                     site = self.site_of(parameter, optimized=False)
                     if site is not None:
                         yield site, parameter
@@ -328,3 +324,9 @@ def owner_class(model: torch.nn.Module, path: str) -> str:
         return type(functools.reduce(getattr, path.split("."), model) if path else model).__name__
     except AttributeError:
         return ""
+
+
+def _is_trained(parameter: torch.Tensor) -> bool:
+    """Whether it has numbers that may be trained: a lazy one has none yet."""
+    there = parameter.requires_grad and not is_lazy(parameter) and parameter.device.type != "meta"
+    return there and parameter.numel() > 0
