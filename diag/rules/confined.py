@@ -22,9 +22,9 @@ _APART = 2.5
 """How far apart logarithms of a softmax of cosines may lie: 2, and what the samples' own sums differ by."""
 _BELOW = 1.02
 """Of the way from a guess to the floor: beyond it the floor was not where it was thought to be."""
-_SMALL, _LONG, _NEAR = 0.05, 60, 0.8
+_SMALL, _LONG, _NEAR = 0.05, 100, 0.9
 """A factor of logits that is small, the losses after which it shows, and how near to a guess's they then are."""
-_SMALLER, _NEARER = 0.25, 0.95
+_SMALLER, _NEARER = 0.15, 0.97
 """The same of a factor that is less small."""
 _STILL, _FEWEST = 0.05, 12
 """Of a guess's loss: what it falls by from the middle third of the steps to the last where it has come to its end."""

@@ -15,6 +15,7 @@ from diag.rules.finding import Finding, listed
 from diag.rules.policies import own_ratio
 from diag.rules.posterior import cut_off
 from diag.rules.registry import rule
+from diag.rules.scales import is_open
 from diag.rules.truncated import truncated
 from diag.trace.shapes import sizes
 
@@ -330,10 +331,11 @@ def _of_first_step(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) 
     carried = [name for name in table.index if "weight_hh" in str(name)]
     if not told or not evidence.trains:
         return None
+    single = all(_has_single_step(evidence, str(table.loc[name, "owner"])) for name in told)
     backward = all(str(name).endswith("_reverse") for name in told)
     return Finding(
         "missing-gradient",
-        "warning" if backward or len(told) < len(carried) or evidence.is_half_solved else "error",
+        "warning" if single or backward or len(told) < len(carried) or not is_open(evidence) else "error",
         told[0],
         f"The gradient of {listed(told)} is exactly zero in every step: of the recurrence only the output of its first"
         f" step{', at the end of the sequence,' if backward else ''} is used, or the sequence has a single step. What"
@@ -344,6 +346,16 @@ def _of_first_step(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) 
         else "Take the last step's output, output[:, -1], or h_n; look at batch_first and at which dimension is time.",
         "torch.nn.LSTM documentation, 'Outputs: output, (h_n, c_n)'",
     )
+
+
+def _has_single_step(evidence: Evidence, owner: str) -> bool:
+    """Whether what a recurrence puts out has a single step for each of several samples."""
+    shapes = [
+        sizes(str(shape))
+        for site, shape in evidence.sites["shape"].items()
+        if site == owner or str(site).startswith(f"{owner}[")
+    ]
+    return any(len(shape) == 3 and 1 in shape[:2] for shape in shapes[:1])
 
 
 def _counted(number: int, what: str) -> str:

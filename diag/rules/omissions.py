@@ -10,6 +10,8 @@ from diag.rules.finding import Finding, listed
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FEWEST_TOLD = 10
 """Calls of a teacher."""
+_TO_THE_END = 0.8
+"""Of the steps, until when it is called."""
 _LONG, _VERY_LONG = 100, 200
 """Steps for which a network that is to follow another stands still: worth a word, and an error."""
 
@@ -76,7 +78,8 @@ def never_follows(evidence: Evidence) -> Iterator[Finding]:
     """A target network, or an average of the weights, that is what it was copied as for the whole training."""
     for one in evidence.trace.coverage.get("standing") or ():
         steps = int(one["last"]) - int(one["first"])
-        if one["of"] not in set(evidence.sites["model"]) or steps < _LONG:
+        ended = int(one["last"]) < _TO_THE_END * evidence.measured[-1]  # another copy may have taken its place
+        if one["of"] not in set(evidence.sites["model"]) or steps < _LONG or ended:
             continue
         yield Finding(
             "stalled-update",

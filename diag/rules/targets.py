@@ -336,9 +336,13 @@ def _single_class(evidence: Evidence) -> Finding | None:
     known = guesses(evidence)
     if known is None or float(known[0].iloc[-(len(known[0]) // 3) :].median()) > _NOTHING_LEFT * known[1]:
         return None
+    layers = evidence.sites[evidence.sites["role"] == "layer"].sort_values("order")
     for (site, _), own in rows[rows["count"] >= _SAMPLES].groupby(["site", "call"], sort=False):
         loss = str(site).removesuffix("[target]")
         if evidence.sites.loc[loss, "op"] not in INDEXED or len(own) < _FEWEST or own["min"].min() != own["max"].max():
+            continue
+        # Of similarities the first may be the right one in every row.
+        if not len(layers) or layers["shape"].iloc[-1] != evidence.sites.loc[loss, "shape"]:
             continue
         return Finding(
             "loss-not-decreasing",

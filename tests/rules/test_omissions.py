@@ -210,3 +210,20 @@ def test_gradients_that_are_seldom_cleared(every: int, severity: str | None) -> 
     assert [one.severity for one in told] == ([severity] if severity else [])
     if told:
         assert ("never" in told[0].message) == (every == 100)
+
+
+@pytest.mark.parametrize(("frozen", "count"), [("4", 1), ("0", 0), ("", 0)])
+def test_a_last_layer_that_is_frozen_at_random(frozen: str, count: int) -> None:
+    def loop() -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 30))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not frozen or not name.startswith(frozen))
+        optimizer = Adam([one for one in model.parameters() if one.requires_grad], 1e-4)
+        for _ in range(20):
+            optimizer.zero_grad()
+            F.cross_entropy(model(X), Y).backward()
+            optimizer.step()
+
+    told = [one for one in found(loop) if one.evidence.get("of") == "frozen"]
+    assert [(one.severity, one.site) for one in told] == [("error", "4")] * count

@@ -11,9 +11,11 @@ from tests.rules.traces import Net, Value, falling, flat, found
 RULE = "loss-not-decreasing"
 
 
-def net(loss: Value = falling, samples: int = 32, terms: dict[str, Any] | None = None, steps: int = 30) -> Net:
+def net(
+    loss: Value = falling, samples: int = 32, terms: dict[str, Any] | None = None, steps: int = 30, units: int = 10
+) -> Net:
     made = Net(steps=steps, loss=loss).output("input", "input", "input", samples=samples, gradient=None)
-    made.output("0").parameter("0.weight")
+    made.output("0", samples=32, units=units).parameter("0.weight")
     made.output("loss:cross_entropy", "loss", "cross_entropy", samples=32, units=10, gradient=None)
     made.output("loss:cross_entropy[value]", "loss", "cross_entropy", samples=1, units=1, mean=loss, gradient=None)
     made.coverage["terms"] = {"looked": 15, "underflown": 0, "reversed": {}, **(terms or {})}
@@ -54,14 +56,13 @@ def test_positive_samples_that_count_too_much(excess: float, severity: str | Non
 @pytest.mark.parametrize(
     ("scale", "loss", "steps", "count"),
     [
-        (0.05, flat, 60, 1),
-        (-0.05, flat, 60, 1),
-        (0.051, flat, 60, 1),
-        (0.25, flat, 60, 1),
-        (0.26, flat, 60, 0),
-        (0.1, lambda step: 2.3 - 0.2 * step / 59, 60, 0),
-        (0.05, flat, 59, 0),
-        (0.05, lambda step: 2.3 - 0.6 * step / 59, 60, 0),  # it is learned for all that
+        (0.05, flat, 100, 1),
+        (-0.05, flat, 100, 1),
+        (0.05, flat, 99, 0),
+        (0.05, lambda step: 2.3 - 0.3 * step / 99, 100, 0),  # it is learned for all that
+        (0.15, flat, 100, 1),
+        (0.16, flat, 100, 0),
+        (0.1, lambda step: 2.3 - 0.1 * step / 99, 100, 0),
     ],
 )
 def test_logits_that_are_divided_by_a_large_number(scale: float, loss: Value, steps: int, count: int) -> None:
@@ -120,11 +121,12 @@ def test_a_loss_of_one_sample(given: str, last: float, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "end", "count"), [(0.0, 0.0, 0.01, 1), (0.0, 0.0, 1.0, 0), (0.0, 1.0, 0.01, 0)]
+    ("least", "most", "end", "units", "count"),
+    [(0.0, 0.0, 0.01, 10, 1), (0.0, 0.0, 1.0, 10, 0), (0.0, 1.0, 0.01, 10, 0), (0.0, 0.0, 0.01, 8, 0)],
 )
-def test_targets_that_are_all_one_class(least: float, most: float, end: float, count: int) -> None:
+def test_targets_that_are_all_one_class(least: float, most: float, end: float, units: int, count: int) -> None:
     """A loss that has come to nothing by that; of similarities the positive may stand first in every row."""
-    made = net(lambda step: 2.3 + (end - 2.3) * min(step, 15) / 15)
+    made = net(lambda step: 2.3 + (end - 2.3) * min(step, 15) / 15, units=units)
     target = {"mean": 0.0, "min": least, "max": most}
     made.output("loss:cross_entropy[target]", "target", "target", samples=32, units=1, gradient=None, **target)
     assert [one for one in kinds(made) if one[1] == "one class"] == [("error", "one class")] * count
