@@ -94,8 +94,8 @@ def _see(path: Path, outputs: Outputs, read: Read) -> list[Path]:
     op = loss_made_by(path.node) if path.factors is None else None
     if path.factors is None:
         read.crossed |= _spread(path.node, squared)
-        if path.node.name() == "MulBackward0" and len(path.node.next_functions) == 2:
-            read.products_of_logs.append(path.node)
+        product = _summed_up(path.node)
+        read.products_of_logs += [] if product is None else [product]
         read.bonuses += [path.number] if is_entropy(path.node) else []
         read.smoothing = max(read.smoothing, smoothing(path.node) or 0.0)
         read.products |= set(overlaps(path.node))
@@ -133,6 +133,17 @@ def _see(path: Path, outputs: Outputs, read: Read) -> list[Path]:
     further = below(path)
     read.others = read.others or not further
     return further
+
+
+def _summed_up(node: Any) -> Any:
+    """The product of which cross_entropy takes the negative sum, over samples and classes, where its targets are shares
+    of the classes: what is written out divides by each sample's own number of positives, as a contrast does."""
+    for name in ("NegBackward0", "SumBackward0"):
+        if node is None or node.name() != name:
+            return None
+        node = node.next_functions[0][0]
+    product = node is not None and node.name() == "MulBackward0" and len(node.next_functions) == 2
+    return node if product else None
 
 
 def _spread(node: Any, squared: Any) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:

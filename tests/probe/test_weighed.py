@@ -82,6 +82,15 @@ def test_targets_that_name_several_classes(targets: Tensor, share: float) -> Non
     assert known == {"share": pytest.approx(share), "passes": 2}
 
 
+def test_positives_of_a_contrast_are_no_targets() -> None:
+    mask = torch.ones(12, 3)
+
+    def loss(out: Tensor) -> Tensor:
+        return -((out.log_softmax(1) * mask).sum(1) / mask.sum(1)).mean()
+
+    assert "several" not in coverage(loss)["terms"]
+
+
 @pytest.mark.parametrize("zero_infinity", [False, True])
 def test_how_much_ctc_reads(zero_infinity: bool) -> None:
     labels = torch.tensor([[1], [2]])
