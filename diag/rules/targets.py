@@ -12,16 +12,17 @@ from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
+from diag.rules.labels import several_classes, single_class, smoothed
+from diag.rules.left_out import ignored_class, of_one_sample, partly_read
 from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.policies import policy
 from diag.rules.remembered import remembered
-from diag.rules.scales import guesses
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
-from diag.rules.weighed import ignored_class, inverted_weights, partly_read, several_classes, weighed_class
+from diag.rules.weighed import inverted_weights, weighed_class
 from diag.trace.schema import BINARY, INDEXED
 from diag.trace.shapes import are_crossed, sizes
 
@@ -47,10 +48,6 @@ _FEWEST, _MOST = 5, 0.5
 _FEWEST_READ, _NEARLY_ALL = 3, 0.9
 """Backward passes whose graph shows it, and their share."""
 _SAMPLES = 8
-_NOTHING_LEFT = 0.05
-"""Of a guess's cross-entropy, what is left where all targets are the same and that is learned."""
-_MOST_SMOOTHED, _NOTHING_TOLD = 0.5, 0.99
-"""Label smoothing that is worth a word, and that leaves nothing of the labels."""
 _SUM = 0.05
 """The log of what log-probabilities may add up to, beyond rounding of half precision."""
 
@@ -79,9 +76,9 @@ def misfit(evidence: Evidence) -> Finding | None:
         unscaled,
         _sorted,
         _overlap_of_logits,
-        _single_class,
-        _of_one_sample,
-        _smoothed,
+        single_class,
+        of_one_sample,
+        smoothed,
         ignored_class,
         weighed_class,
         inverted_weights,
@@ -330,65 +327,6 @@ def _sorted(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _single_class(evidence: Evidence) -> Finding | None:
-    """All targets of all batches are one class, and the loss has come to nothing: it is always right."""
-    rows = evidence.rows("activation", evidence.clean, ("target",))
-    known = guesses(evidence)
-    if known is None or float(known[0].iloc[-(len(known[0]) // 3) :].median()) > _NOTHING_LEFT * known[1]:
-        return None
-    layers = evidence.sites[evidence.sites["role"] == "layer"].sort_values("order")
-    for (site, _), own in rows[rows["count"] >= _SAMPLES].groupby(["site", "call"], sort=False):
-        loss = str(site).removesuffix("[target]")
-        if evidence.sites.loc[loss, "op"] not in INDEXED or len(own) < _FEWEST or own["min"].min() != own["max"].max():
-            continue
-        # Of similarities the first may be the right one in every row.
-        if not len(layers) or layers["shape"].iloc[-1] != evidence.sites.loc[loss, "shape"]:
-            continue
-        return Finding(
-            "loss-not-decreasing",
-            "error",
-            loss,
-            f"All targets are class {own['min'].iloc[0]:g}, in all {len(own)} batches that were seen: there is nothing"
-            f" to tell apart, and a loss of {known[0].iloc[-1]:.2g} says nothing.",
-            {"step": evidence.clean[0], "of": "one class", "class": float(own["min"].iloc[0]), "batches": len(own)},
-            "Look at how labels are made: numbers between 0 and 1 that are cut to integers are all 0; a filter or an"
-            " index may leave one class alone.",
-            "Karpathy 2019, 'A recipe for training neural networks', step 1: become one with the data",
-        )
-    return None
-
-
-def _of_one_sample(evidence: Evidence) -> Finding | None:
-    """The loss is given one row, where the last layer puts out one for each of several samples."""
-    rows = evidence.rows("activation", evidence.clean)
-    layers = rows[rows["role"] == "layer"].sort_values("order")
-    if not len(layers) or not evidence.trains:
-        return None
-    site = str(layers["site"].iloc[-1])
-    outer = sizes(str(evidence.sites.loc[site, "shape"]))
-    losses = rows[rows["role"].eq("loss") & ~rows["site"].str.endswith("]")]
-    if len(outer) != 2 or outer[0] < _SAMPLES or losses["site"].nunique() != 1:
-        return None
-    loss = str(losses["site"].iloc[0])
-    given = sizes(str(evidence.sites.loc[loss, "shape"]))
-    single = (losses["count"] == outer[1]).all() and len(losses) >= _FEWEST
-    if given not in ((1, outer[1]), (outer[1],)) or not single or outer[1] >= outer[0] or given[0] == outer[0]:
-        return None
-    inputs = rows[rows["role"] == "input"]
-    if not any(sizes(str(shape))[:1] == outer[:1] for shape in inputs["shape"].dropna().unique()):
-        return None
-    return Finding(
-        "loss-not-decreasing",
-        "error",
-        loss,
-        f"{loss} is given one row of {outer[1]}, where {site} puts out {outer[0]}: of each batch a single sample"
-        " counts.",
-        {"step": evidence.clean[0], "of": "one sample", "samples": outer[0]},
-        "Give the loss the whole output, without an index such as [:1] or [0].",
-        "torch.nn.CrossEntropyLoss documentation, 'Shape'",
-    )
-
-
 def _overlap_of_logits(evidence: Evidence) -> Finding | None:
     """An overlap, as Dice's, of numbers that are no probabilities."""
     known = evidence.trace.coverage.get("terms") or {}
@@ -405,24 +343,6 @@ def _overlap_of_logits(evidence: Evidence) -> Finding | None:
         {"step": evidence.clean[0], "of": "squash", "passes": count},
         "Put a sigmoid, or a softmax over the classes, before it.",
         "Milletari et al. 2016, 'V-Net', section 3",
-    )
-
-
-def _smoothed(evidence: Evidence) -> Finding | None:
-    """Labels are smoothed until next to nothing tells the right class from the others."""
-    known = evidence.trace.coverage.get("terms") or {}
-    share = float(known.get("smoothing", 0.0))
-    if share < _MOST_SMOOTHED:
-        return None
-    return Finding(
-        "loss-not-decreasing",
-        "error" if share >= _NOTHING_TOLD else "warning",
-        "loss",
-        f"Labels are smoothed by {share:.3g}: of a target that much is spread evenly over all classes, and"
-        f" {max(1 - share, 0.0):.3g} tells the right one.",
-        {"step": evidence.clean[0], "of": "smoothing", "smoothing": share},
-        "Smooth labels by 0.1 at most: CrossEntropyLoss(label_smoothing=0.1).",
-        "Szegedy et al. 2016, 'Rethinking the Inception architecture', section 7",
     )
 
 
