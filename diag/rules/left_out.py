@@ -5,6 +5,7 @@ from __future__ import annotations
 from diag.rules.axes import judged_shapes
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.trace.schema import INDEXED
 from diag.trace.shapes import sizes
 
 _FEWEST, _SAMPLES = 5, 8
@@ -65,6 +66,8 @@ def of_one_sample(evidence: Evidence) -> Finding | None:
     site = str(layers["site"].iloc[-1])
     outer = sizes(str(evidence.sites.loc[site, "shape"]))
     losses = rows[rows["role"].eq("loss") & ~rows["site"].str.endswith("]")]
+    if not losses["op"].isin(INDEXED).all():  # of numbers one may be a condition at a single point
+        return None
     if len(outer) != 2 or outer[0] < _SAMPLES or losses["site"].nunique() != 1:
         return None
     loss = str(losses["site"].iloc[0])

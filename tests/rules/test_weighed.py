@@ -111,12 +111,19 @@ def test_logits_that_are_cut(bounds: list[float], count: int) -> None:
     assert [one for one in kinds(made) if one[1] == "confined"] == [("error", "confined")] * count
 
 
-@pytest.mark.parametrize(("given", "last", "count"), [("1x10", 0.1, 0), ("1x10", 2.3, 1), ("64x10", 2.3, 0)], ids=str)
-def test_a_loss_of_one_sample(given: str, last: float, count: int) -> None:
-    rows = int(given.split("x")[0])
+@pytest.mark.parametrize(
+    ("rows", "units", "op", "count"),
+    [
+        (1, 10, "cross_entropy", 1),
+        (64, 10, "cross_entropy", 0),
+        (1, 64, "cross_entropy", 0),
+        (1, 10, "sub", 0),  # a condition at a single point, as of a differential equation
+    ],
+)
+def test_a_loss_of_one_sample(rows: int, units: int, op: str, count: int) -> None:
     made = Net(loss=flat).output("input", "input", "input", samples=64, gradient=None)
-    made.output("0", samples=64, units=10 if last > 1 else 64)
-    made.output("loss:cross_entropy", "loss", "cross_entropy", samples=rows, units=10, gradient=None)
+    made.output("0", samples=64, units=units)
+    made.output(f"loss:{op}", "loss", op, samples=rows, units=10, gradient=None)
     assert [one for one in kinds(made) if one[1] == "one sample"] == [("error", "one sample")] * count
 
 
