@@ -29,7 +29,7 @@ def _by_itself(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_torch_measures_first_and_then_the_compiled_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deferred, "_LOADING", 5.5 * deferred._EACH)
     measure = Deferred()
-    row, x = torch.empty(WIDTH, dtype=torch.float64), torch.randn(6, 4)
+    row, x = torch.empty(WIDTH, dtype=torch.float64), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     _, plan = measure(row, x, None, 1, 0)
     assert plan is not None
     first = row.clone()
@@ -40,7 +40,7 @@ def test_torch_measures_first_and_then_the_compiled_path(monkeypatch: pytest.Mon
     assert measure.name() == "compiled"
     _, plan = measure(row, x, None, 1, 0)
     assert type(plan).__name__ == "Plan"
-    np.testing.assert_allclose(row, first, rtol=1e-6)
+    np.testing.assert_allclose(row, first, rtol=1e-6, atol=1e-7)  # a mean near 0 is a sum of what cancels
 
 
 def test_large_tensors_count_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
