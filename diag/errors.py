@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+STRICT = "DIAG_STRICT"
+"""With this in the environment a mistake of ours is raised where it would only be noted, as in our own tests."""
+
 
 class DiagError(Exception):
     """Something the user can mend; the message names what was expected, what came, and the fix."""

@@ -56,9 +56,8 @@ def run(
     (--resume goes on).
     """
     from diag.cli.attempts import Attempts
-    from diag.cli.terminated import terminated_as_interrupted
+    from diag.cli.interruption import interruption_told
     from diag.report.text import plural
-    from diag.suite.errors import InterruptedRunError
     from diag.suite.load import load_suite
     from diag.suite.run import run_suite
     from diag.suite.suite import parse_changes
@@ -74,17 +73,11 @@ def run(
     for suite in loaded:
         folder = output / suite.name if output is not None and len(loaded) > 1 else output
         sys.stderr.write(f"diag: {suite.name}: {suite.question}\n")
-        with terminated_as_interrupted() as ended:
-            try:
-                with _progress(suite.name) as watcher:
-                    result = run_suite(
-                        suite, quick=quick, seeds=seeds, changes=changes, output=folder, resume=resume,
-                        accept_change=accept_change, engine=engine.value, jobs=jobs, address=address, watcher=watcher,
-                    )  # fmt: skip
-            except InterruptedRunError as error:
-                # Here, since Typer would end the program without a word.
-                sys.stderr.write(f"diag: {error}\n")
-                raise typer.Exit(ended.code) from None
+        with interruption_told(), _progress(suite.name) as watcher:
+            result = run_suite(
+                suite, quick=quick, seeds=seeds, changes=changes, output=folder, resume=resume,
+                accept_change=accept_change, engine=engine.value, jobs=jobs, address=address, watcher=watcher,
+            )  # fmt: skip
         attempts.try_(partial(_write, result))
         attempts.try_(partial(_show, result))
         holds &= result.holds

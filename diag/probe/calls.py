@@ -14,8 +14,8 @@ TELLING = (*_OVER_CLASSES, "attention")
 """Operations whose calls say more than what they return."""
 _SELF, _OTHER = ("query", "key"), ("attn_mask", "is_causal")
 
-_LOW = -1e4
-"""What is added to scores that are to count for nothing."""
+LOW = -1e4
+"""What is added to attention scores that are to count for nothing."""
 
 Place = tuple[int, str, str]
 """A model, the path of a module in it, and a suffix: what makes a site."""
@@ -74,4 +74,4 @@ def _opens_ahead(mask: Any, kept: bool) -> bool:
     if not isinstance(mask, Tensor) or not mask.is_cpu or mask.ndim < 2 or mask.shape[-1] != mask.shape[-2]:
         return False
     corner = mask.reshape(-1, *mask.shape[-2:])[0, 0, -1]
-    return bool(corner) == kept if mask.dtype is torch.bool else float(corner) > _LOW
+    return bool(corner) == kept if mask.dtype is torch.bool else float(corner) > LOW

@@ -62,7 +62,7 @@ class Feeding:
                 below = node.next_functions[0][0]
                 self.minimized += below is not None and below.name() == "LogSoftmaxBackward0"
                 return
-            if name not in _AVERAGES and not (name in _SCALINGS and _is_positive(node)):
+            if name not in _AVERAGES and not (_factor(node) or 0.0) > 0:  # as of passes whose gradients add up
                 return
             node = node.next_functions[0][0]
 
@@ -72,21 +72,20 @@ def _scaled_by(node: Any) -> float:
     product = 1.0
     for _ in range(_FEW):
         node = through_views(node)
-        name = "" if node is None else node.name()
-        if name not in _SCALINGS or len(node.next_functions) != 2 or node.next_functions[1][0] is not None:
+        factor = _factor(node)
+        if not factor:
             break
-        factor = node._saved_other
-        if not isinstance(factor, Tensor) or not factor.is_cpu or factor.numel() != 1 or float(factor) == 0:
-            break
-        product *= 1 / float(factor) if name == "DivBackward0" else float(factor)
+        product *= 1 / factor if node.name() == "DivBackward0" else factor
         node = node.next_functions[0][0]
     return product
 
 
-def _is_positive(node: Any) -> bool:
-    """Whether a product or quotient is one with a number above 0, as of passes whose gradients add up."""
-    factor = node._saved_other if len(node.next_functions) == 2 and node.next_functions[1][0] is None else None
-    return isinstance(factor, Tensor) and factor.is_cpu and factor.numel() == 1 and float(factor) > 0
+def _factor(node: Any) -> float | None:
+    """The number of a product or quotient with one, on the host; None of anything else."""
+    if node is None or node.name() not in _SCALINGS or len(node.next_functions) != 2:
+        return None
+    factor = node._saved_other if node.next_functions[1][0] is None else None
+    return float(factor) if isinstance(factor, Tensor) and factor.is_cpu and factor.numel() == 1 else None
 
 
 def _is_scrambled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

@@ -177,25 +177,8 @@ class Forward:
                 self._thread = threading.get_ident()
                 self._stack.append(None)  # nor is what it calls measured
             return
-        if self._sites.find_module(module) is None:
-            self.ran_compiled |= is_compiled(module)
-            if isinstance(module, _Loss) and self._sites.roots:
-                if self._owner.is_here():
-                    self._enter_loss(module, args)
-                return
-            if self._sites.wraps_known(module) or not self._owner.is_free():
-                return  # as what a solver puts around a network at each call: the network itself comes next
-            if not self._discover or not self.copies.admits(module, self._sites.roots):
-                if self._owner.is_here() and not torch.is_grad_enabled():
-                    self.untrained.standing.see_beside(module, self._recorder.step)
-                if self._owner.is_here() and self.copies.left_out(module):
-                    self._thread = threading.get_ident()
-                    self._stack.append(None)  # what it calls is no model either
-                return
-            self._sites.watch(container_of(module))
-            self._quick.forget()
-            if self._sites.find_module(module) is None:
-                return
+        if self._sites.find_module(module) is None and not self._takes_up(module, args):
+            return
         recomputing = self._backward.running
         evaluates = self.untrained.has(module)
         if not recomputing and not (self._owner.is_here() if evaluates else self._owner.is_free()):
@@ -234,6 +217,26 @@ class Forward:
                 self._see_inputs(frame, args, {})
         if not frame.quiet:
             self._enter_mode(1)
+
+    def _takes_up(self, module: nn.Module, args: tuple[Any, ...]) -> bool:
+        """Whether a module that nothing is known of is watched from now on; a loss is entered, others are passed by."""
+        self.ran_compiled |= is_compiled(module)
+        if isinstance(module, _Loss) and self._sites.roots:
+            if self._owner.is_here():
+                self._enter_loss(module, args)
+            return False
+        if self._sites.wraps_known(module) or not self._owner.is_free():
+            return False  # as what a solver puts around a network at each call: the network itself comes next
+        if not self._discover or not self.copies.admits(module, self._sites.roots):
+            if self._owner.is_here() and not torch.is_grad_enabled():
+                self.untrained.standing.see_beside(module, self._recorder.step)
+            if self._owner.is_here() and self.copies.left_out(module):
+                self._thread = threading.get_ident()
+                self._stack.append(None)  # what it calls is no model either
+            return False
+        self._sites.watch(container_of(module))
+        self._quick.forget()
+        return self._sites.find_module(module) is not None
 
     def _enter_loss(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A loss module follows the model: it is measured as a loss function is where the loop is ours."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from diag.probe.paths import square_of
+
 _SUMS = ("SumBackward0", "SumBackward1", "MeanBackward0", "MeanBackward1")
 _ON = frozenset(
     "AddBackward0 MulBackward0 DivBackward0 SubBackward0 RsubBackward1 ViewBackward0 UnsafeViewBackward0 "
@@ -41,7 +43,7 @@ def overlaps(node: Any) -> list[Any]:
     if not predicted or any(one is None or one.name() not in (*_PROBABILITIES, *_RAW) for one in predicted):
         return []
     beside = _summed(below)
-    alone = {_source(one.next_functions[0][0] if _is_square(one) else one) for one in beside}
+    alone = {_source(square_of(one) or one) for one in beside}
     return products if predicted <= alone else []
 
 
@@ -77,13 +79,6 @@ def _is_met(node: Any) -> bool:
     factor = node._saved_self if given[0] else node._saved_other
     whole = tuple(int(size) for size in node._input_metadata[0].shape)
     return isinstance(factor, Tensor) and factor.numel() > 1 and tuple(factor.shape) == whole
-
-
-def _is_square(node: Any) -> bool:
-    if node.name() == "PowBackward0":
-        return bool(node._saved_exponent == 2)
-    children = [child for child, _ in node.next_functions]
-    return node.name() == "MulBackward0" and children[0] is not None and children[0] is children[-1]
 
 
 def _source(node: Any) -> Any:

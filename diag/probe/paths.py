@@ -89,3 +89,14 @@ def _together(one: Tensor, other: Tensor) -> Tensor | None:
     sizes = zip(reversed(one.shape), reversed(other.shape), strict=False)
     alike = all(mine == theirs or 1 in (mine, theirs) for mine, theirs in sizes)
     return one * other if alike and max(one.numel(), other.numel()) <= LARGE else None
+
+
+def square_of(node: Any) -> Any:
+    """What is squared here, if anything is."""
+    name = node.name()
+    if name == "PowBackward0":
+        return node.next_functions[0][0] if node._saved_exponent == 2 else None
+    if name == "MulBackward0":
+        one, other = (child for child, _ in node.next_functions)
+        return one if one is not None and one is other else None
+    return None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diag.probe.loss_graph import VIEWS, Outputs, loss_made_by, pinball, through_views
 from diag.probe.overlap import is_raw, overlaps
-from diag.probe.paths import Path, below
+from diag.probe.paths import Path, below, square_of
 from diag.probe.policies import entropy_share, is_entropy
 from diag.probe.smoothing import smoothing
 
@@ -90,7 +90,7 @@ def read(root: Any, outputs: Outputs) -> Read:
 
 def _see(path: Path, outputs: Outputs, read: Read) -> list[Path]:
     """One node is read; what it is made of is yet to be."""
-    squared = _square_of(path.node)
+    squared = square_of(path.node)
     op = loss_made_by(path.node) if path.factors is None else None
     if path.factors is None:
         read.crossed |= _spread(path.node, squared)
@@ -190,17 +190,6 @@ def _adds_up(difference: Tensor) -> bool:
     corner = difference.detach()[:_FEWEST, :_FEWEST].double()
     rest = corner - corner[:1] - corner[:, :1] + corner[:1, :1]
     return bool(rest.abs().max() <= _SAME_NUMBERS * corner.abs().max())
-
-
-def _square_of(node: Any) -> Any:
-    """What is squared here, if anything is."""
-    name = node.name()
-    if name == "PowBackward0":
-        return node.next_functions[0][0] if node._saved_exponent == 2 else None
-    if name == "MulBackward0":
-        one, other = (child for child, _ in node.next_functions)
-        return one if one is not None and one is other else None
-    return None
 
 
 def _grows(node: Any, outputs: Outputs) -> bool:

@@ -89,15 +89,13 @@ class Terms:
         self.of_itself += itself
         self.surrogates += not itself and any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
         self._see_weighed(found)
-        if found.scores:
-            around = next(callers(), None)
-            self.opponents.see_pass(
-                found.scores, () if around is None else around.f_code.co_names + around.f_code.co_varnames
-            )
-        self.policies.see(found.shares, found.bonuses)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
-        caller = next(callers(), None) if multiplied and not itself else None
-        name = None if caller is None else _rewarding(caller, weighted)
+        caller = next(callers(), None) if found.scores or (multiplied and not itself) else None
+        if found.scores:
+            code = None if caller is None else caller.f_code
+            self.opponents.see_pass(found.scores, () if code is None else code.co_names + code.co_varnames)
+        self.policies.see(found.shares, found.bonuses)
+        name = _rewarding(caller, weighted) if caller is not None and multiplied and not itself else None
         if name is not None:
             self.reversed[name] += 1
 

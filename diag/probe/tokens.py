@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diag.probe.calls import LOW
+
 _SAME = 0.9
 """Of targets that are the ids they stand beside."""
 _PREFIX = 2
 """Positions without an id, such as a class token, that may stand before those with one."""
-_LOW = -1e4
-"""What is added to attention scores that are to count for nothing."""
 
 
 class Tokens:
@@ -68,7 +68,7 @@ class Tokens:
         if not 0 <= more <= _PREFIX:
             return None
         mask = mask[:, more:]
-        return _range(self._ids, ~mask if mask.dtype is torch.bool else mask > _LOW)
+        return _range(self._ids, ~mask if mask.dtype is torch.bool else mask > LOW)
 
 
 def beside_ids(module: nn.Module, kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STRICT = "DIAG_STRICT"
-"""With this in the environment what fails is raised, as in our own tests."""
+from diag.errors import STRICT
 
 
 class Unharmed:

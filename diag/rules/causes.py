@@ -50,7 +50,6 @@ _PLAIN = (
     "one class",
     "one sample",
     "several classes",
-    "samples in the loss",
     "class weights",
     "lengths",
 )

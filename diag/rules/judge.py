@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from diag.errors import STRICT
 from diag.rules.answered import at_a_guess
 from diag.rules.causes import join
 from diag.rules.evidence import Evidence
@@ -35,7 +36,6 @@ for _family in (
     importlib.import_module(f"diag.rules.{_family}")
 
 
-STRICT = "DIAG_STRICT"
 _HARMLESS = ", so it does no visible harm yet."
 _HARM = ("vanishing-gradient", "stalled-update", "dead-units", "saturated-activation", "collapsed-signal")
 _REMADE = 1.0

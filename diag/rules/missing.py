@@ -350,12 +350,10 @@ def _of_first_step(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) 
 
 def _has_single_step(evidence: Evidence, owner: str) -> bool:
     """Whether what a recurrence puts out has a single step for each of several samples."""
-    shapes = [
-        sizes(str(shape))
-        for site, shape in evidence.sites["shape"].items()
-        if site == owner or str(site).startswith(f"{owner}[")
-    ]
-    return any(len(shape) == 3 and 1 in shape[:2] for shape in shapes[:1])
+    named = (site for site in evidence.sites.index if site == owner or str(site).startswith(f"{owner}["))
+    first = next(named, None)
+    shape = () if first is None else sizes(str(evidence.sites.loc[first, "shape"]))
+    return len(shape) == 3 and 1 in shape[:2]
 
 
 def _counted(number: int, what: str) -> str:

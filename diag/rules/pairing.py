@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -132,29 +132,23 @@ def _falls_regardless(evidence: Evidence, losses: pd.Series, scores: pd.DataFram
 def _of_one_head(evidence: Evidence, losses: pd.Series) -> Finding | None:
     """Of a few losses of classes one whose predictions have nothing to do with their targets from the first step to the
     last, where another's do: with what is adversarial they do at first."""
-    rows = evidence.rows("activation", evidence.clean, ("pairing",))
-    rows = rows[rows["mean"] != 0]
-    heads = {key: own for key, own in rows.groupby(["site", "call"], sort=False) if len(own) >= _ENOUGH_SCORES}
-    if not 2 <= len(heads) <= _MOST_HEADS or not is_late(evidence, evidence.clean[-1]):
+    table = _scores(evidence, evidence.clean, ["site", "call"]).reset_index()
+    heads = table[table["scores"] >= _ENOUGH_SCORES]
+    of_classes = heads[heads["site"].map(evidence.sites["op"]).isin(_OF_CLASSES)].sort_values("z")
+    if not 2 <= len(heads) <= _MOST_HEADS or not len(of_classes) or not is_late(evidence, evidence.clean[-1]):
         return None
-    fits = {key: float(own["mean"].sum() / len(own) ** 0.5) for key, own in heads.items()}
-    ops = evidence.sites["op"]
-    of_classes = {key: z for key, z in fits.items() if ops[str(key[0]).removesuffix("[pairing]")] in _OF_CLASSES}
-    if not of_classes:
-        return None
-    (name, call), z = min(of_classes.items(), key=lambda one: one[1])
-    site, count = str(name).removesuffix("[pairing]"), len(heads[name, call])
+    worst = of_classes.iloc[0]
+    site, z, count = str(worst["site"]), float(worst["z"]), int(worst["scores"])
     if z >= evidence.thresholds["unrelated_error"] or not _suffices(evidence, site, count):
         return None
-    others = sum(rows["site"] == name) > count
-    which = f"{site} (call {call})" if others else site
+    which = f"{site} (call {worst['call']})" if (table["site"] == site).sum() > 1 else site
     return Finding(
         "unrelated-targets",
         "error",
         site,
-        f"Of {len(fits)} losses one is of targets that have nothing to do with the inputs: predictions that {which} is"
+        f"Of {len(heads)} losses one is of targets that have nothing to do with the inputs: predictions that {which} is"
         f" given fit their own targets no better than other targets of the same batch, by {z:.2f} standard errors over"
-        f" {count} batches; those of another loss do by {max(fits.values()):.3g}.",
+        f" {count} batches; those of another loss do by {heads['z'].max():.3g}.",
         {
             "step": evidence.clean[0],
             "of": "one head",
@@ -216,12 +210,13 @@ def _spread(evidence: Evidence, steps: list[int]) -> float:
     return float((layers["sample_var"] / layers["rms"] ** 2).groupby(layers["site"]).median().min())
 
 
-def _scores(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
-    """Per loss: its z over these steps, and from how many scores; those of which nothing could be told are left out."""
+def _scores(evidence: Evidence, steps: list[int], by: Sequence[str] = ("site",)) -> pd.DataFrame:
+    """Per loss, or per call of it: its z over these steps, and from how many scores; those of which nothing could be
+    told are left out."""
     rows = evidence.rows("activation", steps, ("pairing",))
     rows = rows[rows["mean"] != 0]
     by_loss = rows.assign(site=rows["site"].str.removesuffix("[pairing]"), sum=rows["mean"] * rows["count"])
-    table = by_loss.groupby("site")[["sum", "count"]].sum()
+    table = by_loss.groupby(list(by))[["sum", "count"]].sum()
     table["z"] = table["sum"] / table["count"] ** 0.5
     table["scores"] = table["count"]
     return table[table["scores"] >= _FEWEST_SCORES]

@@ -70,13 +70,18 @@ def _recurrent(evidence: Evidence) -> Finding | None:
     )
 
 
+def _inner_softmaxes(evidence: Evidence, steps: list[int]) -> pd.DataFrame:
+    """The rows of softmaxes before the last layer, over several entries: their mean is 1 over how many these are."""
+    rows = evidence.rows("activation", steps, ("nonlinearity",))
+    inner = rows["op"].eq("softmax") & (rows["order"] < _last_layer(evidence))
+    return rows[inner & (rows["mean"] > 0) & (rows["mean"] < 1 / _FEWEST_ENTRIES)]
+
+
 def _one_hot(evidence: Evidence) -> Finding | None:
     """A softmax within the network gives nearly all to one entry from the first step on: the mean of sum_i p_i^2, of K
     entries K rms^2, is 1 then, and its slope p_i (1 - p_i) next to nothing."""
-    rows = evidence.rows("activation", evidence.clean[:1], ("nonlinearity",))
-    rows = rows[rows["op"].eq("softmax") & (rows["order"] < _last_layer(evidence)) & (rows["mean"] > 0)]
-    entries = 1 / rows["mean"]
-    sums = (entries * rows["rms"] ** 2).set_axis(rows["site"])[(entries > _FEWEST_ENTRIES).to_numpy()]
+    rows = _inner_softmaxes(evidence, evidence.clean[:1])
+    sums = (rows["rms"] ** 2 / rows["mean"]).set_axis(rows["site"])
     if not len(sums) or not sums.max() >= _HARD or does_well(evidence) or not evidence.trains:
         return None
     site = str(sums.idxmax())
@@ -95,10 +100,8 @@ def _one_hot(evidence: Evidence) -> Finding | None:
 def _even(evidence: Evidence) -> Finding | None:
     """A softmax within the network gives every entry next to the same in every step, 1 / K with a deviation of a
     hundredth of that: what it is given says nothing, and learns next to nothing."""
-    rows = evidence.rows("activation", evidence.clean, ("nonlinearity",))
-    rows = rows[rows["op"].eq("softmax") & (rows["order"] < _last_layer(evidence)) & (rows["mean"] > 0)]
+    rows = _inner_softmaxes(evidence, evidence.clean)
     spread = (rows["var"] ** 0.5 / rows["mean"]).groupby(rows["site"]).max()
-    spread = spread[(1 / rows.groupby("site")["mean"].first() > _FEWEST_ENTRIES).reindex(spread.index)]
     if not len(spread) or not 0 < spread.min() < _EVEN or len(evidence.clean) < _LONG or not evidence.trains:
         return None
     if does_well(evidence):

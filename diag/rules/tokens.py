@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 
@@ -81,20 +83,30 @@ def sees_the_next(evidence: Evidence) -> Finding | None:
     )
 
 
+def _told_of_itself(evidence: Evidence, most: int) -> tuple[str, int, dict[str, Any]] | None:
+    """The loss whose targets are the very ids that the network is given, in how many steps looked at, and the evidence.
+    most: of what stands for that, -2 where others went in before them (see `Tokens.next_share`)."""
+    rows = evidence.rows("activation", evidence.clean, ("next",))
+    if len(rows) < _FEWEST or rows["max"].max() > most:
+        return None
+    known = {"step": int(rows["step"].iloc[0]), "of": "shift", "steps": len(rows)}
+    return str(rows["site"].iloc[0]).removesuffix("[next]"), len(rows), known
+
+
 def given_back(evidence: Evidence) -> Finding | None:
     """A decoder of what was encoded before is given at each position the token that it is to put out there."""
-    rows = evidence.rows("activation", evidence.clean, ("next",))
-    if len(rows) < _FEWEST or rows["max"].max() > -2:
+    told = _told_of_itself(evidence, -2)
+    if told is None:
         return None
-    site = str(rows["site"].iloc[0]).removesuffix("[next]")
+    site, steps, of = told
     return Finding(
         "loss-not-decreasing",
         "error",
         site,
         f"The targets that {site} is given are the ids that went into the network last, at the same positions, in all"
-        f" {len(rows)} steps looked at, after others that it is to make them of: a decoder that is given what it is to"
+        f" {steps} steps looked at, after others that it is to make them of: a decoder that is given what it is to"
         " put out copies it, and has nothing to copy when it is to write.",
-        {"step": int(rows["step"].iloc[0]), "of": "shift", "steps": len(rows)},
+        of,
         "Give the decoder the targets moved by one, a start token first: inputs y[:, :-1], targets y[:, 1:].",
         "Sutskever et al. 2014, section 2; Vaswani et al. 2017, section 3.1: 'output embeddings are offset by one"
         " position'",
@@ -104,19 +116,18 @@ def given_back(evidence: Evidence) -> Finding | None:
 def copies(evidence: Evidence) -> Finding | None:
     """The target of each position is the token that stands there, and attention looks back alone, as where the next one
     is to be told."""
-    rows = evidence.rows("activation", evidence.clean, ("next",))
-    looks_back = evidence.named("looks_back")
-    if len(rows) < _FEWEST or rows["max"].max() >= 0 or not looks_back or evidence.named("looks_ahead"):
+    told = _told_of_itself(evidence, -1)
+    if told is None or not evidence.named("looks_back") or evidence.named("looks_ahead"):
         return None
-    site = str(rows["site"].iloc[0]).removesuffix("[next]")
+    site, steps, of = told
     return Finding(
         "loss-not-decreasing",
         "error",
         site,
         f"The targets that {site} is given are the token ids that the network is given, at the same positions, in all"
-        f" {len(rows)} steps looked at, and its attention looks back alone: it learns to repeat each token, not to tell"
+        f" {steps} steps looked at, and its attention looks back alone: it learns to repeat each token, not to tell"
         " the one that follows.",
-        {"step": int(rows["step"].iloc[0]), "of": "shift", "steps": len(rows)},
+        of,
         "Shift targets by one: inputs ids[:, :-1], targets ids[:, 1:].",
         "Vaswani et al. 2017, section 3.1: 'output embeddings are offset by one position'",
     )

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import diag.rules
-from diag.errors import DiagError
+from diag.errors import STRICT, DiagError
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
-from diag.rules.judge import STRICT, judge
+from diag.rules.judge import judge
 from diag.rules.registry import RULES, rule
 from diag.rules.thresholds import THRESHOLDS, resolve
 from diag.trace import Trace
