@@ -156,6 +156,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluation_passes": probe.forward.untrained.passes,
         "evaluations": probe.forward.untrained.evaluations.entries(),
         "answers": probe.forward.untrained.answers.entries([root.name for root in probe.sites.roots]),
+        "tested": probe.forward.untrained.tested.entries(),
         "computed_inputs": _computed_inputs(probe),
         "standing": probe.forward.untrained.standing.entries({id(root.model): root.name for root in probe.sites.roots}),
         "untaught": probe.forward.untrained.standing.untaught(),
@@ -176,6 +177,9 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "skipped_steps": list(probe.skipped_steps),
         "unregistered": {
             probe.sites.roots[root].name: names for root, names in probe.forward.strangers.left_out().items()
+        },
+        "made_anew": {
+            probe.sites.roots[root].name: names for root, names in probe.forward.strangers.made_anew().items()
         },
         **probe.settings,
         **_of_calls(probe),

@@ -41,18 +41,18 @@ class Terms:
     stands with a minus; added: with none. lowered: those in which log-probabilities of a batch stand with a plus,
     and none otherwise. overlapping: those in which the overlap of predictions and targets, as Dice's, stands
     without a minus. of_logits: those with an overlap of what a layer puts out, as it is. of_itself: those in which
-    a ratio of probabilities has the very same ones above and below. surrogates: those in which the least of a ratio
-    of probabilities times numbers and of the same ratio, cut, stands without a minus. reversed: by the name of the
-    variable, those in which log-probabilities are multiplied with rewards and stand without a minus. crossed: by
-    the shapes before and after, those in which outputs are spread over targets of another shape, so that each meets
-    all. severed: those in which more than half of the loss has no graph; partly: those in which some of it has
-    none, from least to most. underflown: those of half a precision that begin at 0, behind a number below 1 (scale,
-    the last one).
+    a ratio of probabilities has the very same ones above and below. rewarded: those in which log-probabilities are
+    multiplied with rewards. surrogates: those in which the least of a ratio of probabilities times numbers and of
+    the same ratio, cut, stands without a minus. reversed: by the name of the variable, those in which
+    log-probabilities are multiplied with rewards and stand without a minus. crossed: by the shapes before and
+    after, those in which outputs are spread over targets of another shape, so that each meets all. severed: those
+    in which more than half of the loss has no graph; partly: those in which some of it has none, from least to
+    most. underflown: those of half a precision that begin at 0, behind a number below 1 (scale, the last one).
     """
 
     def __init__(self) -> None:
         self.looked = self.enlarged = self.upturned = self.absolute = self.lowered = self.underflown = 0
-        self.surrogates = self.overlapping = self.of_itself = self.of_logits = 0
+        self.surrogates = self.overlapping = self.of_itself = self.of_logits = self.rewarded = 0
         self.scale, self.smoothing = 1.0, 0.0
         self.subtracted: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
@@ -95,9 +95,13 @@ class Terms:
             code = None if caller is None else caller.f_code
             self.opponents.see_pass(found.scores, () if code is None else code.co_names + code.co_varnames)
         self.policies.see(found.shares, found.bonuses)
-        name = _rewarding(caller, weighted) if caller is not None and multiplied and not itself else None
-        if name is not None:
-            self.reversed[name] += 1
+        if caller is not None and multiplied and not itself:
+            self._see_rewards(_rewards_in(caller, weighted))
+
+    def _see_rewards(self, signs: dict[str, int]) -> None:
+        self.rewarded += bool(signs)
+        if signs and min(signs.values()) > 0:  # none of them tells the opposite
+            self.reversed[next(iter(signs))] += 1
 
     def _see_weighed(self, found: Read) -> None:
         try:
@@ -122,7 +126,7 @@ class Terms:
         """For the coverage."""
         names = (
             "looked", "enlarged", "upturned", "absolute", "lowered", "surrogates", "of_itself", "of_logits",
-            "overlapping", "underflown",
+            "overlapping", "underflown", "rewarded",
         )  # fmt: skip
         known = {name: getattr(self, name) for name in (*names, "scale", "smoothing")}
         known |= {name: dict(getattr(self, name)) for name in ("reversed", "subtracted", "added")}
@@ -167,9 +171,9 @@ def _scaled_by(node: Any) -> float:
     return path.number
 
 
-def _rewarding(frame: FrameType, weighted: list[Path]) -> str | None:
-    """The variable that log-probabilities are multiplied with, and stand with a plus: where it is large they are made
-    small; None where none is known, or another one tells the opposite."""
+def _rewards_in(frame: FrameType, weighted: list[Path]) -> dict[str, int]:
+    """The variables, by what they are called rewards, that log-probabilities are multiplied with, and the sign with
+    which these stand in the loss: where it is a plus, they are made small where the variable is large."""
     code = frame.f_code
     names = [one for one in dict.fromkeys((*code.co_varnames, *code.co_names)) if _REWARDS.fullmatch(one)]
     signs = {}
@@ -177,8 +181,7 @@ def _rewarding(frame: FrameType, weighted: list[Path]) -> str | None:
         numbers = _numbers(value)
         if numbers is not None:
             signs[name] = _sign(weighted, numbers)
-    known = {name: sign for name, sign in signs.items() if sign}
-    return next(iter(known)) if known and min(known.values()) > 0 else None
+    return {name: sign for name, sign in signs.items() if sign}
 
 
 def _sign(weighted: list[Path], rewards: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from diag.probe.frames import Frame, in_reentrant_checkpoint
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
 from diag.probe.standing import Standing
+from diag.probe.tested import Tested
 
 
 class Untrained:
@@ -37,6 +38,7 @@ class Untrained:
         self.acting = Acting()
         self.answers = Answers()
         self.standing = Standing()
+        self.tested = Tested(sites)
         self.on_untold: Callable[[int, tuple[Any, ...]], None] = lambda root, args: None
 
     def has(self, module: nn.Module) -> bool:
@@ -67,6 +69,7 @@ class Untrained:
             self.evaluations.expect_loss(module)
         elif id(module) in self._trained:
             self.answers.expect(module, frame.root, args)
+            self.tested.see(frame.root, frame.path, args, self._recorder.step)
             if module.training:
                 self.on_untold(frame.root, args)
             else:

@@ -65,6 +65,7 @@ _OF_RULES = (
     "evaluations",
     "answers",
     "backward_begun",
+    "tested",
     "computed_inputs",
     "idle_steps",
     "zeroed_without_step",
@@ -90,13 +91,25 @@ _OF_RULES = (
 """Settings that rules read: findings tell of those that matter."""
 
 
+_ONLY_FILLED = (
+    "unregistered",
+    "made_anew",
+    "replaced",
+    "scaled_steps",
+    "uncleared_steps",
+    "ran_without_gradient",
+    "acting_passes",
+)
+"""Lists that are worth a word where they hold something."""
+
+
 def _worth_telling(key: str, item: Any, coverage: dict[str, Any]) -> bool:
     """Whether a key that has no words of its own says more than the others do."""
     if key in ("steps", "sites", "modules_seen", "modules_total", "evaluation_passes", "not_seen", "notes", "theory"):
         return False
     if key in _OF_RULES:
         return False
-    if key in ("unregistered", "replaced", "scaled_steps", "uncleared_steps", "ran_without_gradient", "acting_passes"):
+    if key in _ONLY_FILLED:
         return bool(item)
     if key in ("measured_steps", "training_passes"):
         return bool(item != coverage.get("steps"))

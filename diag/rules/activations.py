@@ -14,7 +14,7 @@ from diag.rules.evidence import Evidence, Trend
 from diag.rules.finding import Finding, milder
 from diag.rules.flattened import flattened
 from diag.rules.own_target import own_target
-from diag.rules.passes import by_layer
+from diag.rules.passes import by_layer, in_each_pass
 from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
 from diag.rules.scales import at_the_mean, far_from_chance, is_open, learned, unscaled_input, unseen_input
@@ -213,6 +213,8 @@ def _tiny_input(evidence: Evidence) -> Finding | None:
     if not 0 < rms < _TINY_INPUT or (evidence.loss_falls() and not at_the_mean(evidence)):
         return None
     rows = evidence.rows("activation", evidence.early, ("input",))
+    if set(rows["site"]) & set(evidence.named("computed_inputs")):  # another network's output is that one's matter
+        return None
     no_use = "falls no lower than that of the targets' mean" if evidence.loss_falls() else "does not fall"
     return Finding(
         "collapsed-signal",
@@ -254,7 +256,8 @@ def _dropped(evidence: Evidence) -> Finding | None:
     dropped = ((rows["zero_fraction"] - before) / (1 - before).where(before < 1)).clip(lower=0)
     rows = rows.assign(dropped=dropped, seen=_is_seen(rows))
     named = {"zero": ("dropped", "median"), "order": ("order", "min"), "step": ("step", "min"), "seen": ("seen", "all")}
-    share = rows[rows["role"] == "dropout"].groupby(["site", "call"]).agg(**named).sort_values("order")
+    share = in_each_pass(evidence, rows[rows["role"] == "dropout"]).groupby(["site", "call"]).agg(**named)
+    share = share.sort_values("order")
     inside = rows[rows["role"].isin(["layer", "normalization"])].groupby(["site", "call"]).agg(**named)
     inside = inside[inside["zero"].between(evidence.thresholds["dropped_inside_error"], _ALL)].sort_values("order")
     if len(inside) and len(evidence.clean_losses) >= _FEWEST and evidence.trains and not evidence.copes(_SLOW):
@@ -333,12 +336,21 @@ def _faded(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _walks_in_step(evidence: Evidence) -> bool:
+    """Whether samples are alike in each of several passes as they come in, and not from the start: environments whose
+    agent has made up its mind are in the same state."""
+    inputs = evidence.rows("activation", evidence.measured, ("input",))
+    spread = inputs.groupby("step")[["sample_var", "call"]].max()
+    last = spread.reindex(evidence.late)
+    return bool(last["sample_var"].median() == 0 and (last["call"] > 0).all() and (spread["sample_var"] > 0).any())
+
+
 def _same_for_all(evidence: Evidence) -> Finding | None:
     """From some site to the output, samples differ by next to nothing."""
     table = spreads(evidence, evidence.late, _SPREAD_ROLES)
     limit = evidence.thresholds
     low = (table["ratio"] < limit["collapsed_spread_warning"]).to_numpy()
-    if len(table) < 3 or not low[-2:].all():
+    if len(table) < 3 or not low[-2:].all() or _walks_in_step(evidence):
         return None
     start = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
     run = table.iloc[start:]

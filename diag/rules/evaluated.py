@@ -14,6 +14,7 @@ from diag.rules.finding import Finding, shown
 from diag.rules.fitted import by_heart
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
+from diag.rules.shifted import shifted_inputs
 from diag.trace.shapes import sizes
 
 _BEFORE, _SETTLED = 5, 20
@@ -45,7 +46,13 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     found = None
     if entries:
         found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
-    found = found or by_guessing(evidence) or never_better(evidence, entries) or by_heart(evidence)
+    found = (
+        found
+        or shifted_inputs(evidence)
+        or by_guessing(evidence)
+        or never_better(evidence, entries)
+        or by_heart(evidence)
+    )
     if found is not None:
         yield found
 

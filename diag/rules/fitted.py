@@ -16,6 +16,8 @@ _LEAST, _MANY = 30, 100
 """Samples that a test must have to be judged; to show that nothing was learned."""
 _TRAINED, _TESTED = 64, 512
 """Samples of a batch that are scored: in training, of classes four times as many, and in tests."""
+_AS_THE_MEAN = 0.05
+"""How far an error is from that of the mean, of the latter, to be no better and no worse."""
 _PLAIN, _HALF = 5.0, 0.5
 """Standard errors by which predictions fit what is trained on, for certain; the share of that fit that tests lack."""
 
@@ -32,9 +34,15 @@ def fits_nothing(evidence: Evidence) -> tuple[int, float] | None:
 
 def fits_something(evidence: Evidence) -> bool:
     """Whether in one of the last tests of numbers predictions fit their own targets better, for certain; of classes the
-    share that is told right says it better, since samples that come in clusters are no proof."""
+    share that is told right says it better, since samples that come in clusters are no proof. Nor is a fit by which
+    numbers are told no better than by their mean, as an untrained network may have."""
     limit = evidence.thresholds["unrelated_warning"]
-    return any(one["z"] >= limit and "right" not in one for one in _last(evidence))
+    return any(one["z"] >= limit and "right" not in one and not _tells_the_mean(one) for one in _last(evidence))
+
+
+def _tells_the_mean(test: dict[str, Any]) -> bool:
+    """Whether the squared error is that of the mean of what is wanted."""
+    return bool(abs(test.get("error", 0.0) - test.get("spread", math.inf)) < _AS_THE_MEAN * test.get("spread", 0.0))
 
 
 def by_heart(evidence: Evidence) -> Finding | None:

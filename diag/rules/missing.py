@@ -45,7 +45,7 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             lost = lost_gradients(evidence, table)
             yield from [] if lost is None else [lost]
         return
-    unused = table[(table["order"] < 0) & ~table["reached"]]
+    unused = table[(table["order"] < 0) & ~table["reached"] & ~_is_of_attention(evidence, table)]
     missing = table[(table["order"] >= 0) & ~table["reached"]]
     cut = _cut(evidence, table, missing)
     short = truncated(evidence) if cut is None else None
@@ -159,6 +159,13 @@ def _parameters(evidence: Evidence) -> pd.DataFrame:
     table["reached"] = table.index.isin(reached)
     table["none"] = table.index.isin(none)
     return table
+
+
+def _is_of_attention(evidence: Evidence, table: pd.DataFrame) -> pd.Series:
+    """Whether a parameter is of a part that attention, which ran, uses without calling it, as its `out_proj`."""
+    sites = evidence.sites
+    ran = sites.index[(sites["op"] == "attention") & (sites["order"] >= 0)]
+    return table["owner"].astype(str).str.rpartition(".")[0].isin(ran)
 
 
 def _cut(evidence: Evidence, table: pd.DataFrame, missing: pd.DataFrame) -> Finding | None:

@@ -10,6 +10,8 @@ from diag.rules.finding import Finding, listed
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FEWEST_TOLD = 10
 """Calls of a teacher."""
+_HALF_OF = 0.5
+"""Of the steps: how often layers are made anew at the least."""
 _TO_THE_END = 0.8
 """Of the steps, until when it is called."""
 _LONG, _VERY_LONG = 100, 200
@@ -55,6 +57,41 @@ def _stepped_beside(idle: int, step: int) -> Finding:
         " anew, as for each epoch or fold, or a layer that is replaced, needs an optimizer made after it.",
         "torch.optim documentation, 'Constructing it'",
     )
+
+
+def unregistered(evidence: Evidence) -> Iterator[Finding]:
+    """Modules that run within the model and get gradients, but are none of its own and in no optimizer."""
+    for model, names in evidence.of_models("unregistered"):
+        yield Finding(
+            "stalled-update",
+            "error",
+            str(model),
+            f"{listed(names)} ({len(names)} in all) run within {model} and get gradients, but are not registered in it,"
+            " and no optimizer holds their parameters: they never move.",
+            {"step": evidence.clean[0], "of": "optimizer", "modules": names[:20], "count": len(names)},
+            "Keep them in an nn.ModuleList or nn.ModuleDict, or as attributes, rather than in a list or dict; then"
+            " model.parameters(), .to() and state_dict() know of them.",
+            "torch.nn.ModuleList documentation",
+        )
+
+
+def layers_made_anew(evidence: Evidence) -> Iterator[Finding]:
+    """Layers with random weights that each pass makes, uses and drops."""
+    for model, counts in evidence.of_models("made_anew"):
+        often = {name: count for name, count in counts.items() if count >= _HALF_OF * len(evidence.measured)}
+        if not often or not evidence.trains:
+            continue
+        name, count = max(often.items(), key=lambda one: one[1])
+        yield Finding(
+            "stalled-update",
+            "error",
+            str(model),
+            f"Forward passes of {model} make a new {name} with random weights, use it and drop it: {count} so far. No"
+            " optimizer ever holds its weights: what it learned is lost, and the next pass meets other ones.",
+            {"step": evidence.clean[0], "of": "optimizer", "modules": list(often)[:20], "count": count},
+            "Make the layer once, in __init__, as an attribute of the model, and call that in forward().",
+            "torch.nn.Module documentation: submodules are assigned as attributes in __init__",
+        )
 
 
 def plain_tensors(evidence: Evidence) -> Iterator[Finding]:

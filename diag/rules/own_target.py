@@ -7,6 +7,7 @@ import pandas as pd
 from diag.rules.alike import pairs_alike
 from diag.rules.evidence import EARLY, LATE, SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
+from diag.rules.reversed import lowers_likelihoods
 
 _FEWEST = 3
 _LEFT = 0.01
@@ -16,6 +17,7 @@ _LEFT_FREE, _FALLEN, _FEATURES = 0.05, 0.15, 4
 output has at the least whose direction says something."""
 _NOTHING = 1e-4
 """Of the variance, and of that share, where nothing at all is left."""
+_NEARLY_ALL = 0.95
 _CLEARLY = 3.0
 """Standard deviations of the last losses by which a negative one lies below the first."""
 _COMPARE = {"cosine_embedding_loss", "triplet_margin_loss", "hinge_embedding_loss"}
@@ -25,7 +27,7 @@ def own_target(evidence: Evidence) -> Finding | None:
     """The loss is a distance between two outputs of the network, which is least where all outputs are one."""
     rows = evidence.rows("activation", evidence.clean)
     layers = rows[rows["role"].isin(SIGNAL_ROLES)]
-    if not len(layers) or not evidence.trains or evidence.acts:
+    if not len(layers) or not evidence.trains or evidence.acts or lowers_likelihoods(evidence):
         return None
     site = str(layers.sort_values("order")["site"].iloc[-1])
     own = layers[layers["site"] == site]
@@ -63,7 +65,8 @@ def _is_own(rows: pd.DataFrame, own: pd.DataFrame) -> bool:
     targets = rows[(rows["role"] == "target") & (rows["rms"] > 0)]
     pairs = pairs_alike(targets, own)
     steps = set(targets["step"])
-    return len(steps) >= _FEWEST and set(pairs.loc[pairs["alike"], "step"]) == steps
+    own_steps = set(pairs.loc[pairs["alike"], "step"])
+    return len(own_steps) >= _FEWEST and len(own_steps) >= _NEARLY_ALL * len(steps)  # rounding may tell a few apart
 
 
 def _compares_outputs(rows: pd.DataFrame, own: pd.DataFrame) -> bool:

@@ -47,6 +47,15 @@ def within_passes(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame | None
     layers = early[early["role"].isin(SIGNAL_ROLES)]
     if _may_be_recurrent(layers.assign(entry=_entries(inputs, layers))) or _feeds_itself(early):
         return None
+    return in_each_pass(evidence, rows)
+
+
+def in_each_pass(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
+    """These rows with calls that are counted anew in every pass, whether or not passes follow from one another."""
+    frame = evidence.frame
+    inputs = frame[(frame["role"] == "input") & (frame["kind"] == "activation")]
+    if not len(inputs) or not len(rows):
+        return rows
     rows = rows.assign(entry=_entries(inputs, rows))
     rows["call"] -= rows.groupby(["step", "site", "entry"])["call"].transform("min")
     return rows.drop(columns="entry")

@@ -40,6 +40,12 @@ def _often(count: int, known: dict[str, Any]) -> bool:
     return count >= max(_FEWEST, _NEARLY_ALL * known["looked"])
 
 
+def lowers_likelihoods(evidence: Evidence) -> bool:
+    """Whether log-probabilities stand in the loss without a minus, in nearly all backward passes that were read."""
+    known = evidence.trace.coverage.get("terms") or {}
+    return bool(known) and _often(known.get("lowered", 0), known)
+
+
 def _surrogate(known: dict[str, Any], losses: pd.Series) -> Finding | None:
     """The least of two is a bound from below, for what is to be made large; what is to be small needs the largest."""
     count = int(known.get("surrogates", 0))
@@ -60,7 +66,8 @@ def _surrogate(known: dict[str, Any], losses: pd.Series) -> Finding | None:
 
 def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
     count = sum(known["reversed"].values())
-    if not _often(count, known):
+    passes = known.get("rewarded") or known["looked"]  # of a short episode there are too few to be compared
+    if count < max(_FEWEST, _NEARLY_ALL * passes):
         return None
     # Advantages and the returns that they are made of go together: now these, now those fit better.
     name = max(known["reversed"], key=known["reversed"].get)
@@ -69,7 +76,8 @@ def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
         "error",
         "loss",
         f"The sign of the loss is turned: it is the log-probabilities of actions times `{name}`, without a minus,"
-        f" in {count} of {known['looked']} backward passes that were read. What was rewarded is made less likely.",
+        f" in {count} of {passes} backward passes in which the two were compared. What was rewarded is made less"
+        " likely.",
         {"step": int(losses.index[0]), "of": "sign", "term": name, "passes": count},
         f"Minimize the negative: -(log_prob * {name}).mean().",
         "Williams 1992, 'Simple statistical gradient-following algorithms', equation 4;"

@@ -9,9 +9,9 @@ import pandas as pd
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.outputs import driven_out
 from diag.rules.registry import rule
-from diag.rules.scales import does_well, is_open
-from diag.rules.weak import scales_of_weights
+from diag.rules.scales import does_well, is_open, scales_of_weights
 from diag.trace.shapes import sizes
 
 _ONE_SIDED = (
@@ -44,7 +44,14 @@ def saturated_activation(evidence: Evidence) -> Iterator[Finding]:
     """Most elements of a hidden activation stand where its slope is at most 1 % of its largest."""
     found = _measured(evidence)
     if found is None or found.severity != "error":
-        found = _recurrent(evidence) or _one_hot(evidence) or _even(evidence) or _sigmoids(evidence) or found
+        found = (
+            driven_out(evidence)
+            or _recurrent(evidence)
+            or _one_hot(evidence)
+            or _even(evidence)
+            or _sigmoids(evidence)
+            or found
+        )
     if found is not None:
         yield found
 

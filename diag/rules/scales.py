@@ -11,7 +11,6 @@ import pandas as pd
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.remembered import remembered
-from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
 _HALVES = ("huber_loss", "smooth_l1_loss")
@@ -90,6 +89,15 @@ def unseen_input(evidence: Evidence, wild: pd.Series) -> Finding | None:
         "Standardize the input: subtract its mean and divide by its standard deviation over the training set.",
         "LeCun et al. 1998, 'Efficient BackProp', section 4.3",
     )
+
+
+@remembered
+def scales_of_weights(evidence: Evidence) -> pd.Series:
+    """Per weight matrix: its first rms times sqrt(fan_in); 1/sqrt(3) as torch initializes, sqrt(2) as He et al. do."""
+    first = evidence.parameters.dropna(subset=["norm"]).sort_values("step").groupby("site").first()
+    if not len(first):
+        return pd.Series(dtype=float)
+    return first["norm"] / [math.sqrt(sizes(str(shape))[0]) for shape in first["shape"]]
 
 
 def at_the_mean(evidence: Evidence) -> bool:

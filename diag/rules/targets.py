@@ -8,6 +8,7 @@ import pandas as pd
 
 from diag.rules.alike import are_alike
 from diag.rules.axes import across_samples, softmax_over_samples
+from diag.rules.clipped_logits import clipped_logits
 from diag.rules.confined import confined
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
@@ -86,8 +87,8 @@ def misfit(evidence: Evidence) -> Finding | None:
         partly_read,
         policy,
         players,
-        _clipped,
         confined,
+        clipped_logits,
     ):
         found = look(evidence)
         if found is not None:
@@ -344,28 +345,3 @@ def _overlap_of_logits(evidence: Evidence) -> Finding | None:
         "Put a sigmoid, or a softmax over the classes, before it.",
         "Milletari et al. 2016, 'V-Net', section 3",
     )
-
-
-def _clipped(evidence: Evidence) -> Finding | None:
-    """A cross-entropy is given what a relu lets through: a class it takes to 0 gets no gradient, nor can it go lower.
-
-    At the least such a class keeps the probability 1 / sum_c exp(x_c). An error where the loss stands still.
-    """
-    rows = evidence.rows("activation", evidence.clean[:1])
-    for _, loss in _of_logits(rows).iterrows():
-        before = _before(rows, loss, ("relu", "relu6"))
-        if not len(before) or float(loss["zero_fraction"]) == 0:
-            continue
-        site, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
-        share = float(loss["zero_fraction"])
-        return Finding(
-            "loss-not-decreasing",
-            "error" if evidence.stuck else "warning",
-            site,
-            f"The logits come out of {site} ({op}), which takes {100 * share:.0f} % of them to 0:"
-            f" {loss['op']} pushes wrong classes below that, where they get no gradient.",
-            {"step": evidence.clean[0], "of": "clipped logits", "zero_fraction": share},
-            f"Remove the {op} behind the last layer.",
-            "torch.nn.CrossEntropyLoss documentation: 'unnormalized logits', of any sign",
-        )
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
@@ -11,15 +12,50 @@ _LEAST = 2.0**-24
 """The smallest number above 0 of float16."""
 _FEW = 64
 """So many times that, or less: six bits of a gradient are left of the ten that float16 has."""
+_REMEDY = "Scale the loss: torch.amp.GradScaler, with a scale far above 1; or use bfloat16, or float32 for this part."
+_SOURCE = "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling"
 _MOST_OF = 0.5
 """Of the gradients of layers that were measured."""
 _FEWEST = 3
 
 
+def _in_half(evidence: Evidence) -> set[str]:
+    """Sites whose extremes are numbers of float16, as their gradients are then; none where these are a few such as 0
+    and 1, which any number format has."""
+    rows = evidence.rows("activation", evidence.late, SIGNAL_ROLES)
+    extremes = rows[["min", "max"]].to_numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        fits = (extremes.astype(np.float16).astype(np.float64) == extremes) | ~np.isfinite(extremes)
+    if len(np.unique(extremes)) < rows["site"].nunique():
+        return set()
+    return set(rows["site"]) - set(rows["site"][~fits.all(axis=1)])
+
+
+def _asks(evidence: Evidence) -> bool:
+    """Whether the losses are above 0, so that the last layer should hear of them."""
+    losses = evidence.clean_losses
+    return bool(len(losses) and (losses > 0).all())
+
+
+def _lost(evidence: Evidence, rows: pd.DataFrame) -> Finding:
+    """Nothing at all is left, of the last layer's gradient either."""
+    site = str(rows.sort_values("order")["site"].iloc[-1])
+    return Finding(
+        "vanishing-gradient",
+        "error",
+        site,
+        f"Gradients underflow: from {site} on, the last layer, down to the first all of them are exactly zero, in"
+        f" float16, whose smallest number is 6e-08, under a loss of {float(evidence.clean_losses.median()):.3g}.",
+        {"step": evidence.clean[0], "of": "underflow", "zero_fraction": 1.0, "largest": 0.0},
+        _REMEDY,
+        _SOURCE,
+    )
+
+
 def underflows(evidence: Evidence) -> Finding | None:
     """Most layers' gradients are whole multiples of 2^-24, and only a few times that: what is left of them in float16.
 
-    Numbers of float32 that are as small are no such multiples.
+    Numbers of float32 that are as small are no such multiples, unless differences of larger ones are left of them.
     """
     rows = evidence.rows("gradient", evidence.late, SIGNAL_ROLES)
     if len(rows) < _FEWEST or evidence.is_half_solved:
@@ -28,8 +64,11 @@ def underflows(evidence: Evidence) -> Finding | None:
     grid = rows[["min", "max"]].to_numpy() / _LEAST
     whole = (grid == 0) | ((np.abs(grid) > 0.5) & (np.abs(grid - np.round(grid)) < 1e-9))
     coarse = whole.all(axis=1) & (ends <= _FEW * _LEAST).to_numpy()
-    seen = rows[coarse & (ends > 0).to_numpy()]
+    half = rows["site"].isin(_in_half(evidence)).to_numpy()
+    seen = rows[coarse & (ends > 0).to_numpy() & half]
     nothing = rows[(ends == 0).to_numpy()]
+    if half.all() and len(nothing) == len(rows) and _asks(evidence):
+        return _lost(evidence, rows)
     if not len(seen) or len(seen) + len(nothing) < _MOST_OF * len(rows):
         return None
     site = str(seen.sort_values("order")["site"].iloc[-1])
@@ -41,6 +80,6 @@ def underflows(evidence: Evidence) -> Finding | None:
         f"Gradients underflow: at {site} none is above {float(ends[coarse].max()):.2g}, each is a multiple of the"
         f" smallest number of float16, 6e-08, and {zero:.0%} of them are exactly zero.",
         {"step": evidence.clean[0], "of": "underflow", "zero_fraction": zero, "largest": float(ends[coarse].max())},
-        "Scale the loss: torch.amp.GradScaler, with a scale far above 1; or use bfloat16, or float32 for this part.",
-        "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling",
+        _REMEDY,
+        _SOURCE,
     )

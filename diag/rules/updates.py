@@ -14,7 +14,15 @@ from diag.rules.decay import decayed
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
 from diag.rules.momentum import remembers, unbalanced
-from diag.rules.omissions import clipped_nothing, never_follows, never_stepped, plain_tensors, stopped_stepping
+from diag.rules.omissions import (
+    clipped_nothing,
+    layers_made_anew,
+    never_follows,
+    never_stepped,
+    plain_tensors,
+    stopped_stepping,
+    unregistered,
+)
 from diag.rules.optimizer import (
     as_warm_up,
     clipped,
@@ -30,10 +38,9 @@ from diag.rules.optimizer import (
 )
 from diag.rules.registry import rule
 from diag.rules.rounding import rounded_away
-from diag.rules.scales import is_open
+from diag.rules.scales import is_open, scales_of_weights
 from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
-from diag.rules.weak import scales_of_weights
 from diag.trace.shapes import sizes
 
 _FEWEST_UNCLEARED, _MOST_UNCLEARED = 3, 0.5
@@ -67,7 +74,8 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         return
     left_out = [
         *_not_optimized(evidence),
-        *_unregistered(evidence),
+        *unregistered(evidence),
+        *layers_made_anew(evidence),
         *plain_tensors(evidence),
         *stopped_stepping(evidence),
     ]
@@ -112,7 +120,8 @@ def _slight(evidence: Evidence) -> Finding | None:
     lr, rate = rates(evidence)
     first = evidence.in_order(largest.index)[0]
     # A fall that noise may explain as well is no proof that nothing is learned, unless next to nothing moves.
-    at_rest = typical < limit["stalled_error"] and not evidence.may_fall()
+    # Nor need the losses of adversaries fall, or their weights move, once they are even.
+    at_rest = typical < limit["stalled_error"] and not evidence.may_fall() and not evidence.alternates
     found = Finding(
         "stalled-update",
         "error"
@@ -201,22 +210,6 @@ def _waiting(sites: list[str], step: int) -> Finding:
         "Call step() of each optimizer after loss.backward().",
         "torch.optim documentation, 'Taking an optimization step'",
     )
-
-
-def _unregistered(evidence: Evidence) -> Iterator[Finding]:
-    """Modules that run within the model and get gradients, but are none of its own and in no optimizer."""
-    for model, names in evidence.of_models("unregistered"):
-        yield Finding(
-            "stalled-update",
-            "error",
-            str(model),
-            f"{listed(names)} ({len(names)} in all) run within {model} and get gradients, but are not registered in it,"
-            " and no optimizer holds their parameters: they never move.",
-            {"step": evidence.clean[0], "of": "optimizer", "modules": names[:20], "count": len(names)},
-            "Keep them in an nn.ModuleList or nn.ModuleDict, or as attributes, rather than in a list or dict; then"
-            " model.parameters(), .to() and state_dict() know of them.",
-            "torch.nn.ModuleList documentation",
-        )
 
 
 @rule("oversized-update")

@@ -9,22 +9,12 @@ import pandas as pd
 from diag.rules.biased import first_biases
 from diag.rules.evidence import SIGNAL_ROLES, Evidence, Trend
 from diag.rules.finding import Finding
-from diag.rules.passes import by_layer
-from diag.rules.remembered import remembered
-from diag.trace.shapes import sizes
+from diag.rules.passes import by_layer, in_each_pass
+from diag.rules.scales import at_the_mean, scales_of_weights
 
 _FEWEST = 2
 _NOTHING, _SHUT = 1e-4, -2.0
 """An rms that is next to nothing where about 1 is usual; a mean of biases that shuts what they belong to."""
-
-
-@remembered
-def scales_of_weights(evidence: Evidence) -> pd.Series:
-    """Per weight matrix: its first rms times sqrt(fan_in); 1/sqrt(3) as torch initializes, sqrt(2) as He et al. do."""
-    first = evidence.parameters.dropna(subset=["norm"]).sort_values("step").groupby("site").first()
-    if not len(first):
-        return pd.Series(dtype=float)
-    return first["norm"] / [math.sqrt(sizes(str(shape))[0]) for shape in first["shape"]]
 
 
 def small_weights(evidence: Evidence) -> Finding | None:
@@ -37,7 +27,7 @@ def small_weights(evidence: Evidence) -> Finding | None:
     site = evidence.in_order(scales.index)[0]
     return Finding(
         "collapsed-signal",
-        "warning" if evidence.is_half_solved else "error",
+        "warning" if evidence.is_half_solved and not at_the_mean(evidence) else "error",
         site,
         f"Half of the weight matrices begin with rms times sqrt(fan_in) at most {typical:.1g}, where about 1 keeps a"
         " signal's size: each layer passes on so much less of what came to it, and of the gradient.",
@@ -87,11 +77,13 @@ def _shut_by(evidence: Evidence, site: str) -> float:
 
 def spreads(evidence: Evidence, steps: list[int], roles: tuple[str, ...], how: str = "median") -> pd.DataFrame:
     """Per site and call in forward order: variance over samples over mean square, the median, or what is asked for, of
-    some steps."""
+    some steps. Of several passes in a step, as of an episode that always begins alike, the one with the most counts."""
     rows = evidence.rows("activation", steps, roles)
-    rows = rows[rows["rms"] > 0]
-    grouped = (rows["sample_var"] / rows["rms"] ** 2).groupby([rows["site"], rows["call"]]).agg(how)
-    orders = rows.groupby(["site", "call"])["order"].median()
+    rows = in_each_pass(evidence, rows[rows["rms"] > 0])
+    rows = rows.assign(ratio=rows["sample_var"] / rows["rms"] ** 2)
+    each = rows.groupby(["step", "site", "call"])[["ratio", "order"]].agg({"ratio": "max", "order": "min"})
+    grouped = each["ratio"].groupby(["site", "call"]).agg(how)
+    orders = each["order"].groupby(["site", "call"]).median()
     return pd.DataFrame({"ratio": grouped, "order": orders}).dropna().sort_values("order")
 
 

@@ -52,3 +52,43 @@ def test_modules_that_no_optimizer_holds(way: str) -> None:
     assert left == ({"Model": ["Linear(5x5)", "Linear(5x5)"]} if way == "list" else {})
     found = [one for one in watch.diagnose().findings if "are not registered" in one.message]
     assert [one.severity for one in found] == (["error"] if way == "list" else [])
+
+
+class Anew(nn.Module):
+    """Makes its head in each pass: at random, as a norm, held by an optimizer, or without a gradient."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.stem, self.way, self.last = nn.Linear(4, 5), way, nn.Identity()
+        self.kept = [nn.Linear(5, 3)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.stem(x))
+        if self.way == "norm":
+            return nn.LayerNorm([5])(h)[:, :3]
+        if self.way == "kept":
+            return self.kept[0](h)
+        head = nn.Linear(5, 3)
+        if self.way == "frozen":
+            head.requires_grad_(False)
+        return head(h)
+
+
+def trained(model: nn.Module, steps: int) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X), Y).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("way", "told"), [("new", 12), ("norm", 0), ("kept", 0), ("frozen", 0)])
+def test_layers_that_each_pass_makes_anew(way: str, told: int) -> None:
+    torch.manual_seed(0)
+    model = Anew(way)
+    with diag.watch(model) as watch:
+        trained(model, 12)
+    counts = watch.trace.coverage["made_anew"]
+    assert counts == ({"Anew": {"Linear(3x5)": told}} if told else {})
+    found = [one for one in watch.diagnose().findings if "use it and drop it" in one.message]
+    assert [(one.severity, one.evidence["count"]) for one in found] == ([("error", told)] if told else [])

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical
+from torch.nn import functional as F
 
+import diag
 from tests.rules.traces import DEFAULTS, Net, Value, chain, even, falling, flat, found, only, slowly
 
 EXPLODES, COLLAPSES = "exploding-activation", "collapsed-signal"
@@ -226,3 +231,42 @@ def test_strong_dropouts_in_a_row(shares: list[float], loss: object, count: int)
     assert [one.evidence["of"] for one in findings] == ["dropout"] * count
     if findings:
         assert findings[0].evidence["left"] == pytest.approx(0.04)
+
+
+class Walk(nn.Module):
+    """A policy over the places of a line, with a dropout."""
+
+    def __init__(self, share: float = 0.6) -> None:
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(7, 32), nn.Dropout(share), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.drop(self.first(x))))
+
+
+def walked(alike: bool, share: float = 0.6, steps: int = 30) -> list[diag.Finding]:
+    """Episodes of ten states each, in which environments are in step or not."""
+    torch.manual_seed(0)
+    model = Walk(share)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with diag.watch(model) as watch:
+        for step in range(steps):
+            parts = []
+            for at in range(10):
+                places = torch.full((16,), at % 7)
+                if not alike or step < 10:
+                    places = (places + torch.arange(16)) % 7
+                policy = Categorical(logits=model(F.one_hot(places, 7).float()))
+                parts.append(policy.log_prob(policy.sample()) * torch.randn(16))
+            optimizer.zero_grad()
+            (-torch.cat(parts).mean()).backward()
+            optimizer.step()
+    return [one for one in watch.diagnose().findings if one.rule == "collapsed-signal" and one.severity == "error"]
+
+
+def test_a_dropout_that_is_called_in_each_pass_of_an_episode_is_one() -> None:
+    assert walked(False) == []
+
+
+def test_environments_that_are_in_step_are_no_collapse() -> None:
+    assert walked(True, share=0.0) == []

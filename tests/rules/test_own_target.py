@@ -67,3 +67,23 @@ def test_a_critic_whose_two_means_drift_is_no_collapse() -> None:
 def test_targets_that_are_far_from_zero_are_no_collapse() -> None:
     """Their variance is small beside their square, and is not the network's own."""
     assert not _found(1, 3e-2, lambda model, x: F.mse_loss(model(x), 50 + 0.1 * x[:, :1]))
+
+
+def test_pairs_that_are_only_drawn_together_by_hand() -> None:
+    """Squares of differences, with a negative that is passed through the network and left out of the loss."""
+
+    def pull(model: nn.Module, x: Tensor) -> Tensor:
+        anchor, positive, negative = model(x), model(x + 0.3 * torch.randn_like(x)), model(torch.randn_like(x))
+        near, _ = (anchor - positive).pow(2).sum(1), (anchor - negative).pow(2).sum(1)
+        return near.relu().mean()
+
+    assert [one.severity for one in _found(8, 1e-2, pull)] == ["error"]
+
+
+def test_log_probabilities_that_are_made_small_are_told_by_their_sign() -> None:
+    labels = torch.arange(64) % 8
+
+    def turned(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x).log_softmax(1).gather(1, labels[:, None]).mean()
+
+    assert _found(8, 1e-2, turned) == []

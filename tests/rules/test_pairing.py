@@ -252,9 +252,9 @@ def judged_by(test: dict[str, Any]) -> str:
     return "cross_entropy" if any("labels" in one for tests in test.values() for one in tests) else "mse_loss"
 
 
-def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10) -> dict[str, Any]:
+def told_number(z: float, samples: int = 100, step: int = 119, columns: int = 10, error: float = 0.9) -> dict[str, Any]:
     told = {"line": 0, "step": step, "columns": columns, "samples": samples, "batches": 1}
-    return {"": [{**told, "z": z, "error": 1.0, "spread": 1.0}]}
+    return {"": [{**told, "z": z, "error": error, "spread": 1.0}]}
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,8 @@ def test_tests_that_tell_nothing_either_make_it_certain(test: dict[str, Any], ex
         (told_right(1250, samples=3000), "warning"),
         (told_number(3.0), "error"),
         (told_number(3.2), "warning"),
+        (told_number(9.0, error=0.97), "error"),  # it tells the mean, which an untrained network may do so well
+        (told_number(3.2, error=8.0), "warning"),  # in other units
     ],
 )
 def test_tests_that_tell_something_speak_against_it(test: dict[str, Any], expected: str) -> None:

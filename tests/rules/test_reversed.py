@@ -118,3 +118,9 @@ def test_an_overlap_that_is_made_small(count: int, errors: int) -> None:
     findings = found("diverging-loss", told(overlapping=count))
     assert len(findings) == errors
     assert all(one.evidence["term"] == "overlap" and "1 - dice" in one.remedy for one in findings)
+
+
+@pytest.mark.parametrize(("rewarded", "errors"), [(6, 1), (7, 0), (0, 0)])
+def test_passes_in_which_rewards_could_not_be_compared_do_not_count(rewarded: int, errors: int) -> None:
+    """As of episodes of a step or two."""
+    assert len(found(DIVERGES, told(reversed={"returns": 6}, rewarded=rewarded))) == errors

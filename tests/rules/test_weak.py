@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
+import diag
 from tests.rules.traces import DEFAULTS, Net, Value, falling, flat, found, only
 
 RULE = "collapsed-signal"
@@ -105,3 +109,19 @@ def test_what_grows_beyond_1_is_no_weak_bottom() -> None:
 def test_a_faint_layer_whose_weights_were_not_measured() -> None:
     net = Net(loss=flat).output("embed", rms=3e-9).output("mid", rms=1e-4).output("head", rms=0.05)
     assert [(one.severity, one.evidence["of"]) for one in found("collapsed-signal", net)] == [("warning", "faint")]
+
+
+def test_small_weights_with_which_only_the_mean_is_learned_are_an_error() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    for one in model[::2]:
+        nn.init.normal_(one.weight, std=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with diag.watch(model) as watch:
+        for _ in range(60):
+            x = torch.randn(64, 8)
+            optimizer.zero_grad()
+            F.mse_loss(model(x), 3 + x[:, :1]).backward()
+            optimizer.step()
+    (finding,) = [one for one in watch.diagnose().findings if one.evidence.get("of") == "weights"]
+    assert finding.severity == "error"
