@@ -156,6 +156,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluation_passes": probe.forward.untrained.passes,
         "evaluations": probe.forward.untrained.evaluations.entries(),
         "answers": probe.forward.untrained.answers.entries([root.name for root in probe.sites.roots]),
+        "padding": _padding(probe),
         "tested": probe.forward.untrained.tested.entries(),
         "computed_inputs": _computed_inputs(probe),
         "standing": probe.forward.untrained.standing.entries({id(root.model): root.name for root in probe.sites.roots}),
@@ -241,6 +242,16 @@ def _leaves(probe: Probe) -> tuple[int, list[str]]:
             if not met and not _inside_attention(root.model, path):
                 unseen.append(path or root.name)
     return leaves, unseen
+
+
+def _padding(probe: Probe) -> dict[str, list[list[int]]]:
+    """By model, the ids that embeddings hold for padding, each with how many ids there are."""
+    found: dict[str, list[list[int]]] = {}
+    for root in probe.sites.roots:
+        tables = [one for one in root.model.modules() if isinstance(one, nn.Embedding) and one.padding_idx is not None]
+        if tables:
+            found[root.name] = [[int(one.padding_idx or 0), one.num_embeddings] for one in tables]
+    return found
 
 
 def _computed_inputs(probe: Probe) -> list[str]:

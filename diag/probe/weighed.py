@@ -15,7 +15,9 @@ class Weighed:
     and the predictions of a pass. pos_weight: of a binary cross-entropy, what positive samples count, and how much more
     that is than what evens them out with the others, (1 - p) / p with a share of p; the median over passes.
     class_weights: what classes count, and how often each occurs. read: the largest share of its time steps that CTC is
-    told to read. several: of targets that are shares of classes, of how many samples several are 1.
+    told to read. last: of the label that most batches end with, as sequences do with padding, in how many passes, the
+    share that has it, unless it is ignored. several: of targets that are shares of classes, of how many samples
+    several are 1.
     """
 
     def __init__(self) -> None:
@@ -26,12 +28,14 @@ class Weighed:
         self._by_class: Tensor | None = None
         self._read: list[float] = []
         self._several: list[float] = []
+        self._last: dict[int, list[float]] = {}
 
     def see(self, node: Any) -> None:
         """A loss, in the graph of what is differentiated."""
         if node.name() == "NllLossBackward0":
             self._see_ignored(int(node._saved_ignore_index), node._saved_target)
             self._see_classes(node._saved_weight, node._saved_target)
+            self._see_last(int(node._saved_ignore_index), node._saved_target)
         elif node.name() == "CtcLossBackward0":
             self._read.append(max(node._saved_input_lengths, default=0) / max(1, len(node._saved_log_probs)))
         elif node.name() == "BinaryCrossEntropyWithLogitsBackward0" and node._saved_pos_weight is not None:
@@ -42,6 +46,13 @@ class Weighed:
             return
         self._count = target.numel()
         self._ignored.setdefault(label, []).append(float((target == label).float().mean()))
+
+    def _see_last(self, ignored: int, target: Tensor) -> None:
+        if not target.is_cpu or not 1 < target.numel() <= _LARGE:
+            return
+        label = int(target.reshape(-1)[-1])
+        if label != ignored and label >= 0:
+            self._last.setdefault(label, []).append(float((target == label).float().mean()))
 
     def see_product(self, node: Any) -> None:
         """Of a cross-entropy whose targets are given as shares of the classes, or any other: whether these name several
@@ -81,6 +92,9 @@ class Weighed:
             }
         if self._counts is not None and self._by_class is not None:
             known["class_weights"] = {"weights": self._by_class.tolist(), "counts": self._counts.tolist()}
+        if self._last:
+            label, shares = max(self._last.items(), key=lambda one: len(one[1]))
+            known["last"] = {"label": label, "passes": len(shares), "share": sum(shares) / len(shares)}
         if self._read:
             known["read"] = {"share": max(self._read), "passes": len(self._read)}
         if self._several:

@@ -65,6 +65,7 @@ _OF_RULES = (
     "evaluations",
     "answers",
     "backward_begun",
+    "padding",
     "tested",
     "computed_inputs",
     "idle_steps",

@@ -1,4 +1,5 @@
-"""What a loss leaves out: a class, the end of every sequence, all samples of a batch but one."""
+"""What a loss leaves out: a class, the end of every sequence, all samples of a batch but one; and padding that it does
+not leave out."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ _FEWEST, _SAMPLES = 5, 8
 """Backward passes that tell of it, and samples that are several."""
 _SOME, _MOST = 0.01, 0.7
 """Shares of the samples that are one class of several, and not what nothing is known of."""
+_HALF, _NEARLY_ALL = 0.5, 0.8
+"""Shares of the targets that are padding."""
 _PART = 0.7
 """The share of the time steps that CTC reads at most."""
 
@@ -36,6 +39,28 @@ def ignored_class(evidence: Evidence) -> Finding | None:
         f" it is given logits for, and that of {known['share']:.1%} of the samples: nothing is learned of it.",
         {"step": evidence.clean[0], "of": "ignored", "label": label, "share": float(known["share"])},
         "Leave ignore_index out, or number the classes without the label that is to be ignored.",
+        "torch.nn.CrossEntropyLoss documentation, 'ignore_index'",
+    )
+
+
+def padding_learned(evidence: Evidence) -> Finding | None:
+    """Most of the targets of a cross-entropy are padding, by an embedding's word, which it is not told to ignore."""
+    known = (evidence.trace.coverage.get("terms") or {}).get("last")
+    if not known or known["passes"] < _FEWEST or known["share"] < _HALF:
+        return None
+    # Labels of another kind, as of tags or of samples, may well begin at the same number.
+    ids = {tuple(one) for _, own in evidence.of_models("padding") for one in own}
+    if not any((known["label"], shape[1]) in ids for shape in judged_shapes(evidence) if len(shape) > 1):
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error" if known["share"] >= _NEARLY_ALL else "warning",
+        "loss",
+        f"{known['share']:.0%} of the targets of the cross-entropy are {known['label']}, which is the padding"
+        f" (padding_idx={known['label']} of an embedding): most of the loss is to tell padding, which is soon learned,"
+        " and little of the rest.",
+        {"step": evidence.clean[0], "of": "padding", "label": int(known["label"]), "share": float(known["share"])},
+        f"Have the loss leave it out: CrossEntropyLoss(ignore_index={known['label']}).",
         "torch.nn.CrossEntropyLoss documentation, 'ignore_index'",
     )
 

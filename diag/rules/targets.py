@@ -10,11 +10,12 @@ from diag.rules.alike import are_alike
 from diag.rules.axes import across_samples, softmax_over_samples
 from diag.rules.clipped_logits import clipped_logits
 from diag.rules.confined import confined
+from diag.rules.empty_masks import empty_masks
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.flat import flat
 from diag.rules.labels import several_classes, single_class, smoothed
-from diag.rules.left_out import ignored_class, of_one_sample, partly_read
+from diag.rules.left_out import ignored_class, of_one_sample, padding_learned, partly_read
 from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.policies import policy
@@ -81,6 +82,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         of_one_sample,
         smoothed,
         ignored_class,
+        padding_learned,
         weighed_class,
         inverted_weights,
         several_classes,
@@ -89,6 +91,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         players,
         confined,
         clipped_logits,
+        empty_masks,
     ):
         found = look(evidence)
         if found is not None:

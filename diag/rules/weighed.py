@@ -22,7 +22,7 @@ def weighed_class(evidence: Evidence) -> Finding | None:
         return None
     excess = float(known["excess"])
     beyond = max(excess, 1 / excess) if excess > 0 else float("inf")
-    if beyond < _EXCESS:
+    if beyond < _EXCESS or (excess < 1 <= known["weight"]):  # of rare ones any weight above 1 is better than none
         return None
     much, other = ("more", "positive") if excess > 1 else ("less", "negative")
     return Finding(

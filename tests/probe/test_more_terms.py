@@ -148,3 +148,24 @@ def test_an_overlap_of_what_a_layer_puts_out() -> None:
     found = terms(lambda net: raw(net).backward())
     assert (found["of_logits"], found["overlapping"]) == (2, 0)
     assert terms(lambda net: (1 - dice(net)).backward())["of_logits"] == 0
+
+
+@pytest.mark.parametrize("ignored", [-100, 0])
+def test_the_label_that_batches_end_with(ignored: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(6, 8, padding_idx=0), nn.Linear(8, 6))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with diag.watch(model) as watch:
+        for _ in range(12):
+            ids = torch.randint(1, 6, (4, 10))
+            ids[:, 3:] = 0
+            optimizer.zero_grad()
+            F.cross_entropy(model(ids).flatten(0, 1), ids.flatten(), ignore_index=ignored).backward()
+            optimizer.step()
+    assert watch.trace.coverage["padding"] == {"Sequential": [[0, 6]]}
+    known = watch.trace.coverage["terms"].get("last")
+    if ignored == 0:
+        assert known is None
+    else:
+        assert (known["label"], known["share"]) == (0, pytest.approx(0.7))
+        assert known["passes"] >= 5

@@ -45,11 +45,20 @@ def test_a_class_that_is_ignored(known: dict[str, Any], samples: int, count: int
 
 
 @pytest.mark.parametrize(
-    ("excess", "severity"),
-    [(9.9, None), (10.1, "warning"), (29.9, "warning"), (30.1, "error"), (0.11, None), (0.03, "error"), (0.0, "error")],
+    ("weight", "excess", "severity"),
+    [
+        (3.0, 9.9, None),
+        (3.0, 10.1, "warning"),
+        (3.0, 29.9, "warning"),
+        (3.0, 30.1, "error"),
+        (0.3, 0.11, None),
+        (0.3, 0.03, "error"),
+        (0.0, 0.0, "error"),
+        (3.0, 0.03, None),  # of what is rare it is better than none
+    ],
 )
-def test_positive_samples_that_count_too_much(excess: float, severity: str | None) -> None:
-    terms = {"pos_weight": {"weight": 3.0, "excess": excess, "passes": 5}}
+def test_positive_samples_that_count_too_much_or_too_little(weight: float, excess: float, severity: str | None) -> None:
+    terms = {"pos_weight": {"weight": weight, "excess": excess, "passes": 5}}
     assert kinds(net(terms=terms)) == ([(severity, "pos_weight")] if severity else [])
 
 
@@ -137,3 +146,20 @@ def test_targets_that_are_all_one_class(least: float, most: float, end: float, u
     target = {"mean": 0.0, "min": least, "max": most}
     made.output("loss:cross_entropy[target]", "target", "target", samples=32, units=1, gradient=None, **target)
     assert [one for one in kinds(made) if one[1] == "one class"] == [("error", "one class")] * count
+
+
+@pytest.mark.parametrize(
+    ("known", "padding", "severity"),
+    [
+        ({}, [0, 10], "error"),
+        ({"share": 0.79}, [0, 10], "warning"),
+        ({"share": 0.49}, [0, 10], None),
+        ({"passes": 4}, [0, 10], None),
+        ({"label": 1}, [0, 10], None),
+        ({}, [0, 50], None),  # the ten are classes, and no ids
+    ],
+)
+def test_padding_that_is_learned(known: dict[str, Any], padding: list[int], severity: str | None) -> None:
+    made = net(terms={"last": {"label": 0, "passes": 5, "share": 0.81, **known}})
+    made.coverage["padding"] = {"": [padding]}
+    assert kinds(made) == ([(severity, "padding")] if severity else [])
