@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
+import diag
 from tests.probe.test_terms import STATES, terms
 
 MASKS = (STATES[:, :2] > 0).float()
