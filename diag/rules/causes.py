@@ -52,6 +52,9 @@ _PLAIN = (
     "several classes",
     "class weights",
     "lengths",
+    "empty",
+    "padding",
+    "driven out",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
@@ -249,6 +252,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return cause.severity == "error" and wanting and _onset(cause) <= _onset(effect)
     if cause.evidence.get("of") == "zeros" and effect.rule in (*_SLOW, *_FADES):
         return cause.severity == "error" and "of" not in effect.evidence and _onset(cause) <= _onset(effect)
+    if (cause.evidence.get("of"), effect.evidence.get("of")) == ("signs", "own target"):  # no pair is pushed apart
+        return cause.severity == "error"
     if effect.evidence.get("of") in ("output", "guess", "sigmoid"):
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
     if (
@@ -316,6 +321,8 @@ def _precedence(finding: Finding) -> float:
     # That logits are too large from the start is the last thing that happens before the loss.
     if finding.rule == "exploding-activation" and kind == "output":
         return _PRECEDENCE["diverging-loss"] + 0.5
+    if kind == "own target":
+        return -0.5
     if kind in ("step", "calls", "curvature", "uncleared", "scaled", *_SET, *_PLAIN) or (
         finding.rule == "exploding-activation" and kind == "input"
     ):

@@ -42,7 +42,7 @@ def driven_out(evidence: Evidence) -> Finding | None:
             f"{early:.0%} of the outputs of {name} ({op}) are at its ends from the start, and {late:.0%} in the last"
             f" steps, while all targets lie between {least:.3g} and {most:.3g}: there it has next to no slope, so that"
             " hardly any gradient comes back. What it is given is far too large.",
-            {"step": evidence.clean[0], "of": "output", "saturated_fraction": early, "op": op},
+            {"step": evidence.clean[0], "of": "driven out", "saturated_fraction": early, "op": op},
             f"Scale down what {name} is given, so that it begins between about -1 and 1: a smaller last layer, or no"
             " factor in front of it.",
             "Glorot & Bengio 2010, section 3; saturation: slope at most 1 % of the largest",

@@ -195,3 +195,10 @@ def test_giant_strides_are_to_blame_for_what_is_shut_after_them(rule: str) -> No
 def test_targets_that_are_far_off_break_a_training() -> None:
     [root] = join([finding("oversized-update"), finding("loss-not-decreasing", of="target"), finding("non-finite", 1)])
     assert (root.rule, root.evidence["of"]) == ("loss-not-decreasing", "target")
+
+
+def test_what_is_only_drawn_together_follows_from_targets_that_push_nothing_apart() -> None:
+    collapse = finding("collapsed-signal", of="own target")
+    signs = finding("loss-not-decreasing", of="signs")
+    (root,) = join([collapse, signs])
+    assert (root.evidence["of"], [one.rule for one in root.consequences]) == ("signs", ["collapsed-signal"])

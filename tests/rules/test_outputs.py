@@ -38,6 +38,6 @@ def test_targets_where_the_output_has_a_slope(
             optimizer.zero_grad()
             F.mse_loss(model(x), y).backward()
             optimizer.step()
-    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "output"]
+    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "driven out"]
     assert [(one.severity, one.site) for one in told] == [("error", "3")] * found
     assert all(one.evidence["saturated_fraction"] >= 0.9 for one in told)
