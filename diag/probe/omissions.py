@@ -18,7 +18,8 @@ class Omissions:
     """Counts what optimizers and clipping were called for in vain, and passes of a test that is not told to be one.
 
     idle: steps of optimizers that hold nothing of a watched model, and nothing that has a gradient. clips: calls of
-    torch's clipping; vain_clips: those of them that met no gradient.
+    torch's clipping; vain_clips: those of them that met no gradient. thrown: how often an optimizer's gradients were
+    cleared of which it had made no step.
     """
 
     def __init__(self, sites: Sites) -> None:
@@ -27,10 +28,14 @@ class Omissions:
         self._zeroed: dict[int, int] = {}
         self._held: dict[int, list[weakref.ref[torch.Tensor]]] = {}
         self._untold: dict[int, list[int]] = {}
-        self.idle = self.clips = self.vain_clips = 0
+        self.idle = self.clips = self.vain_clips = self.thrown = 0
+        self._is_open = False
 
     def see_zero_grad(self, owner: Any) -> None:
         """A `zero_grad` of an optimizer or a module was called."""
+        if isinstance(owner, Optimizer) and self._is_open:
+            self.thrown += any(self._sites.find_parameter(one) is not None for one in held_by(owner))
+            self._is_open = False
         if isinstance(owner, Optimizer) and id(owner) not in self._stepped:
             if id(owner) not in self._held:
                 if all(self._sites.find_parameter(one) is None for one in held_by(owner)):
@@ -38,9 +43,14 @@ class Omissions:
                 self._held[id(owner)] = [weakref.ref(one) for one in held_by(owner)]
             self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
 
+    def see_backward(self) -> None:
+        """A backward pass begins, of which a step is to be made."""
+        self._is_open = True
+
     def see_step(self, optimizer: Optimizer, *, known: bool) -> None:
         """An optimizer takes a step. known: it holds parameters of a watched model."""
         self._stepped.add(id(optimizer))
+        self._is_open = False
         self._untold.clear()
         if not known and all(one.grad is None for one in held_by(optimizer)):
             self.idle += 1
@@ -48,6 +58,7 @@ class Omissions:
     def see_recorded_step(self, optimizer: Optimizer) -> None:
         """A CUDA graph takes the steps of an optimizer from now on, of which nothing tells."""
         self._stepped.add(id(optimizer))
+        self._is_open = False
 
     def see_clip(self, parameters: Sequence[torch.Tensor]) -> None:
         """Gradients are about to be clipped."""
@@ -70,6 +81,7 @@ class Omissions:
             "idle_steps": self.idle,
             "zeroed_without_step": max((n for one, n in self._zeroed.items() if one not in self._stepped), default=0),
             "held_without_step": self._idle(),
+            "thrown_gradients": self.thrown,
             "clips": self.clips,
             "vain_clips": self.vain_clips,
             "untold_tests": {

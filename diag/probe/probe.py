@@ -173,6 +173,7 @@ class Probe:
     def _on_backward(self, roots: list[Any]) -> None:
         with self.unharmed.guard():
             self.parameters.clearing.see_backward()
+            self.parameters.omissions.see_backward()
             self.forward.see_backward(roots)
 
     def _on_zero_grad(self, owner: Any) -> None:

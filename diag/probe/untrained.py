@@ -23,7 +23,8 @@ from diag.probe.tested import Tested
 class Untrained:
     """Tells these passes from those of training, and has each looked at by those whom it concerns.
 
-    passes: how many there were. ran: by model and path, what ran in them.
+    passes: how many there were. ran: by model and path, what ran in them. leaves: training passes whose inputs are to
+    get a gradient themselves.
     """
 
     def __init__(self, sites: Sites, recorder: Recorder) -> None:
@@ -31,7 +32,7 @@ class Untrained:
         self._trained: set[int] = set()
         self._in_eval: set[int] = set()
         self._graded: int | None = None
-        self.passes = 0
+        self.passes = self.leaves = 0
         self._in_training: Counter[tuple[int, str]] = Counter()
         self.ran: set[tuple[int, str]] = set()
         self.evaluations = Evaluations(sites, recorder)
@@ -50,6 +51,7 @@ class Untrained:
     def see_training(self, module: nn.Module, root: int, args: tuple[Any, ...]) -> None:
         """A pass of training begins."""
         self.standing.see_trained(module)
+        self.leaves += any(isinstance(one, torch.Tensor) and one.requires_grad and one.is_leaf for one in args)
         if module.training:
             self._trained.add(id(module))
             self._in_eval.discard(id(module))

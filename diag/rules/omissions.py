@@ -10,6 +10,8 @@ from diag.rules.finding import Finding, listed
 _FEWEST, _NEARLY_ALL = 3, 0.9
 _FEWEST_TOLD = 10
 """Calls of a teacher."""
+_OFTEN = 1.8
+"""Times for each step, that gradients are cleared without one: a sharpness-aware step clears them once."""
 _HALF_OF = 0.5
 """Of the steps: how often layers are made anew at the least."""
 _TO_THE_END = 0.8
@@ -56,6 +58,26 @@ def _stepped_beside(idle: int, step: int) -> Finding:
         "Make the optimizer after the model, from the parameters of the one that is trained; a model that is made"
         " anew, as for each epoch or fold, or a layer that is replaced, needs an optimizer made after it.",
         "torch.optim documentation, 'Constructing it'",
+    )
+
+
+def thrown_away(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients of most batches are cleared before a step is made of them."""
+    thrown, steps = int(evidence.trace.coverage.get("thrown_gradients", 0)), len(evidence.steps)
+    # An attack on the network's inputs, as in adversarial training, throws the weights' gradients away.
+    attacked = bool(evidence.trace.coverage.get("leaf_inputs"))
+    if thrown < _FEWEST or thrown < _OFTEN * steps or evidence.alternates or attacked or not evidence.trains:
+        return
+    yield Finding(
+        "stalled-update",
+        "error",
+        "optimizer",
+        f"Gradients are computed, and cleared before a step is made of them, {thrown} times beside {steps} steps: most"
+        " of what is computed of the batches is thrown away.",
+        {"step": evidence.clean[0], "of": "optimizer", "thrown": thrown, "steps": steps},
+        "Call optimizer.step() for each batch; or, to add gradients of several batches up, call zero_grad() only after"
+        " step().",
+        "torch.optim documentation, 'Taking an optimization step'",
     )
 
 

@@ -21,6 +21,7 @@ from diag.rules.omissions import (
     never_stepped,
     plain_tensors,
     stopped_stepping,
+    thrown_away,
     unregistered,
 )
 from diag.rules.optimizer import (
@@ -76,6 +77,7 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
         *_not_optimized(evidence),
         *unregistered(evidence),
         *layers_made_anew(evidence),
+        *thrown_away(evidence),
         *plain_tensors(evidence),
         *stopped_stepping(evidence),
     ]

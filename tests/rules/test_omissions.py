@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+import diag
 from diag.probe.probe import Probe
 from diag.rules.finding import Finding
 from diag.rules.judge import judge
@@ -227,3 +228,31 @@ def test_a_last_layer_that_is_frozen_at_random(frozen: str, count: int) -> None:
 
     told = [one for one in found(loop) if one.evidence.get("of") == "frozen"]
     assert [(one.severity, one.site) for one in told] == [("error", "4")] * count
+
+
+def discarded(way: str, batches: int = 24) -> list[tuple[str, int]]:
+    """Severities and counts of what is said of gradients that are cleared before a step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with diag.watch(model) as watch:
+        for batch in range(batches):
+            x = torch.randn(16, 4, requires_grad=way == "attack")
+            if way != "accumulated" or batch % 4 == 0:
+                optimizer.zero_grad()
+            F.cross_entropy(model(x), x[:, :3].argmax(1)).backward()
+            if way == "sharp":  # a step of its own to where the loss is worse, and gradients from there
+                optimizer.zero_grad()
+                F.cross_entropy(model(x + 0.1), x[:, :3].argmax(1)).backward()
+            if way in ("plain", "sharp") or batch % 4 == 3:
+                optimizer.step()
+    told = [one for one in watch.diagnose().findings if "thrown" in one.evidence]
+    return [(one.severity, one.evidence["thrown"]) for one in told]
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [("every fourth", [("error", 18)]), ("accumulated", []), ("plain", []), ("sharp", []), ("attack", [])],
+)
+def test_gradients_that_are_cleared_before_a_step(way: str, expected: list[tuple[str, int]]) -> None:
+    assert discarded(way) == expected
