@@ -157,6 +157,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "evaluations": probe.forward.untrained.evaluations.entries(),
         "answers": probe.forward.untrained.answers.entries([root.name for root in probe.sites.roots]),
         "padding": _padding(probe),
+        "loaders": probe.loaders.told(),
         "leaf_inputs": probe.forward.untrained.leaves,
         "tested": probe.forward.untrained.tested.entries(),
         "computed_inputs": _computed_inputs(probe),

@@ -86,6 +86,7 @@ class Backward:
         self.on_zero_grad: Callable[[Any], None] = lambda owner: None
         self.on_rewritten: Callable[[], None] = lambda: None
         self.on_clip: Callable[[list[torch.Tensor]], None] = lambda parameters: None
+        self.on_loader: Callable[[Any], None] = lambda loader: None
         self.on_backward: Callable[[list[Any]], None] = lambda roots: None
 
     def install(self) -> None:
@@ -290,6 +291,11 @@ class Backward:
         """Gradients are about to be clipped."""
         if self._owner.is_here():
             self.on_clip(parameters)
+
+    def see_loader(self, loader: Any) -> None:
+        """A loader of data is begun."""
+        if self._owner.is_here():
+            self.on_loader(loader)
 
     def see_scaled(self, outputs: Any, scale: torch.Tensor) -> None:
         """Remember which losses are scaled; what is computed from them before the next backward pass is too."""

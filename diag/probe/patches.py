@@ -1,4 +1,5 @@
-"""The functions of torch that are replaced while any probe watches, to tell of backward, scales, zero_grad, clips."""
+"""The functions of torch that are replaced while any probe watches, to tell of backward, scales, zero_grad, clips, and
+loaders that are begun."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+import torch.utils.data
 
 from diag.probe import capture
 
@@ -44,6 +46,9 @@ class Listener(Protocol):
     def see_clip(self, parameters: list[torch.Tensor]) -> None:
         """Gradients are about to be clipped."""
 
+    def see_loader(self, loader: Any) -> None:
+        """A loader of data is begun."""
+
 
 _listeners: list[Listener] = []
 _replaced: list[tuple[Any, str, Any, Any]] = []
@@ -58,6 +63,7 @@ def listen(listener: Listener) -> None:
         _replace(torch.amp.GradScaler, "unscale_", _watched_unscale)
         _replace(torch.optim.Optimizer, "zero_grad", _watched_zero_grad)
         _replace(torch.nn.Module, "zero_grad", _watched_zero_grad)
+        _replace(torch.utils.data.DataLoader, "__iter__", _watched_loader)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
             _replace(torch.nn.utils, name, _watched_clip)
     _listeners.append(listener)
@@ -117,6 +123,15 @@ def _watched_clip(original: Any) -> Any:
         return original(parameters, *args, **kwargs)
 
     return clip
+
+
+def _watched_loader(original: Any) -> Any:
+    def begin(loader: Any) -> Any:
+        for one in capture.told(_listeners):
+            one.see_loader(loader)
+        return original(loader)
+
+    return begin
 
 
 def _watched_scale(original: Any) -> Any:

@@ -17,6 +17,7 @@ from diag.probe.backward import Backward
 from diag.probe.budget import Budget
 from diag.probe.eager import enter_eager, leave_eager
 from diag.probe.forward import Forward
+from diag.probe.loaders import Loaders
 from diag.probe.owner import Owner
 from diag.probe.parameters import Parameters
 from diag.probe.recorder import Recorder
@@ -63,6 +64,7 @@ class Probe:
             unharmed=self.unharmed, discover=discover, pairs=parameters,
         )  # fmt: skip
         self.parameters = Parameters(self.sites, self.recorder, self._owner, parameters)
+        self.loaders = Loaders()
         self.notes: list[str] = []
         for model in models:
             self.sites.add_root(model)
@@ -92,6 +94,7 @@ class Probe:
         self.backward.on_skipped = self._on_skipped
         self.backward.on_zero_grad = self._on_zero_grad
         self.backward.on_rewritten = self.parameters.clearing.see_rewritten
+        self.backward.on_loader = self.loaders.see
         self.backward.on_clip = self.parameters.omissions.see_clip
         self.active = False
 

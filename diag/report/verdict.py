@@ -66,6 +66,7 @@ _OF_RULES = (
     "answers",
     "backward_begun",
     "padding",
+    "loaders",
     "leaf_inputs",
     "tested",
     "computed_inputs",

@@ -12,6 +12,7 @@ from diag.rules.answered import by_guessing, never_better
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, shown
 from diag.rules.fitted import by_heart
+from diag.rules.one_batch import one_batch
 from diag.rules.registry import rule
 from diag.rules.scales import guesses
 from diag.rules.shifted import shifted_inputs
@@ -43,9 +44,9 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
         yield untold
     if not evidence.trains:
         return
-    found = None
+    found = one_batch(evidence)
     if entries:
-        found = _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
+        found = found or _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
     found = (
         found
         or shifted_inputs(evidence)
