@@ -92,6 +92,7 @@ _BRINGS = {
     "flat": _FLAT,
     "log-probabilities": _GROWS,
     "target": _GROWS,
+    "reach": _FLAT,
 }
 """What more follows: where samples mix, time is left without a path; where nothing normalizes, scales change freely."""
 

@@ -27,6 +27,8 @@ _ABOVE = 4.5
 """Times the targets' variance: squared errors that tell of outputs which are far too large."""
 _TIED = 2.0
 """Times 1 / sqrt(features): an embedding's rms beyond which logits made with it are too large."""
+_ROUNDED = 1.001
+"""Times a bound, beyond which rounding of single precision does not reach."""
 _PASSED = 0.1
 """Of an input's rms: a layer whose output is as large as this was given it."""
 _BEHIND = ("layer", "recurrent", "nonlinearity", "normalization", "embedding", "attention")
@@ -150,7 +152,7 @@ def guesses(evidence: Evidence) -> tuple[pd.Series, float, str] | None:
     first = given[given["step"] == given["step"].iloc[0]]
     zero = first["max"] * 0 if op == _BINARY else first["max"]
     reach = np.maximum(first["max"], zero) - np.minimum(first["min"], zero)
-    if float(values.iloc[0]) > float(reach.max()) + chance:
+    if float(values.iloc[0]) > _ROUNDED * (float(reach.max()) + chance):
         values = values * (classes if op != _BINARY else 1) / float(given["count"].iloc[0])
     return values, chance, str(given["site"].iloc[0])
 

@@ -269,3 +269,40 @@ def test_what_was_learned_is_of_no_use(tested: float, trained: float, right: int
     net.coverage["answers"] = {"": [test]}
     kinds = [one.evidence.get("of") for one in judge(net.build(), {}) if one.rule == "evaluation-mismatch"]
     assert kinds == ["tested samples"] * errors
+
+
+def test_a_cross_entropy_of_equal_logits_is_a_guess_and_no_sum() -> None:
+    """It may lie above log(classes) by rounding."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
+    nn.init.constant_(net[0].bias, -50.0)
+    nn.init.constant_(net[2].bias, -3.0)
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    with diag.watch(net) as watch:
+        for rows in torch.randperm(200).split(40):
+            optimizer.zero_grad()
+            F.cross_entropy(net(X[TRAIN][rows]), Y[TRAIN][rows]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            (net(X[TEST]).argmax(1) == Y[TEST]).float().mean()
+    assert not [one for one in watch.diagnose().findings if one.rule == "evaluation-mismatch"]
+
+
+def test_what_has_become_nan_is_not_asked_for_answers() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(net.parameters(), 0.02)
+    with diag.watch(net) as watch:
+        for step in range(150):
+            rows = torch.randint(0, 200, (64,))
+            optimizer.zero_grad()
+            F.mse_loss(net(X[rows]), X[rows, :1]).backward()
+            optimizer.step()
+            if step == 120:
+                with torch.no_grad():
+                    net[2].weight.fill_(float("nan"))
+        with torch.no_grad():
+            F.mse_loss(net(X[TEST]), X[TEST, :1])
+    rules = [one.rule for one in watch.diagnose().findings if one.severity == "error"]
+    assert "non-finite" in rules
+    assert "evaluation-mismatch" not in rules
