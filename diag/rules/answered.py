@@ -96,9 +96,10 @@ def is_late(evidence: Evidence, step: int) -> bool:
 
 def tests_of(evidence: Evidence) -> list[dict[str, Any]]:
     """The tests of the first model that has any, of outputs that have as many columns as what a loss of classes, where
-    labels are told, or of numbers is given: others, such as an embedding, are no answers.
+    labels are told, or of numbers is given: others, such as an embedding, are no answers, nor is what is NaN.
     """
     _, tests = next(evidence.of_models("answers"), ("", []))
+    tests = [one for one in tests if not any(math.isnan(one.get(name, 0.0)) for name in ("error", "loss"))]
     losses = evidence.sites[(evidence.sites["role"] == "loss") & ~evidence.sites.index.str.endswith("]")]
     shapes = [(str(op), sizes(str(shape))) for op, shape in zip(losses["op"], losses["shape"], strict=True)]
     classes = {shape[1] if len(shape) > 1 else 1 for op, shape in shapes if op in (*INDEXED, *BINARY)}

@@ -47,14 +47,13 @@ def evaluation_mismatch(evidence: Evidence) -> Iterator[Finding]:
     found = one_batch(evidence)
     if entries:
         found = found or _other_inputs(evidence, entries[-1]) or _other_outputs(evidence, entries[-1])
-    if evidence.first_bad_step is None:  # of what is no number no answer is right
-        found = (
-            found
-            or shifted_inputs(evidence)
-            or by_guessing(evidence)
-            or never_better(evidence, entries)
-            or by_heart(evidence)
-        )
+    found = (
+        found
+        or shifted_inputs(evidence)
+        or by_guessing(evidence)
+        or never_better(evidence, entries)
+        or by_heart(evidence)
+    )
     if found is not None:
         yield found
 
