@@ -94,8 +94,8 @@ class Probe:
         self.backward.on_skipped = self._on_skipped
         self.backward.on_zero_grad = self._on_zero_grad
         self.backward.on_rewritten = self.parameters.clearing.see_rewritten
-        self.backward.on_loader = self.loaders.see
-        self.backward.on_clip = self.parameters.omissions.see_clip
+        self.backward.on_loader = self._on_loader
+        self.backward.on_clip = self._on_clip
         self.active = False
 
     def start(self) -> None:
@@ -180,8 +180,17 @@ class Probe:
             self.forward.see_backward(roots)
 
     def _on_zero_grad(self, owner: Any) -> None:
-        self.parameters.clearing.see_zero_grad(owner)
-        self.parameters.omissions.see_zero_grad(owner)
+        with self.unharmed.guard():
+            self.parameters.clearing.see_zero_grad(owner)
+            self.parameters.omissions.see_zero_grad(owner)
+
+    def _on_clip(self, parameters: list[torch.Tensor]) -> None:
+        with self.unharmed.guard():
+            self.parameters.omissions.see_clip(parameters)
+
+    def _on_loader(self, loader: Any) -> None:
+        with self.unharmed.guard():
+            self.loaders.see(loader)
 
     def _on_skipped(self, optimizer: Optimizer) -> None:
         """A GradScaler left the optimizer's step out: the step is over, its gradients are not the next one's."""

@@ -25,7 +25,7 @@ class _Pass:
     numbers: torch.Tensor
 
 
-class Tested:
+class InputsOfTests:
     """Looks at inputs of passes without a gradient of what has been trained, in evaluation mode or not. Numbers stay
     where they were computed until they are asked for."""
 

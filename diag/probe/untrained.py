@@ -17,7 +17,7 @@ from diag.probe.frames import Frame, in_reentrant_checkpoint
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
 from diag.probe.standing import Standing
-from diag.probe.tested import Tested
+from diag.probe.tested import InputsOfTests
 
 
 class Untrained:
@@ -39,7 +39,7 @@ class Untrained:
         self.acting = Acting()
         self.answers = Answers()
         self.standing = Standing()
-        self.tested = Tested(sites)
+        self.tested = InputsOfTests(sites)
         self.on_untold: Callable[[int, tuple[Any, ...]], None] = lambda root, args: None
 
     def has(self, module: nn.Module) -> bool:

@@ -9,11 +9,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 import diag
+from diag.probe.clearing import Clearing
 from diag.probe.forward import Forward
+from diag.probe.loaders import Loaders
 from diag.probe.losses import Losses
+from diag.probe.omissions import Omissions
 from diag.probe.parameters import Parameters
+from diag.probe.tested import InputsOfTests
 from diag.probe.untrained import Untrained
 
 
@@ -32,10 +37,13 @@ def trained(watched: bool = True) -> tuple[torch.Tensor, Any]:
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     watch = diag.watch(net, optimizer) if watched else None
     with watch or contextlib.nullcontext():
-        for _ in range(6):
+        for (x,) in DataLoader(TensorDataset(torch.randn(48, 4)), 8):
             optimizer.zero_grad()
-            F.cross_entropy(net(torch.randn(8, 4)), torch.arange(8) % 3).backward()
+            F.cross_entropy(net(x), torch.arange(8) % 3).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
+            with torch.no_grad():
+                net(x)
     return torch.cat([one.detach().reshape(-1) for one in net.parameters()]), watch
 
 
@@ -51,6 +59,11 @@ PLACES = [
     (Losses, "see_backward"),
     (Parameters, "_begin_step"),
     (Parameters, "_see_ended"),
+    (Clearing, "see_zero_grad"),
+    (Omissions, "see_zero_grad"),
+    (Omissions, "see_clip"),
+    (Loaders, "see"),
+    (InputsOfTests, "see"),
 ]
 
 
