@@ -42,9 +42,8 @@ class InputsOfTests:
             return
         for suffix, tensor in find_inputs(args, {}):
             site = self._sites.get(root, path, suffix)
-            if site is None or not is_measurable(tensor) or tensor.is_complex() or tensor.ndim < 2:
-                continue
-            if not tensor.numel():
+            plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided and not tensor.is_complex()
+            if site is None or not plain or not is_measurable(tensor) or tensor.ndim < 2 or not tensor.numel():
                 continue
             with torch._C.DisableTorchFunction(), torch.no_grad():
                 values = tensor.detach()[:_SAMPLES].flatten(1)[:, :_FEATURES].float()

@@ -12,6 +12,15 @@ from torch import nn
 import diag
 
 
+class Multiplied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (self.weight.to(x.dtype) if x.is_complex() else self.weight)
+
+
 def watched(tests: list[torch.Tensor], steps: int = 1, first: bool = False) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 2))
@@ -53,3 +62,24 @@ def test_four_passes_after_a_step_and_sixteen_in_all() -> None:
 
 def test_before_any_training_nothing_is_a_test() -> None:
     assert watched([torch.zeros(4, 2, 3)], steps=0) == []
+
+
+@pytest.mark.parametrize("how", ["sparse", "empty", "complex", "subclass"])
+def test_other_tensors_are_left_alone(how: str) -> None:
+    torch.manual_seed(0)
+    net = Multiplied()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    x = torch.randn(8, 6)
+    others = {
+        "sparse": x.to_sparse(),
+        "empty": x[:0],
+        "complex": x.to(torch.complex64),
+        "subclass": x.as_subclass(nn.Buffer),
+    }
+    with diag.watch(net) as watch:
+        F.cross_entropy(net(x), torch.arange(8) % 2).backward()
+        optimizer.step()
+        with torch.no_grad():
+            net(others[how])
+    assert watch.trace.coverage["tested"] == []
+    assert not [one for one in watch.trace.coverage["notes"] if "failed" in one]
