@@ -104,8 +104,8 @@ def _end_unjudged(script: Path, outcome: ScriptOutcome) -> NoReturn:
             f"{script} took {elsewhere} optimizer steps, but no module that holds what they change was seen to be"
             " called. Either the modules that are called are frozen (requires_grad=False), or what trains cannot be"
             " watched: a class that overrides torch.nn.Module.__call__, as those of gpytorch do; a module that is run"
-            " by module.forward(x), which torch's hooks do not see: call module(x); or tensors that are parameters of no"
-            " module: hold them in an nn.Module, as nn.Parameter"
+            " by module.forward(x), which torch's hooks do not see: call module(x); or tensors that are parameters of"
+            " no module: hold them in an nn.Module, as nn.Parameter"
         )
     raise DiagError(
         f"no training was seen in {script}: expected a torch model that is called, a loss.backward() and an "
