@@ -29,7 +29,7 @@ class Omissions:
         self._held: dict[int, list[weakref.ref[torch.Tensor]]] = {}
         self._untold: dict[int, list[int]] = {}
         self.idle = self.clips = self.vain_clips = self.thrown = 0
-        self._is_open = False
+        self._is_open = self._is_stepping = False
 
     def see_zero_grad(self, owner: Any) -> None:
         """A `zero_grad` of an optimizer or a module was called."""
@@ -44,13 +44,17 @@ class Omissions:
             self._zeroed[id(owner)] = self._zeroed.get(id(owner), 0) + 1
 
     def see_backward(self) -> None:
-        """A backward pass begins, of which a step is to be made."""
-        self._is_open = True
+        """A backward pass begins, of which a step is to be made, unless it is of a step's own closure."""
+        self._is_open = not self._is_stepping
+
+    def end_step(self) -> None:
+        """A step has been taken, with all that its closure did."""
+        self._is_stepping = self._is_open = False
 
     def see_step(self, optimizer: Optimizer, *, known: bool) -> None:
         """An optimizer takes a step. known: it holds parameters of a watched model."""
         self._stepped.add(id(optimizer))
-        self._is_open = False
+        self._is_open, self._is_stepping = False, True
         self._untold.clear()
         if not known and all(one.grad is None for one in held_by(optimizer)):
             self.idle += 1

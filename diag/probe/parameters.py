@@ -186,6 +186,7 @@ class Parameters:
             self._see_ended(optimizer, args, kwargs)
 
     def _see_ended(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.omissions.end_step()
         if self._unclaimed is optimizer:
             self._unclaimed = None
             self._see_elsewhere(optimizer)

@@ -256,3 +256,20 @@ def discarded(way: str, batches: int = 24) -> list[tuple[str, int]]:
 )
 def test_gradients_that_are_cleared_before_a_step(way: str, expected: list[tuple[str, int]]) -> None:
     assert discarded(way) == expected
+
+
+def test_what_a_closure_clears_is_of_its_step() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=8)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(X), Y)
+        loss.backward()
+        return loss
+
+    with diag.watch(model) as watch:
+        for _ in range(5):
+            optimizer.step(closure)
+    assert watch.trace.coverage["thrown_gradients"] == 0
