@@ -26,9 +26,10 @@ BARS = {
 HEAD = """# What watching costs
 
 A step with the instrument over a step without it: medians of the ratios of pairs, one after the other in one process,
-CPU time, one thread; where a step takes milliseconds, pairs of five steps under one watch, with its end. Activation and gradient statistics of every leaf at every step; "with parameters" weights, their
-gradients and updates too. Peak memory: of the process, over its peak in plain steps, with freed blocks given back at
-once. In brackets: the most that the project allows itself, where it names a bar. `make bench` measures it again.
+CPU time, one thread; where a step takes milliseconds, pairs of five steps under one watch, with its end. Activation and
+gradient statistics of every leaf at every step; "with parameters" weights, their gradients and updates too. Peak
+memory: of the process, over its peak in plain steps, with freed blocks given back at once. In brackets: the most that
+the project allows itself, where it names a bar. `make bench` measures it again.
 On a GPU: [cuda.md](cuda.md).
 """
 HEAD_ON_GPU = """# What watching costs on a GPU
