@@ -25,6 +25,8 @@ _BEGUN, _RISEN = 0.9, 1.1
 _MANY, _EVEN, _NEAR, _AT_THE_END, _LONG = 100, 0.6, 0.15, 0.8, 99
 """Samples, a guess's share, how much of the rest may be told, and the share of the steps, and the steps, before a test
 that shows that nothing was learned, rather than that training has just begun."""
+_MOST_OF, _HALF_OF = 0.75, 0.5
+"""Of what a guess leaves, what a test tells, and tells for certain, that shows no harm."""
 _TRIFLE = 0.1
 """Of what a guess leaves to be told."""
 _WORSE, _ANYTHING = 1.02, 0.95
@@ -87,6 +89,19 @@ def beats_a_guess(evidence: Evidence) -> bool:
         return False
     right, samples, guess = test["right"], test["samples"], _commonest(test["labels"])
     return _interval(right, samples)[0] > guess and right / samples > guess + _TRIFLE * (1 - guess)
+
+
+def tells_most(evidence: Evidence) -> tuple[int, int] | None:
+    """Samples and right ones of the last test, after most of the steps, where of what a guess leaves it tells most."""
+    tests = _last_tests(evidence)
+    if not tests or not evidence.measured:
+        return None
+    test = min(tests, key=lambda one: one["right"] / one["samples"])
+    samples, right, guess = int(test["samples"]), int(test["right"]), _commonest(test["labels"])
+    if samples < _LEAST or not is_late(evidence, int(test["step"])) or guess > _EVEN:
+        return None
+    most, half = (guess + share * (1 - guess) for share in (_MOST_OF, _HALF_OF))
+    return (samples, right) if right / samples >= most and _interval(right, samples)[0] >= half else None
 
 
 def is_late(evidence: Evidence, step: int) -> bool:

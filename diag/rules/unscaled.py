@@ -43,7 +43,7 @@ def unscaled(evidence: Evidence) -> Finding | None:
         largest, said = found
         return Finding(
             "loss-not-decreasing",
-            "error",
+            "warning" if evidence.acts else "error",  # a critic follows what the policy makes of it
             loss,
             f"The targets have mean {own['mean'].median():.3g} and rms {size:.3g}; {said} Weights are made for targets"
             " of about 1.",

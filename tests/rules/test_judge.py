@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 import diag.rules
 from diag.errors import STRICT, DiagError
@@ -290,3 +293,25 @@ def test_what_is_worth_a_word_is_an_error_where_tests_tell_nothing(right: int, s
     assert finding.severity == severity
     assert ("are told right" in finding.message) == (severity == "error")
     assert ("no visible harm" in finding.message) == (severity == "warning")
+
+
+@pytest.mark.parametrize(("scale", "severity"), [(300.0, "warning"), (0.0, "error")])
+def test_raw_inputs_are_worth_a_word_where_tests_tell_nearly_all(scale: float, severity: str) -> None:
+    """scale: of what tells classes apart; without it there is nothing to be told."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    y = torch.arange(600) % 3
+    x = 500 + 50 * torch.randn(600, 6)
+    x[:, :3] += scale * F.one_hot(y, 3)
+    with diag.watch(net) as watch:
+        for _ in range(40):
+            for rows in torch.randperm(400).split(50):
+                optimizer.zero_grad()
+                F.cross_entropy(net(x[rows]), y[rows]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            (net(x[400:]).argmax(1) == y[400:]).float().mean()
+    found = [one for one in watch.diagnose().findings if one.evidence.get("of") == "input"]
+    assert [one.severity for one in found] == [severity]
+    assert ("does no visible harm" in found[0].message) == (severity == "warning")
