@@ -295,8 +295,7 @@ def test_what_is_worth_a_word_is_an_error_where_tests_tell_nothing(right: int, s
     assert ("no visible harm" in finding.message) == (severity == "warning")
 
 
-@pytest.mark.parametrize(("scale", "severity"), [(300.0, "warning"), (0.0, "error")])
-def test_raw_inputs_are_worth_a_word_where_tests_tell_nearly_all(scale: float, severity: str) -> None:
+def trained_on_raw_inputs(scale: float) -> list[Finding]:
     """scale: of what tells classes apart; without it there is nothing to be told."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))
@@ -312,6 +311,11 @@ def test_raw_inputs_are_worth_a_word_where_tests_tell_nearly_all(scale: float, s
                 optimizer.step()
         with torch.no_grad():
             (net(x[400:]).argmax(1) == y[400:]).float().mean()
-    found = [one for one in watch.diagnose().findings if one.evidence.get("of") == "input"]
+    return [one for one in watch.diagnose().findings if one.evidence.get("of") == "input"]
+
+
+@pytest.mark.parametrize(("scale", "severity"), [(300.0, "warning"), (0.0, "error")])
+def test_raw_inputs_are_worth_a_word_where_tests_tell_nearly_all(scale: float, severity: str) -> None:
+    found = trained_on_raw_inputs(scale)
     assert [one.severity for one in found] == [severity]
     assert ("does no visible harm" in found[0].message) == (severity == "warning")
