@@ -19,7 +19,10 @@ from diag.rules.posterior import collapsed_posterior
 from diag.rules.registry import rule
 from diag.rules.scales import at_the_mean, far_from_chance, is_open, learned, unscaled_input, unseen_input
 from diag.rules.weak import faint, lost_within, rises_from_nothing, small_weights, spreads
+from diag.trace.schema import INDEXED
 
+_AS_LARGE = 2.0
+"""Times the size of what is wanted of a network that learns it: no layer is too large."""
 _HE = "He et al. 2015, section 2.2; Glorot & Bengio 2010, section 4.2"
 _FEWEST_EMBEDDED = 5
 """Measurements of what is embedded that show it to be the same for all."""
@@ -60,7 +63,8 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
     ]
     for trend in sorted(trends, key=lambda one: -one.total)[:1]:
         growth = 10**trend.total
-        if growth >= limit["exploding_activation_warning"] and not rises_from_nothing(trend):
+        wanted = evidence.is_half_solved and 10 ** trend.values.max() <= _AS_LARGE * _wanted(evidence)
+        if growth >= limit["exploding_activation_warning"] and not rises_from_nothing(trend) and not wanted:
             onset = evidence.onset(
                 "activation", "rms", evidence.clean, _at_least(limit["exploding_activation_warning"])
             )
@@ -84,6 +88,13 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
             )
             return
     yield from _beyond_input(evidence)
+
+
+def _wanted(evidence: Evidence) -> float:
+    """The rms of what is wanted of the network, as far as numbers are."""
+    rows = evidence.rows("activation", evidence.clean, ("target",))
+    rows = rows[~rows["site"].str.removesuffix("[target]").map(evidence.sites["op"]).isin(INDEXED)]
+    return float(rows["rms"].median()) if len(rows) else 0.0
 
 
 def _at_least(growth: float) -> Callable[[Trend], bool]:

@@ -270,3 +270,22 @@ def test_a_dropout_that_is_called_in_each_pass_of_an_episode_is_one() -> None:
 
 def test_environments_that_are_in_step_are_no_collapse() -> None:
     assert walked(True, share=0.0) == []
+
+
+@pytest.mark.parametrize(("size", "severities"), [(600.0, []), (0.0, ["error"])])
+def test_outputs_of_the_targets_size_are_no_explosion(size: float, severities: list[str]) -> None:
+    """size: of the targets; a network that is wanted to put out nothing, with weights that are far too large."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    if not size:
+        for one in net[::2]:
+            nn.init.normal_(one.weight, std=4.0)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2 if size else 1e-6)
+    with diag.watch(net) as watch:
+        for _ in range(300 if size else 20):
+            x = torch.randn(64, 8)
+            optimizer.zero_grad()
+            F.mse_loss(net(x), size * (1 + x[:, :1])).backward()
+            optimizer.step()
+    found = [one for one in watch.diagnose().findings if one.rule == "exploding-activation"]
+    assert [one.severity for one in found if one.severity == "error"] == severities
