@@ -109,7 +109,7 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.rows("activation", steps, ("layer", "recurrent"))
     hidden = rows[rows["order"] < rows["order"].max()]
     if not len(hidden):
-        if evidence.is_half_solved:  # a single layer puts out what is wanted of it
+        if evidence.is_half_solved and float(rows["rms"].max()) <= _AS_LARGE * _wanted(evidence):
             return
         hidden = rows
     scale = max(1.0, np.nan_to_num(evidence.input_rms(), nan=1.0))
