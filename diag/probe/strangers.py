@@ -22,13 +22,17 @@ class Strangers:
         self._modules: dict[int, tuple[int, weakref.ref[nn.Module]]] = {}
         self._held: set[int] = set()
         self._gone: Counter[tuple[int, str]] = Counter()
+        self._drawn: dict[str, bool] = {}  # looked at once for modules alike: on a GPU that is waited for
 
     def see(self, root: int, module: nn.Module) -> None:
         """Such a module was called, with a graph, within this model."""
         known = self._modules.get(id(module))
         if (known is None or known[1]() is None) and any(one.requires_grad for one in _own(module)):
-            if _is_drawn(module):
-                weakref.finalize(module, self._forget, root, _described(module), [id(one) for one in _own(module)])
+            description = _described(module)
+            if description not in self._drawn:
+                self._drawn[description] = _is_drawn(module)
+            if self._drawn[description]:
+                weakref.finalize(module, self._forget, root, description, [id(one) for one in _own(module)])
             self._modules[id(module)] = root, weakref.ref(module)
 
     def _forget(self, root: int, description: str, parameters: list[int]) -> None:

@@ -63,8 +63,8 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
     ]
     for trend in sorted(trends, key=lambda one: -one.total)[:1]:
         growth = 10**trend.total
-        wanted = evidence.is_half_solved and 10 ** trend.values.max() <= _AS_LARGE * _wanted(evidence)
-        if growth >= limit["exploding_activation_warning"] and not rises_from_nothing(trend) and not wanted:
+        unwanted = not _is_wanted(evidence, 10 ** trend.values.max())
+        if growth >= limit["exploding_activation_warning"] and not rises_from_nothing(trend) and unwanted:
             onset = evidence.onset(
                 "activation", "rms", evidence.clean, _at_least(limit["exploding_activation_warning"])
             )
@@ -90,11 +90,11 @@ def _grown(evidence: Evidence) -> Iterator[Finding]:
     yield from _beyond_input(evidence)
 
 
-def _wanted(evidence: Evidence) -> float:
-    """The rms of what is wanted of the network, as far as numbers are."""
+def _is_wanted(evidence: Evidence, rms: float) -> bool:
+    """Whether what has at most this rms is no larger than the numbers that are wanted of a network that learns them."""
     rows = evidence.rows("activation", evidence.clean, ("target",))
     rows = rows[~rows["site"].str.removesuffix("[target]").map(evidence.sites["op"]).isin(INDEXED)]
-    return float(rows["rms"].median()) if len(rows) else 0.0
+    return len(rows) > 0 and evidence.is_half_solved and rms <= _AS_LARGE * float(rows["rms"].median())
 
 
 def _at_least(growth: float) -> Callable[[Trend], bool]:
@@ -109,7 +109,7 @@ def _beyond_input(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.rows("activation", steps, ("layer", "recurrent"))
     hidden = rows[rows["order"] < rows["order"].max()]
     if not len(hidden):
-        if evidence.is_half_solved and float(rows["rms"].max()) <= _AS_LARGE * _wanted(evidence):
+        if _is_wanted(evidence, float(rows["rms"].max())):
             return
         hidden = rows
     scale = max(1.0, np.nan_to_num(evidence.input_rms(), nan=1.0))

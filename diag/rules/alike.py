@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -17,6 +19,11 @@ def are_alike(rows: pd.DataFrame, other: pd.Series | pd.DataFrame) -> pd.Series:
     for column in _COLUMNS:
         same &= np.isclose(rows[column], other[column], rtol=1e-6, atol=1e-12)
     return same
+
+
+def put_out_by(rows: pd.DataFrame, given: pd.Series, ops: Collection[str]) -> pd.DataFrame:
+    """Rows of these operations that put out just what stands after them is given."""
+    return rows[rows["op"].isin(list(ops)) & (rows["order"] < given["order"]) & are_alike(rows, given)]
 
 
 def pairs_alike(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from diag.rules.alike import are_alike
+from diag.rules.alike import put_out_by
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
@@ -59,11 +59,11 @@ def _dead_classes(evidence: Evidence, relu: pd.Series) -> tuple[int, int]:
 
 def _relu_before(rows: pd.DataFrame, loss: pd.Series) -> pd.Series | None:
     """The ReLU whose outputs the loss, or the log-softmax whose outputs it is given, takes as they are."""
-    before = rows[(rows["order"] < loss["order"]) & (rows["role"] != "input")]
-    logs = before[(before["op"] == "log_softmax") & are_alike(before, loss)]
+    before = rows[rows["role"] != "input"]
+    logs = put_out_by(before, loss, ["log_softmax"])
     if len(logs):
         last = before[before["order"] < logs["order"].iloc[-1]].tail(1)
         fits = last[last["op"].isin(_RELUS) & (last["count"] == logs["count"].iloc[-1])]
     else:
-        fits = before[(before["op"].isin(_RELUS)) & are_alike(before, loss)]
+        fits = put_out_by(before, loss, _RELUS)
     return fits.iloc[-1] if len(fits) else None

@@ -38,6 +38,8 @@ for _family in (
 
 _HARMLESS = ", so it does no visible harm yet."
 _HARM = ("vanishing-gradient", "stalled-update", "dead-units", "saturated-activation", "collapsed-signal")
+_UNUSUAL = {("exploding-activation", "input"), ("collapsed-signal", "dropout")}
+"""What works well in many a training, by rule and kind."""
 _REMADE = 1.0
 """An update over its weight, of half of the matrices, that no learning policy takes."""
 _GROWS = ("exploding-activation", "exploding-gradient", "oversized-update", "saturated-activation", "diverging-loss")
@@ -99,18 +101,15 @@ def _harmless_by_tests(evidence: Evidence, found: list[Finding]) -> list[Finding
     if test is None:
         return found
     said = f" Of {test[0]} samples that are tested {test[1]} are told right, so it does no visible harm."
-    return [
-        replace(one, severity="warning", message=one.message + said)
-        if (one.rule, one.evidence.get("of")) in _UNUSUAL and one.severity != "note"
-        else replace(one, severity="note")  # what is to be learned has been, as by the first batches
-        if one.rule == "loss-not-decreasing" and "of" not in one.evidence and one.severity == "warning"
-        else one
-        for one in found
-    ]
 
+    def milder(one: Finding) -> Finding:
+        if (one.rule, one.evidence.get("of")) in _UNUSUAL and one.severity != "note":
+            return replace(one, severity="warning", message=one.message + said)
+        if one.rule == "loss-not-decreasing" and "of" not in one.evidence and one.severity == "warning":
+            return replace(one, severity="note")  # what is to be learned has been, as by the first batches
+        return one
 
-_UNUSUAL = {("exploding-activation", "input"), ("collapsed-signal", "dropout")}
-"""What works well in many a training, by rule and kind."""
+    return [milder(one) for one in found]
 
 
 def _told_by_tests(evidence: Evidence, found: list[Finding]) -> list[Finding]:

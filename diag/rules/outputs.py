@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from diag.rules.alike import are_alike
+from diag.rules.alike import put_out_by
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 
@@ -55,8 +55,7 @@ def _last_activation(rows: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame | 
     if not len(given):
         return None
     first = given.iloc[0]
-    before = rows[(rows["step"] == first["step"]) & rows["op"].isin(list(_ENDS)) & (rows["order"] < first["order"])]
-    fits = before[are_alike(before, first)]
+    fits = put_out_by(rows[rows["step"] == first["step"]], first, _ENDS)
     if not len(fits):
         return None
     return rows[(rows["site"] == fits["site"].iloc[-1]) & (rows["call"] == fits["call"].iloc[-1])]

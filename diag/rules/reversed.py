@@ -36,8 +36,8 @@ def reversed_term(evidence: Evidence) -> Finding | None:
     )
 
 
-def _often(count: int, known: dict[str, Any]) -> bool:
-    return count >= max(_FEWEST, _NEARLY_ALL * known["looked"])
+def _often(count: int, known: dict[str, Any], passes: str = "looked") -> bool:
+    return count >= max(_FEWEST, _NEARLY_ALL * known[passes])
 
 
 def lowers_likelihoods(evidence: Evidence) -> bool:
@@ -66,8 +66,8 @@ def _surrogate(known: dict[str, Any], losses: pd.Series) -> Finding | None:
 
 def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
     count = sum(known["reversed"].values())
-    passes = known.get("rewarded") or known["looked"]  # of a short episode there are too few to be compared
-    if count < max(_FEWEST, _NEARLY_ALL * passes):
+    compared = "rewarded" if known.get("rewarded") else "looked"  # of a short episode there are too few to be compared
+    if not _often(count, known, compared):
         return None
     # Advantages and the returns that they are made of go together: now these, now those fit better.
     name = max(known["reversed"], key=known["reversed"].get)
@@ -76,8 +76,8 @@ def _rewards(known: dict[str, Any], losses: pd.Series) -> Finding | None:
         "error",
         "loss",
         f"The sign of the loss is turned: it is the log-probabilities of actions times `{name}`, without a minus,"
-        f" in {count} of {passes} backward passes in which the two were compared. What was rewarded is made less"
-        " likely.",
+        f" in {count} of {known[compared]} backward passes in which the two were compared. What was rewarded is made"
+        " less likely.",
         {"step": int(losses.index[0]), "of": "sign", "term": name, "passes": count},
         f"Minimize the negative: -(log_prob * {name}).mean().",
         "Williams 1992, 'Simple statistical gradient-following algorithms', equation 4;"

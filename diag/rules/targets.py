@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from diag.rules.alike import are_alike
+from diag.rules.alike import put_out_by
 from diag.rules.axes import across_samples, softmax_over_samples
 from diag.rules.clipped_logits import clipped_logits
 from diag.rules.confined import confined
@@ -108,7 +108,7 @@ def _squashed_twice(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", evidence.clean[:1])
     losses = evidence.losses.dropna()
     for _, loss in _of_logits(rows).iterrows():
-        before = _before(rows, loss, _SQUASHES[loss["op"]])
+        before = put_out_by(rows, loss, _SQUASHES[loss["op"]])
         if len(before) and len(losses):
             squash, op = str(before["site"].iloc[-1]), str(before["op"].iloc[-1])
             return _twice(evidence, loss, squash, f"{squash} ({op})", op)
@@ -153,11 +153,6 @@ def _twice(evidence: Evidence, loss: pd.Series, site: str, squash: str, op: str)
 def _of_logits(rows: pd.DataFrame) -> pd.DataFrame:
     """What losses are given that squash their input themselves."""
     return rows[rows["op"].isin(list(_SQUASHES)) & ~rows["site"].str.endswith("]")]
-
-
-def _before(rows: pd.DataFrame, loss: pd.Series, ops: tuple[str, ...]) -> pd.DataFrame:
-    """Rows of these operations that put out just what the loss is given."""
-    return rows[rows["op"].isin(ops) & (rows["order"] < loss["order"]) & are_alike(rows, loss)]
 
 
 def _no_log_probabilities(evidence: Evidence) -> Finding | None:
@@ -275,7 +270,7 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
     rows = evidence.rows("activation", step)
     for _, target in rows[rows["role"] == "target"].iterrows():
         own = rows[rows["site"] == str(target["site"]).removesuffix("[target]")]
-        before = _before(rows, own.iloc[0], tuple(_REACH)) if len(own) else own
+        before = put_out_by(rows, own.iloc[0], _REACH) if len(own) else own
         if not len(before):
             continue
         op, (low, high) = str(before["op"].iloc[-1]), _REACH[str(before["op"].iloc[-1])]

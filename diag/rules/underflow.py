@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding
@@ -12,8 +11,6 @@ _LEAST = 2.0**-24
 """The smallest number above 0 of float16."""
 _FEW = 64
 """So many times that, or less: six bits of a gradient are left of the ten that float16 has."""
-_REMEDY = "Scale the loss: torch.amp.GradScaler, with a scale far above 1; or use bfloat16, or float32 for this part."
-_SOURCE = "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling"
 _MOST_OF = 0.5
 """Of the gradients of layers that were measured."""
 _FEWEST = 3
@@ -37,21 +34,6 @@ def _asks(evidence: Evidence) -> bool:
     return bool(len(losses) and (losses > 0).all())
 
 
-def _lost(evidence: Evidence, rows: pd.DataFrame) -> Finding:
-    """Nothing at all is left, of the last layer's gradient either."""
-    site = str(rows.sort_values("order")["site"].iloc[-1])
-    return Finding(
-        "vanishing-gradient",
-        "error",
-        site,
-        f"Gradients underflow: from {site} on, the last layer, down to the first all of them are exactly zero, in"
-        f" float16, whose smallest number is 6e-08, under a loss of {float(evidence.clean_losses.median()):.3g}.",
-        {"step": evidence.clean[0], "of": "underflow", "zero_fraction": 1.0, "largest": 0.0},
-        _REMEDY,
-        _SOURCE,
-    )
-
-
 def underflows(evidence: Evidence) -> Finding | None:
     """Most layers' gradients are whole multiples of 2^-24, and only a few times that: what is left of them in float16.
 
@@ -68,18 +50,31 @@ def underflows(evidence: Evidence) -> Finding | None:
     seen = rows[coarse & (ends > 0).to_numpy() & half]
     nothing = rows[(ends == 0).to_numpy()]
     if half.all() and len(nothing) == len(rows) and _asks(evidence):
-        return _lost(evidence, rows)
+        site = str(rows.sort_values("order")["site"].iloc[-1])
+        said = (
+            f"from {site} on, the last layer, down to the first all of them are exactly zero, in float16, whose"
+            f" smallest number is 6e-08, under a loss of {float(evidence.clean_losses.median()):.3g}."
+        )
+        return _told(evidence, site, said, zero=1.0, largest=0.0)
     if not len(seen) or len(seen) + len(nothing) < _MOST_OF * len(rows):
         return None
     site = str(seen.sort_values("order")["site"].iloc[-1])
     zero = float(seen["zero_fraction"].median())
+    largest = float(ends[coarse].max())
+    said = (
+        f"at {site} none is above {largest:.2g}, each is a multiple of the smallest number of float16, 6e-08, and"
+        f" {zero:.0%} of them are exactly zero."
+    )
+    return _told(evidence, site, said, zero=zero, largest=largest)
+
+
+def _told(evidence: Evidence, site: str, said: str, *, zero: float, largest: float) -> Finding:
     return Finding(
         "vanishing-gradient",
         "error",
         site,
-        f"Gradients underflow: at {site} none is above {float(ends[coarse].max()):.2g}, each is a multiple of the"
-        f" smallest number of float16, 6e-08, and {zero:.0%} of them are exactly zero.",
-        {"step": evidence.clean[0], "of": "underflow", "zero_fraction": zero, "largest": float(ends[coarse].max())},
-        _REMEDY,
-        _SOURCE,
+        f"Gradients underflow: {said}",
+        {"step": evidence.clean[0], "of": "underflow", "zero_fraction": zero, "largest": largest},
+        "Scale the loss: torch.amp.GradScaler, with a scale far above 1; or use bfloat16, or float32 for this part.",
+        "Micikevicius et al. 2018, 'Mixed precision training', section 3.2: loss scaling",
     )
