@@ -22,6 +22,8 @@ _PASSES = 64
 """After one step, that are looked at."""
 _FIRST, _MOST = 8, 40
 """Tests of one model by one line that are kept: so many, the first ones and the last."""
+_PLACES = 1000
+"""Lines that train, that are known at once."""
 _LARGE = 2**22
 """Numbers of a batch that are looked at: an even part of its samples."""
 _TENSORS = 4
@@ -96,35 +98,68 @@ class Answers:
 
     def __init__(self) -> None:
         self._tests: dict[tuple[int, Any], list[Test]] = {}
+        self._training: set[tuple[int, Any]] = set()
+        self.doubts = False
         self._module: nn.Module | None = None
         self._root = 0
         self._given: list[weakref.ref[Tensor]] = []
+
+    def doubt(self, module: nn.Module, root: int, args: tuple[Any, ...], *, trained: bool) -> None:
+        """A model is called in training mode and with a graph. trained: whether it has taken a step before: then a line
+        that was not there until now may be a test that is not told to be one.
+        """
+        self.doubts, self._module = False, None
+        caller = next(callers(), None)
+        place = None if caller is None else (root, _place(caller))
+        if place is None or place in self._training or len(self._training) >= _PLACES:
+            return
+        if trained:
+            self.expect(module, root, args)
+            self.doubts = True
+        else:
+            self._training.add(place)
+
+    def see_doubted(self, module: nn.Module, step: int, kwargs: dict[str, Any], output: Any) -> None:
+        """Such a pass has ended. Where a backward pass comes by, it was one of training."""
+        self.doubts = False
+        key = self.see(module, step, kwargs, output)
+        graded = [one for one in _put_out(output) if one.requires_grad] if key is not None else []
+
+        def trains(gradient: Tensor) -> None:
+            if key is not None and key not in self._training:
+                self._training.add(key)
+                self._tests.pop(key, None)
+
+        for one in graded:
+            one.register_hook(trains)
 
     def expect(self, module: nn.Module, root: int, args: tuple[Any, ...]) -> None:
         """A model is called: what it is given is not wanted of it."""
         self._module, self._root = module, root
         self._given = [weakref.ref(one) for one in _tensors(args)]
 
-    def see(self, module: nn.Module, step: int, kwargs: dict[str, Any], output: Any) -> None:
-        """A module has been called, perhaps the model."""
+    def see(self, module: nn.Module, step: int, kwargs: dict[str, Any], output: Any) -> tuple[int, Any] | None:
+        """A module has been called, perhaps the model: where this was, if it is looked at."""
         if module is not self._module:
-            return
+            return None
         self._module = None
         given = [one for ref in self._given if (one := ref()) is not None]
         given += _tensors(list(kwargs.values()))
         outputs = _put_out(output)
         caller = next(callers(), None)
         if not outputs or caller is None:
-            return
-        test = self._test(caller, step)
+            return None
+        key = self._root, _place(caller)
+        test = self._test(key, step)
         test.passes += 1
         if test.passes > _PASSES:
-            return
+            return None
         with torch._C.DisableTorchFunction(), torch.no_grad():
             pairs = [(one, wanted(caller, one, kwargs, module, given)) for one in outputs]
             found = [(one, what) for one, what in pairs if what is not None]
             if len(found) == 1:  # of several outputs it is not known which is meant
                 _add(test, found[0][0].detach().cpu(), found[0][1])
+        return key
 
     def entries(self, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         """For the coverage, by model: of each test by which line it is (a number), the samples; how many are told right
@@ -137,8 +172,8 @@ class Answers:
                     told.setdefault(models[root], []).append({"line": line, "step": test.step, **one})
         return told
 
-    def _test(self, caller: FrameType, step: int) -> Test:
-        kept = self._tests.setdefault((self._root, _place(caller)), [])
+    def _test(self, key: tuple[int, Any], step: int) -> Test:
+        kept = self._tests.setdefault(key, [])
         if not kept or kept[-1].step != step:
             kept.append(Test(step))
             if len(kept) > _MOST:

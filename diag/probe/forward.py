@@ -298,6 +298,8 @@ class Forward:
             return
         kwargs, output = rest
         self.ran.add((frame.root, frame.path))
+        if self.untrained.answers.doubts and not self._stack:
+            self._leave_doubted(module, kwargs, output)
         if not self._measures:
             return
         late = self._late.expects(module)
@@ -314,6 +316,12 @@ class Forward:
                     self._see_output(frame, args, kwargs, output)
                 elif not self._stack:
                     self._leave_outermost(frame, not late, args, kwargs, output)
+        except Exception as error:
+            self._unharmed.see(error)
+
+    def _leave_doubted(self, module: nn.Module, kwargs: dict[str, Any], output: Any) -> None:
+        try:
+            self.untrained.answers.see_doubted(module, self._recorder.step, kwargs, output)
         except Exception as error:
             self._unharmed.see(error)
 

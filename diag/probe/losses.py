@@ -53,6 +53,7 @@ class Losses:
     def see_call(self, root: int, args: tuple[Any, ...], *, several: bool) -> None:
         """A watched model is about to be trained. several: whether there are others."""
         self.several = several
+        self.terms.see_given(args)
         if several:
             self.terms.opponents.see_call(root, args)
 

@@ -8,6 +8,7 @@ import functools
 import linecache
 import math
 import operator
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -230,7 +231,12 @@ def _place(node: ast.AST | None, known: Mapping[str, Any]) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """What an object holds by this name, itself or in a mapping that it has; no property of it is run."""
+    """What an object holds by this name, itself, in a mapping that it has or is, or in a field; no property of it is
+    run."""
+    if isinstance(owner, dict) and dict.__contains__(owner, name):
+        return dict.__getitem__(owner, name)
+    if isinstance(owner, tuple) and name in getattr(type(owner), "_fields", ()):
+        return tuple.__getitem__(owner, type(owner)._fields.index(name))  # type: ignore[attr-defined]
     held = getattr(owner, "__dict__", {}) if not isinstance(owner, (Tensor, type)) else {}
     if name in held:
         return held[name]
@@ -239,9 +245,14 @@ def _attribute(owner: Any, name: str) -> Any:
 
 def _part(owner: Any, place: Any) -> Any:
     """The part of a tensor, an array or a container; None where there is none, or where it would take much."""
-    if type(owner) in (dict, list, tuple):
+    if isinstance(owner, (dict, UserDict)):
+        held = owner.__dict__.get("data") if isinstance(owner, UserDict) else owner
+        if not isinstance(held, dict) or not isinstance(place, (int, str)) or not dict.__contains__(held, place):
+            return None
+        return dict.__getitem__(held, place)
+    if type(owner) in (list, tuple):
         try:
-            return owner[place] if isinstance(place, (int, str, slice)) else None
+            return owner[place] if isinstance(place, (int, slice)) else None
         except (LookupError, TypeError):
             return None
     if not _is_plain(owner) or owner.ndim == 0 or (isinstance(owner, Tensor) and not is_measurable(owner)):

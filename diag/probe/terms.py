@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections import Counter, deque
 from types import FrameType
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from diag.probe.ends import Ends
 from diag.probe.loss_graph import Outputs
 from diag.probe.opponents import Opponents
 from diag.probe.paths import LARGE, Path, below
@@ -25,6 +28,8 @@ from diag.probe.weighed import Weighed
 _HALF = (torch.float16, torch.bfloat16)
 _HALF_OF, _SOME_OF = 0.5, 0.01
 """Of a loss, what must have no graph to be counted as most of it, and as a part."""
+_GIVEN = 8
+"""Inputs of which derivatives may be taken, that are known at once."""
 _REWARDS = re.compile(
     r"(?:\w+_)?(?:returns?|rets?|advantages?|advs?|rewards?|gaes?|rtgs?)(?:_\w+)?|discounted|R|Rs|G|Gs|Gt"
 )
@@ -58,7 +63,8 @@ class Terms:
         self.added: Counter[str] = Counter()
         self.severed = self.partly = 0
         self.least, self.most = math.inf, -math.inf
-        self.policies, self.opponents, self.weighed = Policies(), Opponents(), Weighed()
+        self.policies, self.opponents, self.weighed, self.ends = Policies(), Opponents(), Weighed(), Ends()
+        self._given: list[weakref.ref[Tensor]] = []
         self.reversed: Counter[str] = Counter()
         self.crossed: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
 
@@ -90,7 +96,9 @@ class Terms:
         self.surrogates += not itself and any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
         self._see_weighed(found)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
-        caller = next(callers(), None) if found.scores or (multiplied and not itself) else None
+        caller = next(callers(), None) if found.scores or found.losses or (multiplied and not itself) else None
+        if caller is not None and found.losses:
+            self._see_ends(found, caller)
         if found.scores:
             code = None if caller is None else caller.f_code
             self.opponents.see_pass(found.scores, () if code is None else code.co_names + code.co_varnames)
@@ -112,15 +120,31 @@ class Terms:
         except (RuntimeError, AttributeError):  # freed, or of another version of torch
             return
 
+    def _see_ends(self, found: Read, caller: FrameType) -> None:
+        try:
+            self.ends.see(found.weighed, caller)
+        except (RuntimeError, AttributeError):  # freed, or of another version of torch
+            return
+
     def _see_severed(self, loss: Tensor) -> None:
         try:
-            found = severed(loss)
+            found = severed(loss, self.given())
         except (RuntimeError, AttributeError):  # freed, or of another version of torch
             return
         if found is not None and abs(found[0]) > _SOME_OF * abs(found[1]):
             self.partly += 1
             self.severed += abs(found[0]) > _HALF_OF * abs(found[1])
             self.least, self.most = min(self.least, found[0]), max(self.most, found[0])
+
+    def see_given(self, args: tuple[Any, ...]) -> None:
+        """A model is called for training: derivatives may be taken of what it is given."""
+        leaves = [weakref.ref(one) for one in args if isinstance(one, Tensor) and one.requires_grad and one.is_leaf]
+        if leaves:
+            self._given = [*self._given, *leaves][-_GIVEN:]
+
+    def given(self) -> set[int]:
+        """The ids of what is left of the last of them."""
+        return {id(one) for ref in self._given if (one := ref()) is not None and not isinstance(one, Parameter)}
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
@@ -133,6 +157,8 @@ class Terms:
         known |= self.weighed.told()
         if told := self.policies.told():
             known["policy"] = told
+        if ends := self.ends.to_dict():
+            known["ends"] = ends
         if self.partly:
             known["severed"] = {
                 "count": self.severed,

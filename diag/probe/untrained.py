@@ -33,6 +33,7 @@ class Untrained:
         self._in_eval: set[int] = set()
         self._graded: int | None = None
         self.passes = self.leaves = 0
+        self._steps = False
         self._in_training: Counter[tuple[int, str]] = Counter()
         self.ran: set[tuple[int, str]] = set()
         self.evaluations = Evaluations(sites, recorder)
@@ -58,6 +59,7 @@ class Untrained:
         self._graded = None
         self.evaluations.follows = False
         self.acting.see(root, args, evaluates=False)
+        self.answers.doubt(module, root, args, trained=self._steps)
 
     def begin(self, module: nn.Module, frame: Frame, args: tuple[Any, ...]) -> None:
         """A watched model is called for what is no training."""
@@ -94,6 +96,7 @@ class Untrained:
     def see_step(self) -> None:
         """Any optimizer steps. Where only a pass in evaluation mode came before, with a graph, that is now how the
         model is trained, as a head on what stays as it is."""
+        self._steps = True
         if self._graded is not None:
             self._in_eval.add(self._graded)
             self._graded = None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding, listed
+from diag.trace.schema import INDEXED
 from diag.trace.shapes import sizes
 
 _FEWEST, _DIFFER = 3, 1e-6
@@ -21,9 +22,19 @@ def judged_shapes(evidence: Evidence) -> list[tuple[int, ...]]:
 
 def over_samples(evidence: Evidence, sites: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """Shapes of those sites whose first dimension is as long as a loss has samples, of several samples."""
-    samples = {shape[0] for shape in judged_shapes(evidence) if len(shape) > 1} - {1}
+    samples = {shape[0] for shape in judged_shapes(evidence) if len(shape) > 1} | _numbers_of_samples(evidence)
+    samples -= {1}
     shapes = {site: sizes(str(evidence.sites.loc[site, "shape"])) for site in sites}
     return {site: shape for site, shape in shapes.items() if shape[0] in samples}
+
+
+def _numbers_of_samples(evidence: Evidence) -> set[int]:
+    """How many numbers losses of numbers are given, one for each sample of what the network is given."""
+    rows = evidence.rows("activation", evidence.clean[:1], ("loss", "input")).dropna(subset=["shape"])
+    rows = rows[~rows["site"].str.endswith("]") & ~rows["op"].isin(INDEXED)]
+    shapes = {role: [sizes(str(shape)) for shape in own.unique()] for role, own in rows.groupby("role")["shape"]}
+    given = {shape[0] for shape in shapes.get("input", []) if len(shape) > 1}
+    return given & {shape[0] for shape in shapes.get("loss", []) if len(shape) == 1}
 
 
 def across_samples(evidence: Evidence) -> Finding | None:

@@ -15,6 +15,7 @@ from diag.rules.finding import Finding, Severity
 from diag.rules.forgotten import forgotten
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
+from diag.rules.remembered import remembered
 from diag.rules.scales import at_the_mean
 from diag.rules.underflow import underflows
 
@@ -22,6 +23,9 @@ _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
 _CLEAR_FALL = 0.1
 _USUAL = 1e-4
 """An update over its weight that is no small one: about 1e-3 is usual."""
+_STOOD, _ROSE, _STANDS = 4, 0.02, 100
+"""A loss that stands for the first one in so many steps, by how much it may then move; and steps from which that is
+long."""
 _SLACK = 10.0**0.5
 """The ends of a trend may be so much closer together than what is fitted to it."""
 _THROUGH_TIME = (
@@ -56,7 +60,8 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
     if severity is None:
         return
     note = ""
-    if severity == "error" and _bottom_learns(evidence) and not at_the_mean(evidence):
+    waits = steps == evidence.early and _stood(evidence)
+    if severity == "error" and _bottom_learns(evidence) and not at_the_mean(evidence) and not waits:
         severity, note = "warning", " The optimizer rescales it and the loss falls, so it does no visible harm yet."
     site = _start(trend)
     yield Finding(
@@ -120,11 +125,26 @@ def exploding_gradient(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _decay(evidence: Evidence) -> tuple[list[int], Trend | None]:
-    """The decay in the last steps; the one at the start where that was worse and the loss has hardly fallen since."""
+    """The decay in the last steps; the one at the start where that was worse, and the loss has hardly fallen since or
+    stood for long."""
     late, early = evidence.trend("gradient", evidence.late, "norm"), evidence.trend("gradient", evidence.early, "norm")
-    if early is None or (late is not None and late.total >= early.total) or evidence.fall() > _CLEAR_FALL:
+    if early is None or (late is not None and late.total >= early.total):
+        return evidence.late, late
+    if evidence.fall() > _CLEAR_FALL and not _stood(evidence):
         return evidence.late, late
     return evidence.early, early
+
+
+@remembered
+def _stood(evidence: Evidence) -> bool:
+    """Whether the loss stood, after its first fall, until a good part of the steps was over, and at the end most of it
+    is left: what the gradient did then has cost these steps."""
+    losses = evidence.clean_losses
+    first = losses.iloc[: len(losses) // _STOOD]
+    if len(losses) < _STANDS or not evidence.tells or evidence.alternates or evidence.is_half_solved:
+        return False
+    parts = [float(np.median(one)) for one in np.array_split(first.to_numpy()[len(first) // 5 :], 4)]
+    return bool(max(parts) - min(parts) < _ROSE * abs(parts[0]))
 
 
 def _vanishing_severity(evidence: Evidence, trend: Trend) -> Severity | None:

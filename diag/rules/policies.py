@@ -12,6 +12,9 @@ _ANY = 1e-4
 """What entropy costs that is no rounding."""
 _DECIDED, _STILL = 0.02, 0.05
 """Shares of the largest entropy, at first and at the end, of a policy that tries nothing out."""
+_ENDS, _ENDED, _KEPT = 20, 0.02, 0.5
+"""Ends of which something is told; their share of all samples, and the share of them that one target of each reward
+has, at least, where targets end with the episode."""
 
 
 def policy(evidence: Evidence) -> Finding | None:
@@ -57,6 +60,27 @@ def policy(evidence: Evidence) -> Finding | None:
             "Andrychowicz et al. 2021, 'What matters in on-policy reinforcement learning?', section 3.2",
         )
     return None
+
+
+def beyond_the_end(evidence: Evidence) -> Finding | None:
+    """What a value is to be where an episode ends is no function of the reward: what is expected beyond is added."""
+    known = (evidence.trace.coverage.get("terms") or {}).get("ends")
+    if not known or not evidence.trains or known["told"] < _ENDS or known["ended"] < _ENDED * known["samples"]:
+        return None
+    kept = known["kept"] / known["told"]
+    if kept >= _KEPT:
+        return None
+    return Finding(
+        "loss-not-decreasing",
+        "error",
+        "loss",
+        f"Targets go on beyond the end of an episode: of {known['told']} samples that `{known['done']}` marks as ends,"
+        f" those of one and the same `{known['reward']}` have targets that differ ({kept:.0%} have the commonest one),"
+        " where the target of an end is its reward, and nothing is expected after it.",
+        {"step": evidence.clean[0], "of": "ends", "ended": known["ended"], "kept": kept, "passes": known["passes"]},
+        f"Mask what is expected of the next state: reward + gamma * (1 - {known['done']}) * value(next_state).",
+        "Mnih et al. 2015, 'Human-level control through deep reinforcement learning', algorithm 1",
+    )
 
 
 def own_ratio(evidence: Evidence) -> Finding | None:

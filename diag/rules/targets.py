@@ -18,7 +18,7 @@ from diag.rules.labels import several_classes, single_class, smoothed
 from diag.rules.left_out import ignored_class, of_one_sample, padding_learned, partly_read
 from diag.rules.modes import never_trained
 from diag.rules.players import players
-from diag.rules.policies import policy
+from diag.rules.policies import beyond_the_end, policy
 from diag.rules.remembered import remembered
 from diag.rules.scrambled import scrambled
 from diag.rules.signs import unsigned
@@ -88,6 +88,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         several_classes,
         partly_read,
         policy,
+        beyond_the_end,
         players,
         confined,
         clipped_logits,

@@ -87,3 +87,33 @@ def test_more_than_half_of_it_is_an_error_if_it_changes(loss: Loss, kinds: list[
             optimizer.step()
     found = [one for one in watch.diagnose().findings if one.rule == "missing-gradient"]
     assert [one.evidence["of"] for one in found if one.severity == "error"] == kinds
+
+
+@pytest.mark.parametrize(("create_graph", "kinds"), [(False, ["severed"]), (True, [])])
+def test_a_derivative_whose_graph_leads_to_the_input_alone(create_graph: bool, kinds: list[str]) -> None:
+    """Of u'' + sin x the second term has a graph, which ends at x."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer, ends = torch.optim.Adam(net.parameters(), 1e-3), torch.tensor([[0.0], [1.0]])
+    with diag.watch(net) as watching:
+        for _ in range(20):
+            x = torch.rand(16, 1, requires_grad=True)
+            first = torch.autograd.grad(net(x).sum(), x, create_graph=True)[0]
+            second = torch.autograd.grad(first.sum(), x, create_graph=create_graph, retain_graph=True)[0]
+            loss = (second + 10 * torch.sin(x)).square().mean() + net(ends).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = [one for one in watching.diagnose().findings if one.evidence.get("of") == "severed"]
+    assert [one.evidence["of"] for one in found if one.severity == "error"] == kinds
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_a_graph_that_leads_to_what_a_model_is_given(also: bool) -> None:
+    """also: to something else besides."""
+    out, x, shift = nn.Linear(6, 4)(X), X.clone().requires_grad_(), torch.zeros(6, requires_grad=True)
+    term = (x + shift if also else x).square().mean()
+    loss = entropy(out) + term
+    with torch.no_grad():
+        found = severed(loss, [id(x)])
+    assert found == (None if also else pytest.approx((float(term.detach()), float(loss.detach()))))

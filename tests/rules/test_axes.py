@@ -129,6 +129,33 @@ def test_a_softmax_over_the_samples(how: str, site: str | None) -> None:
         assert found[0].evidence["shape"] == [N, TIME, TIME] and "16 samples" in found[0].message
 
 
+class Policy(nn.Module):
+    """over: the dimension of its softmax."""
+
+    def __init__(self, over: int) -> None:
+        super().__init__()
+        self.over, self.body, self.choice, self.worth = over, nn.Linear(4, 16), nn.Linear(16, 3), nn.Linear(16, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.body(x).tanh()
+        return F.softmax(self.choice(h), dim=self.over), self.worth(h).squeeze(-1)
+
+
+@pytest.mark.parametrize(("over", "samples", "count"), [(0, 32, 1), (-1, 32, 0), (0, 1, 0)])
+def test_a_softmax_over_samples_of_which_each_is_judged_by_a_number(over: int, samples: int, count: int) -> None:
+    torch.manual_seed(0)
+    net, x = Policy(over), torch.randn(samples, 4)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    with diag.watch(net) as watching:
+        for _ in range(12):
+            chances, worth = net(x)
+            loss = F.mse_loss(worth, x[:, 0]) - chances[:, 0].log().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert len([one for one in watching.diagnose().findings if one.evidence.get("of") == "batch axis"]) == count
+
+
 class Averaging(nn.Module):
     """over: the dimension of a mean between its layers; dead: units in place of that."""
 

@@ -72,6 +72,17 @@ def test_a_decay_that_has_gone_is_forgiven_where_the_loss_has_fallen(loss: objec
     assert len(found(VANISHES, net)) == count
 
 
+@pytest.mark.parametrize(
+    ("until", "end", "severity"), [(60, 1.7, "error"), (35, 1.7, None), (60, 0.5, None), (60, 2.2, "error")]
+)
+def test_a_decay_that_has_gone_after_the_loss_stood_for_long(until: int, end: float, severity: str | None) -> None:
+    """Of 160 steps; nothing is forgiven where a good part of them is lost, and most of the loss is left."""
+    net = Net(loss=lambda step: 2.3 if step < until else end, steps=160)
+    for number in range(6):
+        net.output(f"{number}", gradient=lambda step, number=number: 10.0 ** (number - 5) if step < until else 0.1)
+    assert [one.severity for one in found(VANISHES, net)] == ([severity] if severity else [])
+
+
 def test_experts_that_have_no_turn_do_not_count_as_ones_that_do_not_learn() -> None:
     """In the last steps only the last one is asked: what is not moved, or never ran, is no bottom."""
     net = chain([1e-4, 1e-3, 1.0], adaptive=True)

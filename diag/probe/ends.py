@@ -1,0 +1,118 @@
+"""What a value is to be where episodes end: the reward alone, or what is expected beyond it too."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from diag.probe.tensors import is_measurable
+from diag.probe.variables import variables
+
+_OF_NUMBERS = frozenset("MseLossBackward0 SmoothL1LossBackward0 HuberLossBackward0".split())
+_DONE = re.compile(r"(?:\w+_)?(?:dones?|dns?|terminals?|terminated|finished)(?:_\w+)?|[dD]|[dD]n|Done")
+_REWARD = re.compile(r"(?:\w+_)?(?:rewards?|rews?|rwds?)(?:_\w+)?|rs?|Rs?|rb|Reward")
+_NOT = re.compile(r"(?:\w+_)?(?:not?|non|un)_?\w*")
+_FEWEST, _LARGE, _VALUES = 4, 2**14, 4096
+"""Samples of a batch that is looked at, from and to; values that are told apart of one reward."""
+_GROUP = 5
+"""Samples of one reward of which something can be told."""
+_CENTERED = 1e-3
+"""Of the deviation, a mean of targets that were standardized."""
+
+
+class Ends:
+    """passes: those in which rewards and ends stand beside the targets of a value. samples: of them. ended: those whose
+    episode ends. told: of these, those whose reward others have too. kept: of these, those whose target is the
+    commonest one of that reward, as it always is where nothing is expected beyond an end.
+    """
+
+    def __init__(self) -> None:
+        self.passes = self.samples = self.ended = 0
+        self._targets: dict[float, Counter[float]] = {}
+        self._names = ("", "")
+
+    def see(self, nodes: Sequence[Any], frame: FrameType) -> None:
+        """Losses in the graph of what is differentiated, and where that is."""
+        dones, rewards = _names(frame.f_code)
+        if not dones or not rewards:
+            return
+        target = next((one for node in nodes if (one := _target_of(node)) is not None), None)
+        if target is None:
+            return
+        done, ends = _first(frame, dones, len(target))
+        reward, rewarded = _first(frame, rewards, len(target))
+        if ends is None or rewarded is None:
+            return
+        if not bool(((ends == 0) | (ends == 1)).all()) or abs(target.mean()) <= _CENTERED * target.std():
+            return
+        self._names = done, reward
+        self.passes += 1
+        self.samples += len(target)
+        self.ended += int(ends.sum())
+        for own, value in zip(rewarded[ends == 1], target[ends == 1], strict=True):
+            known = self._targets.setdefault(float(f"{own:.6g}"), Counter())
+            if len(known) < _VALUES:
+                known[float(f"{value:.5g}")] += 1
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """For the coverage; None where none were seen."""
+        if not self.ended:
+            return None
+        groups = [one for one in self._targets.values() if one.total() >= _GROUP]
+        return {
+            "passes": self.passes,
+            "samples": self.samples,
+            "ended": self.ended,
+            "told": sum(one.total() for one in groups),
+            "kept": sum(max(one.values()) for one in groups),
+            "done": self._names[0],
+            "reward": self._names[1],
+        }
+
+
+@functools.lru_cache(maxsize=64)
+def _names(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the variables of a function those that tell of ends, and those that are called rewards."""
+    names = tuple(dict.fromkeys((*code.co_varnames, *code.co_names, *code.co_freevars)))
+    dones = tuple(one for one in names if _DONE.fullmatch(one) and not _NOT.fullmatch(one))
+    return dones, tuple(one for one in names if _REWARD.fullmatch(one))
+
+
+def _first(frame: FrameType, names: tuple[str, ...], count: int) -> tuple[str, np.ndarray | None]:
+    """The first of these variables that holds that many numbers, and these."""
+    for name, value in zip(names, variables(frame, names), strict=True):
+        numbers = _numbers(value, count)
+        if numbers is not None:
+            return name, numbers
+    return "", None
+
+
+def _target_of(node: Any) -> np.ndarray | None:
+    """The targets of a loss of numbers, one for each sample."""
+    target = node._saved_target if node.name() in _OF_NUMBERS else None
+    if target is None or not target.is_cpu or not _FEWEST <= target.numel() <= _LARGE or target.numel() != len(target):
+        return None
+    values: np.ndarray = target.detach().reshape(-1).double().numpy()
+    return values if np.isfinite(values).all() else None
+
+
+def _numbers(value: Any, count: int) -> np.ndarray | None:
+    """What a variable holds, if it is that many numbers."""
+    if isinstance(value, Tensor):
+        if not is_measurable(value) or not value.is_cpu or value.numel() != count or value.is_complex():
+            return None
+        return value.detach().reshape(-1).double().numpy()
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1).astype(float) if value.size == count and value.dtype.kind in "biuf" else None
+    if type(value) not in (list, tuple) or len(value) != count:
+        return None
+    if not all(isinstance(one, (bool, int, float, np.number, np.bool_)) for one in value):
+        return None
+    return np.array(value, dtype=float)
