@@ -100,7 +100,7 @@ def averaged(evidence: Evidence) -> Finding | None:
     """From one layer on, in every step, each sample is exactly the same, though what led there told them apart: an
     average over the batch, or one sample taken for all. Exactly, since weights and units alone leave rounding."""
     rows = evidence.rows("activation", evidence.clean, (*SIGNAL_ROLES, "nonlinearity", "normalization", "pooling"))
-    table = rows.groupby("site").agg(
+    table = rows.groupby(["site", "call"]).agg(
         most=("sample_var", "max"), least=("sample_var", "min"), rms=("rms", "min"), order=("order", "median"),
         shape=("shape", "first"), role=("role", "first"),
     )  # fmt: skip
@@ -110,13 +110,13 @@ def averaged(evidence: Evidence) -> Finding | None:
     if not len(same) or not evidence.trains or len(evidence.clean) < _FEWEST or evidence.acts:
         return None
     before, after = table[table["order"] < same["order"].min()], table[table["order"] >= same["order"].min()]
-    site, first = str(same.index[0]), same.iloc[0]
+    site, first = str(same.index[0][0]), same.iloc[0]
     outputs = sizes(str(first["shape"]))
     if first["role"] in ("nonlinearity", "normalization"):  # as of units that are saturated, or of a single feature
         return None
     if not len(before) or len(same) < len(after) or not outputs or outputs[0] not in samples:
         return None
-    last = before.iloc[-1]
+    last, name = before.iloc[-1], before.index[-1][0]
     weights = evidence.rows("weight", evidence.clean[:1])
     if not last["least"] > _DIFFER * last["rms"] ** 2 or (weights.loc[weights["owner"] == site, "rms"] == 0).any():
         return None
@@ -125,9 +125,9 @@ def averaged(evidence: Evidence) -> Finding | None:
         "error",
         site,
         f"From {site} on every sample of a batch is exactly the same, in all {len(evidence.clean)} steps, though at"
-        f" {before.index[-1]} before it they differ: what stands between them averages over the batch, or takes one"
+        f" {name} before it they differ: what stands between them averages over the batch, or takes one"
         " sample for all.",
-        {"step": evidence.clean[0], "of": "averaged", "before": str(before.index[-1])},
+        {"step": evidence.clean[0], "of": "averaged", "before": str(name)},
         "Look at the dim of each mean, sum, max and index there: dimension 0 is that of the samples.",
         "torch.mean documentation, 'dim'",
     )

@@ -157,17 +157,18 @@ def test_a_softmax_over_samples_of_which_each_is_judged_by_a_number(over: int, s
 
 
 class Averaging(nn.Module):
-    """over: the dimension of a mean between its layers; dead: units in place of that."""
+    """over: the dimension of a mean between its layers; dead: units in place of that, whose ReLU is another layer's
+    too."""
 
     def __init__(self, over: int | None, dead: bool = False) -> None:
         super().__init__()
         self.over = over
-        self.below, self.above = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.first, self.below, self.above = nn.Linear(6, 6), nn.Linear(6, 8), nn.Linear(8, 3)
         if dead:
             nn.init.constant_(self.below.bias, -100.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.below(x).relu()
+        h = self.below(self.first(x).relu()).relu()
         return self.above(h if self.over is None else h.mean(self.over, keepdim=True).expand_as(h))
 
 
