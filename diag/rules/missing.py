@@ -12,10 +12,10 @@ from diag.rules.blocked import lost_gradients
 from diag.rules.detached import judged_without_gradient, severed, severed_terms
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
+from diag.rules.first_step import of_first_step
 from diag.rules.policies import own_ratio
 from diag.rules.posterior import cut_off
 from diag.rules.registry import rule
-from diag.rules.scales import is_open
 from diag.rules.truncated import truncated
 from diag.trace.shapes import sizes
 
@@ -308,7 +308,7 @@ def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> I
     zero = zero[~(biases & (zero["owner"] == last))]
     if not len(zero):
         return
-    first = _of_first_step(evidence, table, zero)
+    first = of_first_step(evidence, table, zero)
     if first is not None:
         yield first
         return
@@ -327,40 +327,6 @@ def _cancelled(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> I
         else "Look behind them for units that are dead or saturated, a gate or factor that stays zero, or underflow.",
         "torch.autograd documentation",
     )
-
-
-def _of_first_step(evidence: Evidence, table: pd.DataFrame, zero: pd.DataFrame) -> Finding | None:
-    """What carries a recurrent state on gets a gradient of exactly zero, while what reads the input gets one: the state
-    is that of the start, which is zero."""
-    names = [name for name in zero.index if "weight_hh" in str(name)]
-    reads = [str(name).replace("weight_hh", "weight_ih") for name in names]
-    told = [name for name, read in zip(names, reads, strict=True) if read in table.index and table.loc[read, "reached"]]
-    carried = [name for name in table.index if "weight_hh" in str(name)]
-    if not told or not evidence.trains:
-        return None
-    single = all(_has_single_step(evidence, str(table.loc[name, "owner"])) for name in told)
-    backward = all(str(name).endswith("_reverse") for name in told)
-    return Finding(
-        "missing-gradient",
-        "warning" if single or backward or len(told) < len(carried) or not is_open(evidence) else "error",
-        told[0],
-        f"The gradient of {listed(told)} is exactly zero in every step: of the recurrence only the output of its first"
-        f" step{', at the end of the sequence,' if backward else ''} is used, or the sequence has a single step. What"
-        " comes after it has no part in the output.",
-        {"step": evidence.clean[0], "of": "first step", "parameters": told[:20], "count": len(told)},
-        "Take both ends, output[:, -1] of the forward half and output[:, 0] of the backward half, or h_n."
-        if backward
-        else "Take the last step's output, output[:, -1], or h_n; look at batch_first and at which dimension is time.",
-        "torch.nn.LSTM documentation, 'Outputs: output, (h_n, c_n)'",
-    )
-
-
-def _has_single_step(evidence: Evidence, owner: str) -> bool:
-    """Whether what a recurrence puts out has a single step for each of several samples."""
-    named = (site for site in evidence.sites.index if site == owner or str(site).startswith(f"{owner}["))
-    first = next(named, None)
-    shape = () if first is None else sizes(str(evidence.sites.loc[first, "shape"]))
-    return len(shape) == 3 and 1 in shape[:2]
 
 
 def _counted(number: int, what: str) -> str:

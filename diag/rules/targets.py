@@ -275,11 +275,12 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
         if not len(before):
             continue
         op, (low, high) = str(before["op"].iloc[-1]), _REACH[str(before["op"].iloc[-1])]
-        mean = float(target["mean"])
-        spread = math.sqrt(max(0.0, float(target["rms"]) ** 2 - mean**2))
+        every = evidence.rows("activation", evidence.clean, ("target",))
+        every = every[every["site"] == target["site"]]
+        mean, bottom, top = float(every["mean"].median()), float(every["min"].min()), float(every["max"].max())
+        spread = math.sqrt(max(0.0, float((every["rms"] ** 2).median()) - mean**2))
         # A standardized target has tails beyond tanh, half of it lies below relu.
-        least = max(mean - spread / 2, float(target["min"]))
-        most = min(mean + spread / 2, float(target["max"]))
+        least, most = max(mean - spread / 2, bottom), min(mean + spread / 2, top)
         beyond = max(low - least, most - high)
         if spread == 0 or beyond < _MARGIN * spread:
             continue
@@ -288,15 +289,15 @@ def _out_of_reach(evidence: Evidence) -> Finding | None:
             "loss-not-decreasing",
             "warning" if evidence.is_half_solved and beyond < _WELL_BEYOND * spread else "error",
             str(before["site"].iloc[-1]),
-            f"The targets lie between {target['min']:.3g} and {target['max']:.3g}, with mean {mean:.3g} and deviation"
+            f"The targets lie between {bottom:.3g} and {top:.3g}, with mean {mean:.3g} and deviation"
             f" {spread:.3g}; {op} puts out {between}.",
             {
                 "step": step[0],
                 "of": "reach",
                 "low": low,
                 "high": high if high < math.inf else None,
-                "least": float(target["min"]),
-                "most": float(target["max"]),
+                "least": bottom,
+                "most": top,
             },
             f"Leave the {op} away behind the last layer, or scale the targets into what it can put out.",
             "Goodfellow et al. 2016, section 6.2.2: output units",

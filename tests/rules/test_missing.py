@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import diag
 from tests.rules.traces import Net, chain, flat, found, only
@@ -292,3 +293,38 @@ def test_a_recurrence_of_which_the_first_step_alone_is_used(
             one for one, value in zip(names, hidden, strict=True) if not value
         ]
         assert ("backward half" in findings[0].remedy) == names[-1].endswith("reverse")
+
+
+class Looped(nn.Module):
+    """hands_on: whether the state of one call is given to the next."""
+
+    def __init__(self, hands_on: bool) -> None:
+        super().__init__()
+        self.hands_on, self.rnn, self.head = hands_on, nn.GRU(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state, outputs = None, []
+        for step in x:
+            out, last = self.rnn(step.unsqueeze(0), state)
+            state = last if self.hands_on else None
+            outputs.append(self.head(out.squeeze(0)))
+        return torch.stack(outputs)
+
+
+@pytest.mark.parametrize(
+    ("hands_on", "steps", "severities"), [(False, 5, ["error"]), (True, 5, []), (False, 1, ["warning"])]
+)
+def test_a_state_that_is_not_handed_on(hands_on: bool, steps: int, severities: list[str]) -> None:
+    torch.manual_seed(0)
+    model = Looped(hands_on)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with diag.watch(model) as watch:
+        for _ in range(12):
+            x = torch.randn(steps, 16, 6)
+            target = x.cumsum(0)[:, :, :4].argmax(-1)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x).flatten(0, 1), target.flatten()).backward()
+            optimizer.step()
+    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "first step"]
+    assert [one.severity for one in told] == severities
+    assert [one.evidence.get("calls") for one in told] == [5 if steps > 1 else None] * len(told)
