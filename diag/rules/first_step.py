@@ -49,7 +49,8 @@ def _started_anew(evidence: Evidence, told: list[str], calls: int) -> Finding:
         "error" if is_open(evidence) else "warning",
         told[0],
         f"The gradient of {listed(told)} is exactly zero in every step: a pass calls it {calls} times, with a single"
-        " time step each, and every call begins with a state of zeros. What one call has seen is not handed on to the next.",
+        " time step each, and every call begins with a state of zeros. What one call has seen is not handed on to the"
+        " next.",
         {"step": evidence.clean[0], "of": "first step", "parameters": told[:20], "count": len(told), "calls": calls},
         "Keep the state that it returns, and give it to the next call: out, state = rnn(x, state).",
         "torch.nn.GRU documentation, 'h_0: defaults to zeros if not provided'",
