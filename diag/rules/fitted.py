@@ -9,6 +9,7 @@ from typing import Any
 from diag.rules.answered import is_late, tests_of
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
+from diag.rules.scales import began_far
 from diag.trace.schema import INDEXED
 from diag.trace.shapes import sizes
 
@@ -20,6 +21,16 @@ _AS_THE_MEAN = 0.05
 """How far an error is from that of the mean, of the latter, to be no better and no worse."""
 _PLAIN, _HALF = 5.0, 0.5
 """Standard errors by which predictions fit what is trained on, for certain; the share of that fit that tests lack."""
+
+
+_APART = (
+    "Look at inputs beside their targets as the network gets them, of both sets: have they been shuffled or sorted"
+    " apart? If they belong together, there are too few samples."
+)
+_SMALLER = (
+    "Initialize what the outputs are made of smaller, embeddings with a standard deviation of 0.02 to 0.1 rather than"
+    " 1, so that the first predictions are no larger than the targets."
+)
 
 
 def fits_nothing(evidence: Evidence) -> tuple[int, float] | None:
@@ -58,6 +69,13 @@ def by_heart(evidence: Evidence) -> Finding | None:
             expected = alike * math.sqrt(max(pairs - 1, 1) * batches)
             if z < _PLAIN or test["z"] >= limit or max(test["z"], 0.0) + limit >= _HALF * expected:
                 continue
+            begun = began_far(evidence)
+            wide = (
+                ""
+                if begun is None
+                else f" The first squared error was {begun[0]:.3g}, where the targets' mean has {begun[1]:.3g}: outputs"
+                " are far too large from the start, and it is these that are unlearned, sample by sample."
+            )
             return Finding(
                 "evaluation-mismatch",
                 "error",
@@ -65,7 +83,7 @@ def by_heart(evidence: Evidence) -> Finding | None:
                 f"Predictions of {test['samples']} samples that are tested fit their own targets no better than those"
                 f" of other samples: by {test['z']:.2f} standard errors, where as good a fit as that of training, which"
                 f" is beyond chance by {z:.3g}, would give {expected:.3g}. What is learned holds for the training"
-                " samples alone.",
+                f" samples alone.{wide}",
                 {
                     "step": int(test["step"]),
                     "of": "tested pairs",
@@ -73,8 +91,7 @@ def by_heart(evidence: Evidence) -> Finding | None:
                     "expected": expected,
                     "samples": int(test["samples"]),
                 },
-                "Look at inputs beside their targets as the network gets them, of both sets: have they been shuffled or"
-                " sorted apart? If they belong together, there are too few samples.",
+                _SMALLER if wide else _APART,
                 "Zhang et al. 2017, 'Understanding deep learning requires rethinking generalization', section 2",
             )
     return None

@@ -262,19 +262,27 @@ def _far_from_mean(evidence: Evidence) -> list[Finding]:
 
     With predictions of rms p and targets of rms t none is above (p + t)^2: what is, is a sum.
     """
-    values, given, targets = _squared_errors(evidence)
-    if len(values) < _FEWEST or not len(given) or not len(targets):
+    begun = began_far(evidence)
+    values, given, _ = _squared_errors(evidence)
+    last = float(values.iloc[-(len(values) // 3) :].median()) if begun else 0.0
+    if begun is None or last < _ABOVE * begun[1]:
         return []
-    guess = float(targets["var"].median())
-    most = (given["rms"].iloc[0] + targets["rms"].iloc[0]) ** 2
-    first, last = float(values.iloc[0]), float(values.iloc[-(len(values) // 3) :].median())
-    if not guess > 0 or min(first, last) < _ABOVE * guess or first > 1.01 * most:
-        return []
+    first, guess = begun
     said = (
         f"The first squared error is {first:.3g} and the last ones are {last:.3g}, where always the targets' mean would"
         f" have {guess:.3g}: outputs are far too large"
     )
     return [_too_large(evidence, str(given["site"].iloc[0]), said, first, last, {"guess": guess})]
+
+
+def began_far(evidence: Evidence) -> tuple[float, float] | None:
+    """The first squared error and the variance of the targets, where it is many times that and no sum."""
+    values, given, targets = _squared_errors(evidence)
+    if len(values) < _FEWEST or not len(given) or not len(targets):
+        return None
+    guess, first = float(targets["var"].median()), float(values.iloc[0])
+    most = (given["rms"].iloc[0] + targets["rms"].iloc[0]) ** 2
+    return (first, guess) if guess > 0 and _ABOVE * guess <= first <= 1.01 * most else None
 
 
 def _far_from_targets(evidence: Evidence) -> list[Finding]:

@@ -304,3 +304,40 @@ def test_what_has_become_nan_is_not_asked_for_answers() -> None:
         with torch.no_grad():
             F.mse_loss(net(X[TEST]), X[TEST, :1])
     assert not [one for one in watch.diagnose().findings if one.rule == "evaluation-mismatch"]
+
+
+class Factors(nn.Module):
+    """std: of its embeddings, at first."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.rows, self.columns = nn.Embedding(60, 64), nn.Embedding(40, 64)
+        for table in (self.rows, self.columns):
+            nn.init.normal_(table.weight, std=std)
+
+    def forward(self, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        return (self.rows(row) * self.columns(column)).sum(1)
+
+
+def _tested(net: nn.Module, row: torch.Tensor, column: torch.Tensor, wanted: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float(F.mse_loss(net(row, column), wanted))
+
+
+@pytest.mark.parametrize(("std", "wide"), [(1.0, True), (0.1, False)])
+def test_factors_that_begin_far_too_large_learn_each_sample_by_heart(std: float, wide: bool) -> None:
+    torch.manual_seed(0)
+    row, column = torch.randint(60, (800,)), torch.randint(40, (800,))
+    wanted = (torch.randn(60, 4)[row] * torch.randn(40, 4)[column]).sum(1)
+    net = Factors(std)
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    with diag.watch(net) as watch:
+        for _ in range(40):
+            for batch in torch.randperm(600).split(100):
+                optimizer.zero_grad()
+                ((net(row[batch], column[batch]) - wanted[batch]) ** 2).mean().backward()
+                optimizer.step()
+        _tested(net, row[600:], column[600:], wanted[600:])
+    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "tested pairs"]
+    assert [one.severity for one in told] == (["error"] if wide else [])
+    assert all("far too large from the start" in one.message and "0.02" in one.remedy for one in told)
