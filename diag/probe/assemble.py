@@ -114,7 +114,7 @@ def _sites(probe: Probe, names: list[str]) -> pd.DataFrame:
     names += [probe.sites.name(site) for site in probe.sites.table[len(names) :]]
     held = probe.parameters.has_optimizer
     orders = _owner_orders(probe)
-    several = len(probe.sites.roots) > 1
+    several = probe.sites.several
     rows = [
         {
             "site": name,
@@ -169,7 +169,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
             probe.sites.roots[root].name: share for root, share in probe.forward.untrained.evaluations.dropped.items()
         },
         "ran_without_gradient": _without_gradient(probe),
-        "models": [root.name for root in probe.sites.roots],
+        "models": [root.name for root in probe.sites.roots if root.within is None],
         "sites": sum(site.kind == "output" for site in probe.sites.table),
         "modules_total": leaves,
         "modules_seen": leaves - len(unseen),
@@ -203,11 +203,13 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
     return {
         "over_one": probe.settings["over_one"] + _names(probe, single),
         "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
+        "viewed": _viewed(probe),
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,
         "clamped_logits": dict(_named(probe, feeding.clamped)),
         "scaled_logits": {name: scale for name, scale in _named(probe, feeding.scaled) if scale != 1.0},
         "scrambled": dict(_named(probe, feeding.scrambled)),
+        "odd_axis": dict(_named(probe, feeding.odd)),
         "terms": terms.told(),
         "opponents": {
             probe.sites.roots[one["root"]].name: {name: count for name, count in one.items() if name != "root"}
@@ -216,6 +218,14 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
         "looks_ahead": _names(probe, [place for place, ahead in calls.ahead.items() if ahead]),
         "looks_back": _names(probe, [place for place, ahead in calls.ahead.items() if not ahead]),
     }
+
+
+def _viewed(probe: Probe) -> dict[str, list[list[Any]]]:
+    """By model, the paths of modules in which a view has the sizes of what it was made of, in another order."""
+    found: dict[str, list[list[Any]]] = {}
+    for (root, path), (before, after, count) in probe.forward.calls.viewed.items():
+        found.setdefault(probe.sites.roots[root].name, []).append([path, before, after, count])
+    return found
 
 
 def _named(probe: Probe, by_place: Mapping[Place, Any]) -> Iterator[tuple[str, Any]]:
@@ -234,7 +244,7 @@ def _leaves(probe: Probe) -> tuple[int, list[str]]:
     """How many modules compute something, and which of them never ran."""
     leaves, unseen = 0, list[str]()
     for index, root in enumerate(probe.sites.roots):
-        for path, module in root.model.named_modules():
+        for path, module in root.model.named_modules() if root.within is None else ():
             if {name for name, _ in module.named_children()} - INNER or INNER & set(path.split(".")):
                 continue
             if isinstance(module, _CONTAINERS):
@@ -321,7 +331,7 @@ def _inside_attention(model: Any, path: str) -> bool:
 
 def _without_gradient(probe: Probe) -> list[str]:
     """Parts of models that were called, but never in a pass that builds a graph."""
-    several = len(probe.sites.roots) > 1
+    several = probe.sites.several
     paths = sorted(probe.forward.untrained.ran - probe.forward.ran)
     return [
         ".".join(filter(None, [probe.sites.roots[root].name if several else "", path])) for root, path in paths if path

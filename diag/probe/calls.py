@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -12,33 +13,43 @@ from diag.probe.pairing import argument
 _OVER_CLASSES = ("softmax", "log_softmax")
 TELLING = (*_OVER_CLASSES, "attention")
 """Operations whose calls say more than what they return."""
+_TABLES = 3
+"""Tables of attention at a place that are looked at."""
 _SELF, _OTHER = ("query", "key"), ("attn_mask", "is_causal")
 
 LOW = -1e4
 """What is added to attention scores that are to count for nothing."""
+
+VIEWS = frozenset({"view", "reshape"})
+"""What keeps the order of the numbers, whatever their shape."""
 
 Place = tuple[int, str, str]
 """A model, the path of a module in it, and a suffix: what makes a site."""
 
 
 class Calls:
-    """over_first: softmaxes that run over the first dimension of several; over_one: softmaxes, and whether
+    """viewed: by model and path, shapes before and after a view that has the same sizes in another order, and how
+    often. over_first: softmaxes that run over the first dimension of several; over_one: softmaxes, and whether
     each call runs over a single entry. ahead: attention, and whether in each call a position may look at those that
     follow it."""
 
     def __init__(self) -> None:
+        self.viewed: dict[tuple[int, str], tuple[list[int], list[int], int]] = {}
         self.over_first: set[Place] = set()
         self.over_one: dict[Place, bool] = {}
         self.ahead: dict[Place, bool] = {}
+        self._tables: Counter[Place] = Counter()
 
-    def see(self, place: Place, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A torch function is called within a watched module."""
+    def see(self, place: Place, op: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A torch function was called within a watched module."""
         if op in _OVER_CLASSES:
             given, dim = args[0] if args else None, argument(args, kwargs, 1, "dim")
             if isinstance(given, Tensor) and given.ndim > 1 and isinstance(dim, int):
                 if dim in (0, -given.ndim):
                     self.over_first.add(place)
                 self.over_one[place] = given.shape[dim] == 1 and self.over_one.get(place, True)
+                if op == "softmax" and dim in (-1, given.ndim - 1):
+                    self.see_softmax(place, output)
         elif op == "attention" and len(args) > 3 and isinstance(args[3], int):  # F.multi_head_attention_forward
             query, key = args[:2]
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim == 3:
@@ -49,6 +60,33 @@ class Calls:
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim > 1 and key.ndim > 1:
                 mask, causal = argument(args, kwargs, 3, "attn_mask"), argument(args, kwargs, 5, "is_causal")
                 self._see_attention(place, query.shape[-2], key.shape[-2], mask, causal, kept=True)
+
+    def see_softmax(self, place: Place, output: Any) -> None:
+        """What a softmax over the last dimension puts out: of a table of positions by positions, whether the first one
+        looks at the last. Of what lies on a device nothing is known."""
+        if not isinstance(output, Tensor) or output.ndim < 3 or not output.is_cpu:
+            return
+        if output.shape[-1] == output.shape[-2] > 1 and self._tables[place] < _TABLES:
+            self._tables[place] += 1
+            looks = bool((output[..., 0, -1] != 0).any())
+            self.ahead[place] = looks and self.ahead.get(place, True)
+
+    def see_view(self, root: int, path: str, args: tuple[Any, ...], output: Any) -> None:
+        """Numbers of a watched module are given another shape."""
+        given = args[0] if args else None
+        if (
+            not isinstance(given, Tensor)
+            or not isinstance(output, Tensor)
+            or given.ndim != output.ndim
+            or given.ndim < 3
+        ):
+            return
+        before, after = list(given.shape), list(output.shape)
+        if [one for one in before if one != 1] != [one for one in after if one != 1] and sorted(before) == sorted(
+            after
+        ):
+            count = self.viewed[root, path][2] if (root, path) in self.viewed else 0
+            self.viewed[root, path] = before, after, count + 1
 
     def see_module(self, place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A watched module with what it was given: attention as torch has it."""

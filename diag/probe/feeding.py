@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from diag.probe.calls import Place
-from diag.probe.loss_graph import through_views
+from diag.probe.loss_graph import odd_axis, through_views
 from diag.trace.schema import INDEXED
 
 _SQUASHES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
@@ -23,7 +23,8 @@ _RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
 
 
 class Feeding:
-    """squashed: losses of logits that are given what a function has squashed. scrambled: losses of classes whose
+    """odd: of losses whose log-probabilities are none over the classes, the dimension they add up over, and the shape.
+    squashed: losses of logits that are given what a function has squashed. scrambled: losses of classes whose
     prediction was reshaped so that the numbers of one class stand among those of others: shape before and after.
     scaled: losses of logits, and the number that these were multiplied with last; clamped: those that were cut, and
     between which numbers.
@@ -32,6 +33,7 @@ class Feeding:
 
     def __init__(self) -> None:
         self.minimized = 0
+        self.odd: dict[Place, tuple[int, list[int]]] = {}
         self.squashed: dict[Place, str] = {}
         self.scrambled: dict[Place, tuple[list[int], list[int]]] = {}
         self.scaled: dict[Place, float] = {}
@@ -49,6 +51,8 @@ class Feeding:
                 low, high = (getattr(behind, f"_saved_{name}") for name in _CLAMPS[behind.name()])
                 if isinstance(low, (int, float)) and isinstance(high, (int, float)):
                     self.clamped[place] = [float(low), float(high)]
+        if op == "nll_loss" and name == "LogSoftmaxBackward0" and (odd := odd_axis(node, direct=True)) is not None:
+            self.odd[place] = odd
         if op in INDEXED and name in _RESHAPES:
             before = tuple(int(one) for one in node._saved_self_sym_sizes)
             if _is_scrambled(before, tuple(shape)):

@@ -17,7 +17,7 @@ from torch.nn.modules.loss import _Loss
 
 from diag.probe import ops
 from diag.probe.backward import Backward
-from diag.probe.calls import TELLING, Calls
+from diag.probe.calls import TELLING, VIEWS, Calls
 from diag.probe.capture import is_capturing
 from diag.probe.container import container_of
 from diag.probe.copies import Copies
@@ -206,7 +206,7 @@ class Forward:
             self._input_order = self._backward.next_order()
         self._measures = self._recorder.measures_step
         if self._measures:
-            self.losses.see_call(frame.root, args, several=len(self._sites.roots) > 1)
+            self.losses.see_call(frame.root, args, several=self._sites.several)
         self._quick.thread = self._thread if self._measures else 0
         self._stack.append(frame)
         if module._forward_hooks:
@@ -371,6 +371,8 @@ class Forward:
         source = source_of(args, kwargs)
         if frame.op == "attention":
             self.calls.see_module((frame.root, frame.path, ""), frame.module, args, kwargs)
+        if frame.op == "softmax" and getattr(frame.module, "dim", None) in (-1, getattr(output, "ndim", 0) - 1):
+            self.calls.see_softmax((frame.root, frame.path, ""), output)
         if frame.op == "attention" and self.losses.looks_beside():
             attended = self._tokens.attended(frame.module, args, kwargs)
             if attended is not None:
@@ -390,6 +392,8 @@ class Forward:
         if op is None or frame is None or frame.opaque or not self._measures:
             if self._measures and frame is not None and frame is self._loss_frame:
                 self.losses.see_difference(frame, func, args)
+            elif op is None and self._measures and frame is not None and getattr(func, "__name__", "") in VIEWS:
+                self.calls.see_view(frame.root, frame.path, args, output)
             return
         if (frame.single and op in LAYERS) or not ops.is_recorded_call(op, args, kwargs):
             return
@@ -400,7 +404,7 @@ class Forward:
         bounds = bounds_for("relu" if op == "clamp" else op, **slope) if role == "nonlinearity" else None
         source = source_of(args, kwargs)
         if op in TELLING:
-            self.calls.see((frame.root, frame.path, f":{op}"), op, args, kwargs)
+            self.calls.see((frame.root, frame.path, f":{op}"), op, args, kwargs, output)
         with torch._C.DisableTorchFunction():
             if role == "loss":
                 self.losses.has_seen = True

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from diag.probe.triplets import triplets
 from diag.trace.shapes import are_crossed
@@ -44,6 +45,8 @@ _HANDED_ON = "_DDPSinkBackward"
 """DistributedDataParallel puts it behind outputs that may be unused, or whose graph is static: each stays as it is."""
 _SMALL = 4096
 """Elements of an output that may be kept until its loss is known."""
+_MEAN = 1
+"""How torch numbers the reduction of a loss."""
 _MOST = 300
 """Nodes between a loss and the models' outputs that are looked at."""
 
@@ -154,9 +157,11 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         below = source = _below(node)
         if name == "NllLoss2DBackward0":  # of a sequence, it is called with a dimension more
             below = through_views(below, outputs)
-        if op == "nll_loss" and below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below):
+        logarithms = below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below)
+        if op == "nll_loss" and logarithms and odd_axis(below, direct=below is source) is None:
             op, given, source = "cross_entropy", _logits(below, given, outputs), _below(below)
-        return Judged(op, _as_given(given), _as_given(target), _value(node, root), source)
+        value = _value(node, root)
+        return Judged(op, _as_given(given), _as_given(target), _term(node) if value is None else value, source)
     if name == _DIFFERENCE:
         return _divergence(node)
     if name in _OF_DIFFERENCE:
@@ -171,6 +176,16 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
     if both is not None:
         return Judged("triplet_margin_loss", *both, None)
     return None if tilted is None else _written_out(tilted[0], tilted[1], outputs)
+
+
+def odd_axis(node: Any, *, direct: bool) -> tuple[int, list[int]] | None:
+    """Of a log_softmax before nll_loss the dimension that it runs over and its shape, where that are not the classes.
+    direct: whether nothing stands between the two, so that classes are in dimension 1."""
+    shape = list(node._saved_result.shape)
+    dim = int(node._saved_dim)
+    dim = (dim - 2**64 if dim >= 2**63 else dim) % max(len(shape), 1)  # a negative one is shown as if it had no sign
+    odd = len(shape) > 1 and (dim != 1 if direct else dim == 0)
+    return (dim, shape) if odd else None
 
 
 def _lengths(node: Any) -> dict[str, Any]:
@@ -302,6 +317,15 @@ def _value(node: Any, root: Tensor) -> Tensor | None:
             return None
         top = _below(top)
     return None
+
+
+def _term(node: Any) -> Tensor | None:
+    """A mean cross-entropy that is one of several terms, worked out once more of what it keeps."""
+    if node.name() not in ("NllLossBackward0", "NllLoss2DBackward0") or node._saved_reduction != _MEAN:
+        return None
+    ignored = int(node._saved_ignore_index)
+    ignored -= 2**64 if ignored >= 2**63 else 0  # a negative one is shown as if it had no sign
+    return F.nll_loss(node._saved_self, node._saved_target, node._saved_weight, ignore_index=ignored)
 
 
 def _as_given(tensor: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Opponents:
                 self._made.append((root, sample))
             break
         for one in trained:
-            if one.grad_fn is not None:
+            if one.grad_fn is not None and one.ndim:  # what is a single number is a loss of its own, and no score
                 self._scores[one.grad_fn._sequence_nr()] = root, self._origin
 
     def see_pass(self, scores: Sequence[tuple[float, Any]], names: Iterable[str]) -> None:

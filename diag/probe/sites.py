@@ -33,7 +33,8 @@ class Site:
 class Root:
     """A watched model, the paths of its modules and parameters, and where each module holds its own parameters.
 
-    places: by the name of a parameter, what holds it, and under which key.
+    places: by the name of a parameter, what holds it, and under which key. within: the number of a model that it turned
+    out to be a part of.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Root:
     holders: list[dict[str, nn.Parameter | None]] = field(default_factory=list)
     places: dict[str, tuple[dict[str, nn.Parameter | None], str]] = field(default_factory=dict)
     compiled: bool = False
+    within: int | None = None
 
 
 class Sites:
@@ -68,7 +70,27 @@ class Sites:
         name = class_name(model) + (f"#{same + 1}" if same else "")
         self.roots.append(Root(model, name, compiled=compiled))
         self.rescan(len(self.roots) - 1)
+        self._take_in(len(self.roots) - 1)
         return len(self.roots) - 1
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one model is watched."""
+        return sum(one.within is None for one in self.roots) > 1
+
+    def _take_in(self, number: int) -> None:
+        """Models that were called alone before, and are parts of this one: what was met in them is a site of this one
+        from now on."""
+        for other, part in enumerate(self.roots[:number]):
+            path = self.roots[number].paths.get(id(part.model))
+            if not path or part.within is not None:
+                continue
+            part.within = number
+            for index, site in enumerate(self.table):
+                if site.root == other:
+                    del self._ids[other, site.owner, site.suffix]
+                    site.root, site.owner = number, f"{path}.{site.owner}" if site.owner else path
+                    self._ids[number, site.owner, site.suffix] = index
 
     def watch(self, model: nn.Module) -> None:
         """Watch a model, or what has been added to one that is watched."""
@@ -146,7 +168,7 @@ class Sites:
         """
         root = self.roots[site.root]
         path = site.owner
-        if len(self.roots) > 1:
+        if self.several:
             path = f"{root.name}.{path}" if path else root.name
         elif not path and site.kind == "output":
             path = root.name

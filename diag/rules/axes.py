@@ -96,6 +96,25 @@ def softmax_over_samples(evidence: Evidence) -> Finding | None:
     )
 
 
+def odd_axis(evidence: Evidence) -> Finding | None:
+    """A log_softmax before nll_loss runs over something else than the classes."""
+    for loss in evidence.named("odd_axis"):
+        dim, shape = evidence.trace.coverage["odd_axis"][loss]
+        over = "the samples of a batch" if dim == 0 else "positions"
+        return Finding(
+            "loss-not-decreasing",
+            "error",
+            loss,
+            f"The log_softmax before {loss} runs over dimension {dim} of {'x'.join(map(str, shape))}, which are {over}:"
+            " the classes of one prediction, in dimension 1, do not add up to 1, and predictions compete with one"
+            " another.",
+            {"step": evidence.clean[0], "of": "class axis", "dim": dim, "shape": list(shape)},
+            "Let it run over the classes: log_softmax(logits, dim=1), or give the logits to cross_entropy.",
+            "torch.nn.NLLLoss documentation, 'Shape'",
+        )
+    return None
+
+
 def averaged(evidence: Evidence) -> Finding | None:
     """From one layer on, in every step, each sample is exactly the same, though what led there told them apart: an
     average over the batch, or one sample taken for all. Exactly, since weights and units alone leave rounding."""

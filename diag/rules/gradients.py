@@ -16,7 +16,7 @@ from diag.rules.forgotten import forgotten
 from diag.rules.passes import by_layer
 from diag.rules.registry import rule
 from diag.rules.remembered import remembered
-from diag.rules.scales import at_the_mean
+from diag.rules.scales import at_the_mean, learned
 from diag.rules.underflow import underflows
 
 _SQUASHING = ("sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh")
@@ -61,8 +61,11 @@ def vanishing_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     note = ""
     waits = steps == evidence.early and _stood(evidence)
-    if severity == "error" and _bottom_learns(evidence) and not at_the_mean(evidence) and not waits:
+    harmless = severity == "error" and not waits and not at_the_mean(evidence)
+    if harmless and _bottom_learns(evidence):
         severity, note = "warning", " The optimizer rescales it and the loss falls, so it does no visible harm yet."
+    elif harmless and learned(evidence):
+        severity, note = "warning", " Most of what there is was learned, so it does no visible harm yet."
     site = _start(trend)
     yield Finding(
         "vanishing-gradient",

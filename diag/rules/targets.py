@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from diag.rules.alike import put_out_by
-from diag.rules.axes import across_samples, softmax_over_samples
+from diag.rules.axes import across_samples, odd_axis, softmax_over_samples
 from diag.rules.clipped_logits import clipped_logits
 from diag.rules.confined import confined
 from diag.rules.empty_masks import empty_masks
@@ -20,7 +20,7 @@ from diag.rules.modes import never_trained
 from diag.rules.players import players
 from diag.rules.policies import beyond_the_end, policy
 from diag.rules.remembered import remembered
-from diag.rules.scrambled import scrambled
+from diag.rules.scrambled import reshaped, scrambled
 from diag.rules.signs import unsigned
 from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted_twice
 from diag.rules.unscaled import unscaled
@@ -62,10 +62,12 @@ def misfit(evidence: Evidence) -> Finding | None:
         _squashed_twice,
         _squashed_outside,
         scrambled,
+        reshaped,
         _no_log_probabilities,
         _crossed,
         across_samples,
         softmax_over_samples,
+        odd_axis,
         unsigned,
         sees_the_next,
         given_back,
