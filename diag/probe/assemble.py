@@ -161,6 +161,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "leaf_inputs": probe.forward.untrained.leaves,
         "tested": probe.forward.untrained.tested.entries(),
         "computed_inputs": _computed_inputs(probe),
+        "lagging": probe.forward.untrained.standing.lagging({id(root.model): root.name for root in probe.sites.roots}),
         "standing": probe.forward.untrained.standing.entries({id(root.model): root.name for root in probe.sites.roots}),
         "untaught": probe.forward.untrained.standing.untaught(),
         "acting_passes": probe.forward.untrained.acting.passes,

@@ -30,6 +30,8 @@ class Opponents:
         self._made: deque[tuple[int, Tensor]] = deque(maxlen=_KEPT)
         self._scores: dict[int, tuple[int, str]] = {}
         self._origin = OWN
+        self._open: dict[int, dict[str, set[int]]] = {}
+        self._told: set[int] = set()
         self.judged: Counter[tuple[int, int]] = Counter()
         self.fooled: Counter[tuple[int, int]] = Counter()
         self.rewarded: Counter[int] = Counter()
@@ -38,6 +40,8 @@ class Opponents:
         """Forget the step that has ended."""
         self._made.clear()
         self._scores.clear()
+        self._open.clear()
+        self._told.clear()
 
     def see_call(self, root: int, args: Iterable[Any]) -> None:
         """A network is about to be called with this."""
@@ -72,9 +76,15 @@ class Opponents:
             if known is not None:
                 signs.setdefault(known[0], {}).setdefault(known[1], set()).add(1 if number > 0 else -1)
         for root, by_origin in signs.items():
+            if MADE not in by_origin and root not in self._told:  # data and what is made may have passes of their own
+                before = self._open.setdefault(root, {})
+                for origin, own in by_origin.items():
+                    before.setdefault(origin, set()).update(own)
+                by_origin = before
             if set(by_origin) == {OWN, COPY} and by_origin[OWN] | by_origin[COPY] == {1, -1}:
                 if len(by_origin[OWN]) == len(by_origin[COPY]) == 1:
                     self.judged[root, min(by_origin[COPY])] += 1
+                    self._told.add(root)
             elif set(by_origin) == {MADE} and len(by_origin[MADE]) == 1:
                 sign = min(by_origin[MADE])
                 self.fooled[root, sign] += 1

@@ -13,6 +13,7 @@ from diag.probe.overlap import is_raw, overlaps
 from diag.probe.paths import Path, below, square_of
 from diag.probe.policies import entropy_share, is_entropy
 from diag.probe.smoothing import smoothing
+from diag.trace.schema import BINARY
 
 _LINEAR = VIEWS | frozenset(
     "SubBackward0 AddBackward0 RsubBackward1 NegBackward0 MulBackward0 DivBackward0 SplitBackward0 UnbindBackward0 "
@@ -31,6 +32,8 @@ _HINGES = ("ReluBackward0", "ThresholdBackward0", "SoftplusBackward0", "ClampMin
 """What is never below 0, of a loss as a rule."""
 _LOGARITHMS = ("LogSoftmaxBackward0", "LogBackward0")
 _OF_DIFFERENCE = ("AbsBackward0", "CoshBackward0")
+_ONE_SIDED = 0.2
+"""How far from even the only target of a batch is that pushes all scores one way."""
 _MOST = 3000
 """Nodes of a graph that are looked at: an episode's log-probabilities have some each."""
 _FEWEST, _SAME_NUMBERS = 5, 1e-4
@@ -106,6 +109,7 @@ def _see(path: Path, outputs: Outputs, read: Read) -> list[Path]:
             read.weighed.append(path.node)
         if op is not None:
             read.losses.append((op, path.number))
+            read.scores += _pushed(path, op, outputs)
         elif path.node.name() in (*_HINGES, "AbsBackward0"):
             (read.hinges if path.node.name() in _HINGES else read.absolutes).append(path.number)
             return []
@@ -133,6 +137,20 @@ def _see(path: Path, outputs: Outputs, read: Read) -> list[Path]:
     further = below(path)
     read.others = read.others or not further
     return further
+
+
+def _pushed(path: Path, op: str, outputs: Outputs) -> list[tuple[float, Any]]:
+    """Scores of which all are to be 1, or near it where labels are smoothed, or all 0, as those of a critic that tells
+    what is real: the loss falls where they rise, or where they fall."""
+    if op not in BINARY:
+        return []
+    target, below = path.node._saved_target, through_views(path.node.next_functions[0][0], outputs)
+    if below is None or not outputs.has(below) or not target.is_cpu or not target.numel():
+        return []
+    first = float(target.reshape(-1)[0])
+    if abs(first - 0.5) < _ONE_SIDED or not bool((target == first).all()):
+        return []
+    return [(path.number * math.copysign(1.0, 0.5 - first), below)]
 
 
 def _summed_up(node: Any) -> Any:

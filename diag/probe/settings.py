@@ -43,7 +43,8 @@ def settings(probe: Probe) -> dict[str, Any]:
     dimension is time. norms_unused: of batch normalizations whose running statistics no batch has changed.
     slow_statistics: of those that take in a thousandth of a batch or less, the momentum, and how many batches there
     were. weight_decay: by parameter, how much, and whether it is decoupled. momentum: the largest whose steps add up.
-    betas: of Adam and its kin, those whose first has the largest square for the second.
+    betas: of Adam and its kin, those whose first has the largest square for the second. meant_lr: the largest learning
+    rate that a schedule starts from or rises to, 0 without a schedule.
     frozen_untrained: by model, frozen weights that are as torch initializes them, and their share of all elements.
     """
     # One walk for all that is asked: a watch may be begun and ended around every step.
@@ -67,6 +68,7 @@ def settings(probe: Probe) -> dict[str, Any]:
         ],
         "weight_decay": _decays(probe),
         "momentum": _momentum(probe),
+        "meant_lr": _meant_lr(probe),
         "betas": _betas(probe),
         "frozen_untrained": untrained(probe, trees),
     }
@@ -190,6 +192,13 @@ def _momentum(probe: Probe) -> float:
     groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
     known = (one["momentum"] for one in groups if not one.get("dampening") and "momentum" in one)
     return max((float(one) for one in known if not isinstance(one, torch.Tensor)), default=0.0)
+
+
+def _meant_lr(probe: Probe) -> float:
+    """What a schedule multiplies, as torch's schedulers note it in the optimizer."""
+    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
+    known = (one.get("initial_lr") for one in groups)
+    return max((float(one) for one in known if isinstance(one, (int, float))), default=0.0)
 
 
 def _betas(probe: Probe) -> list[float]:

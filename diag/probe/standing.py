@@ -7,6 +7,7 @@ import re
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ _TEACHES = re.compile(r"_?(?:\w+_)?teachers?(?:_\w+)?", re.IGNORECASE)
 """Names of what is to know something."""
 _PARAMETERS, _ELEMENTS = 8, 16
 """Of a network, how many parameters are looked at, and of each, how many elements."""
+_LAGS = 0.1
+"""Of the way that a network has come, what its average has come."""
 _CALLERS = 3
 """Functions around a call in which its name is looked for."""
 
@@ -76,11 +79,13 @@ class Standing:
                 known.name, known.first = name, step
                 known.is_drawn = bool(_TEACHES.fullmatch(name)) and is_as_drawn(module)
         known = self._beside[id(module)]
-        if known is None or known.moved is True or known.module() is not module:
+        if known is None or known.module() is not module:
             return
         known.calls += 1
         if known.calls == 1 or step > known.last:
             known.last = step
+            if known.moved is True:
+                return
             differs = (_numbers(module) != known.numbers).any()
             known.moved = bool(differs) if differs.is_cpu else differs | known.moved
 
@@ -91,6 +96,26 @@ class Standing:
             like = [key for key, one in self._trained.items() if _is_same(one, known)]
             if like and not _TEACHES.fullmatch(known.name):
                 found.append({"of": names.get(like[0], ""), **known.told()})
+        return found
+
+    def lagging(self, names: dict[int, str]) -> list[dict[str, Any]]:
+        """Those that are still next to where a trained network began, for the way that it has come since: an average
+        that hardly takes in what is new."""
+        found = []
+        for known in self._beside.values():
+            module = None if known is None else known.module()
+            if known is None or module is None or not bool(known.moved) or _TEACHES.fullmatch(known.name):
+                continue
+            now = _numbers(module)
+            for key, one in self._trained.items():
+                trained = one.module()
+                if trained is None or one.shapes != known.shapes or one.numbers.device != now.device:
+                    continue
+                way = float((_numbers(trained) - one.numbers).norm())
+                share = float((now - one.numbers).norm()) / way if way > 0 else 1.0
+                if share < _LAGS:
+                    found.append({"of": names.get(key, ""), "share": share, **known.told()})
+                    break
         return found
 
     def untaught(self) -> list[dict[str, Any]]:
@@ -139,6 +164,6 @@ def _names_of(module: nn.Module) -> Iterator[str]:
         for name, value in zip(names, variables(frame, names), strict=True):
             if value is module:
                 yield name
-            elif name == "self":
-                held = {**vars(value), **(value._modules if isinstance(value, nn.Module) else {})} if value else {}
+            elif name == "self" or not isinstance(value, (nn.Module, type, ModuleType)):
+                held = {**getattr(value, "__dict__", {}), **(value._modules if isinstance(value, nn.Module) else {})}
                 yield from (own for own, one in held.items() if one is module)

@@ -44,7 +44,7 @@ class Tokens:
         targets = target.reshape(ids.shape)
         counts = targets >= 0
         further, same = (targets[:, :-1] == ids[:, 1:]) & counts[:, :-1], (targets == ids) & counts
-        share = further.sum() / counts[:, :-1].sum()
+        share = further.sum() / counts[:, :-1].sum().clamp(min=1)  # of the last position alone, none is one further on
         return torch.where(same.sum() < _SAME * counts.sum(), share, self._given_back(ids)).reshape(1)
 
     def _given_back(self, ids: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def beside_ids(module: nn.Module, kwargs: Mapping[str, Any]) -> Iterator[tuple[s
     if type(labels) is Tensor and labels.shape == ids.shape and _shifts_labels(module):
         counts = labels >= 0
         further, same = (labels[:, :-1] == ids[:, 1:]) & counts[:, :-1], (labels == ids) & counts
-        share = further.sum() / counts[:, :-1].sum() - same.sum() / counts.sum()
+        share = further.sum() / counts[:, :-1].sum().clamp(min=1) - same.sum() / counts.sum().clamp(min=1)
         yield "shifted", share.reshape(1)
 
 

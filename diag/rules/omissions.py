@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from diag.rules.evidence import Evidence
@@ -18,6 +19,8 @@ _TO_THE_END = 0.8
 """Of the steps, until when it is called."""
 _LONG, _VERY_LONG = 100, 200
 """Steps for which a network that is to follow another stands still: worth a word, and an error."""
+_AVERAGES = re.compile(r"ema|shadow|averag|avg|polyak", re.IGNORECASE)
+"""Names of what is to be better than the last weights are."""
 
 
 def never_stepped(evidence: Evidence) -> Iterator[Finding]:
@@ -150,6 +153,25 @@ def never_follows(evidence: Evidence) -> Iterator[Finding]:
             "Copy the weights every so many steps, target.load_state_dict(model.state_dict()), or average them in each:"
             " target = tau * model + (1 - tau) * target with tau above 0 (a decay of 1 leaves all as it was).",
             "Mnih et al. 2015, algorithm 1; Lillicrap et al. 2016, section 3; Polyak & Juditsky 1992",
+        )
+
+
+def lags_behind(evidence: Evidence) -> Iterator[Finding]:
+    """An average of the weights that takes in next to nothing of what is new: an error where it is what is tested."""
+    for one in evidence.trace.coverage.get("lagging") or ():
+        last = int(one["last"])
+        if one["of"] not in set(evidence.sites["model"]) or last < max(_LONG, _TO_THE_END * evidence.measured[-1]):
+            continue
+        yield Finding(
+            "stalled-update",
+            "error" if _AVERAGES.search(str(one["name"])) else "warning",
+            str(one["name"]),
+            f"{one['name']} follows {one['of']} too slowly: in step {last}, when it was called last, it has come"
+            f" {float(one['share']):.1%} of the way that {one['of']} has, and is still about what it was at the start.",
+            {"step": evidence.clean[0], "of": "lagging", "share": float(one["share"]), "steps": last},
+            "Lower the decay, so that 1 / (1 - decay) is far below the number of steps (0.99 for some hundreds, 0.999"
+            " for some thousands), or let it rise: min(decay, (1 + step) / (10 + step)).",
+            "Polyak & Juditsky 1992; tf.train.ExponentialMovingAverage documentation, 'num_updates'",
         )
 
 

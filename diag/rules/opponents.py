@@ -35,7 +35,7 @@ def _allied(evidence: Evidence, critic: str, known: dict[str, int]) -> Finding |
             f" {fooled} passes the loss of what makes it makes them {does} too. The sign of one of the two is turned.",
             {"step": evidence.clean[0], "of": "sign", "critic": critic, "passes": judged + fooled},
             "Minimize critic(made).mean() - critic(data).mean() for the critic, and -critic(made).mean() for the"
-            " generator.",
+            " generator; in a binary cross-entropy what is made is 0 for the critic, and 1 for the generator.",
             "Arjovsky et al. 2017, 'Wasserstein GAN', algorithm 1",
         )
     return None

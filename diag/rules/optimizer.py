@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from diag.rules.answered import is_late, tests_of
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
 from diag.rules.scales import does_well, guesses, is_open
@@ -22,8 +23,16 @@ _FALLEN, _WHOLE_NORM = 10.0, 0.1
 """How far a learning rate has fallen that is worth a word; the norm below which a clip leaves little of a gradient."""
 _NOTHING_LEFT, _IDLE = 1e-4, 0.5
 """Of its largest value, a learning rate that does nothing more; the share of the steps for which it may not be so."""
+_MANY_STEPS = 200
+"""Steps after which something should have been learned."""
 _RISEN, _NEARLY_ALL = 3.0, 0.9
 """How far a learning rate rises, and in which share of the steps, that is still in its warm-up."""
+_REACHED = 0.2
+"""Of the learning rate that a warm-up is to reach."""
+_WITHIN = (
+    "Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in steps or in"
+    " epochs: look which), or train for as long as the schedule is meant for."
+)
 _UNSCALE = (
     "Call scaler.unscale_(optimizer) before the gradient is clipped, or the clip cuts what the scale has multiplied;"
     " else "
@@ -124,9 +133,31 @@ def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
         f" from {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
         " weights (about 1e-3 is usual). The loss has hardly fallen.",
         evidence={**stall.evidence, "of": "schedule", "first_lr": float(lr.iloc[0])},
-        remedy="Warm up within the first few per cent of the steps that are really taken (a warm-up may be counted in"
-        " steps or in epochs: look which), or train for as long as the schedule is meant for.",
+        remedy=_WITHIN,
         source="Goyal et al. 2017, section 2.2: gradual warmup",
+    )
+
+
+def never_warm(evidence: Evidence) -> Finding | None:
+    """The learning rate rises from the first step to the last, and ends far below what it is to rise to: an error where
+    tests show that training is over."""
+    lr = evidence.steps["lr"].dropna()
+    meant = float(evidence.trace.coverage.get("meant_lr") or 0.0)
+    if len(lr) < _FEWEST_DECAYS or lr.iloc[-1] > _REACHED * meant or not is_open(evidence):
+        return None
+    rises = lr.diff().dropna() > 0
+    if rises.mean() < _NEARLY_ALL or not rises.iloc[-2:].all():
+        return None
+    over = any(is_late(evidence, int(one["step"])) for one in tests_of(evidence))
+    return Finding(
+        "stalled-update",
+        "error" if over else "warning",
+        "optimizer",
+        f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one, from"
+        f" {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, and is meant to come to {meant:.2g}. Most of the loss is left.",
+        {"step": int(evidence.steps["step"].iloc[0]), "of": "schedule", "lr": float(lr.iloc[-1]), "meant": meant},
+        _WITHIN,
+        "Goyal et al. 2017, section 2.2: gradual warmup",
     )
 
 
@@ -159,13 +190,22 @@ def scaled_away(evidence: Evidence) -> Finding | None:
     )
 
 
+def _least_update(evidence: Evidence) -> float:
+    """The update over the weight below which a clip is what keeps it from learning: after many steps that have left
+    most of the loss, what is small for any training."""
+    limits = evidence.thresholds
+    if evidence.crawls():
+        return limits["clipped_crawl_error"]
+    waits = len(evidence.clean_losses) >= _MANY_STEPS and is_open(evidence)
+    return limits["clipped_crawl_error" if waits else "clipped_error"]
+
+
 def clipped(evidence: Evidence, typical: float) -> Finding | None:
     """The gradient is cut to one and the same norm in every step, and what is left of it hardly moves the weights.
 
     typical: the largest update of the median weight matrix over the weight, of late.
     """
-    limits = evidence.thresholds
-    limit = limits["clipped_crawl_error"] if evidence.crawls() else limits["clipped_error"]
+    limit = _least_update(evidence)
     rows = evidence.rows("weight_gradient", evidence.clean)
     norm = (rows["norm"] ** 2).groupby(rows["step"]).sum() ** 0.5
     if len(norm) < _FEWEST_DECAYS or typical >= limit:
@@ -191,10 +231,9 @@ def clipped(evidence: Evidence, typical: float) -> Finding | None:
 
 def clipped_values(evidence: Evidence, typical: float) -> Finding | None:
     """Each gradient is cut, entry by entry, to one and the same number, and what is left hardly moves the weights."""
-    limits = evidence.thresholds
     rows = evidence.rows("weight_gradient", evidence.clean)
     rows = rows[rows["rms"] > 0]
-    limit = limits["clipped_crawl_error"] if evidence.crawls() else limits["clipped_error"]
+    limit = _least_update(evidence)
     if typical >= limit or rows["step"].nunique() < _FEWEST_DECAYS:
         return None
     largest = rows[["min", "max"]].abs().max(axis=1)

@@ -16,6 +16,7 @@ from diag.rules.finding import Finding, listed
 from diag.rules.momentum import remembers, unbalanced
 from diag.rules.omissions import (
     clipped_nothing,
+    lags_behind,
     layers_made_anew,
     never_follows,
     never_stepped,
@@ -33,6 +34,7 @@ from diag.rules.optimizer import (
     frozen,
     made_anew,
     never_trained,
+    never_warm,
     on_scaled_gradients,
     rates,
     scaled_away,
@@ -83,12 +85,13 @@ def stalled_update(evidence: Evidence) -> Iterator[Finding]:
     ]
     yield from left_out
     yield from never_follows(evidence)
+    yield from lags_behind(evidence)
     yield from stale_statistics(evidence)
     # Beside what was forgotten, what is frozen may well be so on purpose.
     zeros = frozen_zeros(evidence)
     fixed = [zeros] if zeros is not None else list(never_trained(evidence)) or list(frozen(evidence))
     yield from (replace(one, severity="warning") if left_out else one for one in fixed)
-    schedule = made_anew(evidence) or decays_each_step(evidence) or ends_early(evidence)
+    schedule = made_anew(evidence) or decays_each_step(evidence) or ends_early(evidence) or never_warm(evidence)
     if schedule is not None:
         yield schedule
         return
