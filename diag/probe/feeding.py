@@ -51,7 +51,7 @@ class Feeding:
                 low, high = (getattr(behind, f"_saved_{name}") for name in _CLAMPS[behind.name()])
                 if isinstance(low, (int, float)) and isinstance(high, (int, float)):
                     self.clamped[place] = [float(low), float(high)]
-        if op == "nll_loss" and name == "LogSoftmaxBackward0" and (odd := odd_axis(node, direct=True)) is not None:
+        if op == "nll_loss" and (odd := odd_axis(node)) is not None:
             self.odd[place] = odd
         if op in INDEXED and name in _RESHAPES:
             before = tuple(int(one) for one in node._saved_self_sym_sizes)

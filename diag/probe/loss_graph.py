@@ -158,7 +158,7 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
         if name == "NllLoss2DBackward0":  # of a sequence, it is called with a dimension more
             below = through_views(below, outputs)
         logarithms = below is not None and below.name() == "LogSoftmaxBackward0" and not outputs.has(below)
-        if op == "nll_loss" and logarithms and odd_axis(below, direct=below is source) is None:
+        if op == "nll_loss" and logarithms and (below is not _unviewed(source) or odd_axis(below) is None):
             op, given, source = "cross_entropy", _logits(below, given, outputs), _below(below)
         value = _value(node, root)
         return Judged(op, _as_given(given), _as_given(target), _term(node) if value is None else value, source)
@@ -178,14 +178,24 @@ def _read(node: Any, root: Tensor, outputs: Outputs) -> Judged | None:
     return None if tilted is None else _written_out(tilted[0], tilted[1], outputs)
 
 
-def odd_axis(node: Any, *, direct: bool) -> tuple[int, list[int]] | None:
-    """Of a log_softmax before nll_loss the dimension that it runs over and its shape, where that are not the classes.
-    direct: whether nothing stands between the two, so that classes are in dimension 1."""
+def odd_axis(node: Any) -> tuple[int, list[int]] | None:
+    """Of a log_softmax that goes into nll_loss, with classes in dimension 1, the dimension that it runs over and its
+    shape, where that is another one."""
+    node = _unviewed(node)
+    if node is None or node.name() != "LogSoftmaxBackward0":
+        return None
     shape = list(node._saved_result.shape)
     dim = int(node._saved_dim)
     dim = (dim - 2**64 if dim >= 2**63 else dim) % max(len(shape), 1)  # a negative one is shown as if it had no sign
-    odd = len(shape) > 1 and (dim != 1 if direct else dim == 0)
-    return (dim, shape) if odd else None
+    return (dim, shape) if len(shape) > 1 and dim != 1 else None
+
+
+def _unviewed(node: Any) -> Any:
+    """What stands before a view that adds dimensions at the end, as a loss does to a sequence; else the node itself."""
+    if node is None or node.name() != "ViewBackward0":
+        return node
+    before, after = tuple(node._saved_self_sym_sizes), tuple(node._input_metadata[0].shape)
+    return _below(node) if len(after) > len(before) and tuple(after[:2]) == tuple(before[:2]) else node
 
 
 def _lengths(node: Any) -> dict[str, Any]:

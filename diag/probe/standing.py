@@ -36,7 +36,8 @@ _CALLERS = 3
 @dataclass
 class _Known:
     """A network by the numbers that it held when it was seen first; is_drawn: whether these were as drawn at random, of
-    a teacher; moved: whether any has changed since."""
+    a teacher; moved: whether any has changed since; again: from which step on it is looked at again; ways: what it held
+    then, and what a network did that it may be to follow, by its identity."""
 
     module: weakref.ref[nn.Module]
     shapes: tuple[tuple[int, ...], ...]
@@ -47,6 +48,8 @@ class _Known:
     calls: int = 0
     is_drawn: bool = False
     moved: Tensor | bool = field(default=False)
+    again: int = 0
+    ways: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """For the coverage."""
@@ -84,6 +87,8 @@ class Standing:
         known.calls += 1
         if known.calls == 1 or step > known.last:
             known.last = step
+            if step >= known.again:
+                self._see_way(known, module, step)
             if known.moved is True:
                 return
             differs = (_numbers(module) != known.numbers).any()
@@ -99,24 +104,29 @@ class Standing:
         return found
 
     def lagging(self, names: dict[int, str]) -> list[dict[str, Any]]:
-        """Those that are still next to where a trained network began, for the way that it has come since: an average
-        that hardly takes in what is new."""
+        """Those that were still next to where a trained network began, for the way that it had come: an average that
+        hardly takes in what is new."""
         found = []
         for known in self._beside.values():
-            module = None if known is None else known.module()
-            if known is None or module is None or not bool(known.moved) or _TEACHES.fullmatch(known.name):
+            if known is None or not bool(known.moved) or _TEACHES.fullmatch(known.name):
                 continue
-            now = _numbers(module)
-            for key, one in self._trained.items():
-                trained = one.module()
-                if trained is None or one.shapes != known.shapes or one.numbers.device != now.device:
-                    continue
-                way = float((_numbers(trained) - one.numbers).norm())
-                share = float((now - one.numbers).norm()) / way if way > 0 else 1.0
+            for key, (own, trained) in known.ways.items():
+                begun = self._trained[key].numbers
+                way = float((trained - begun).norm())
+                share = float((own - begun).norm()) / way if way > 0 else 1.0
                 if share < _LAGS:
                     found.append({"of": names.get(key, ""), "share": share, **known.told()})
                     break
         return found
+
+    def _see_way(self, known: _Known, module: nn.Module, step: int) -> None:
+        """Remember, seldom, what a network holds, and what those hold that it may be to follow."""
+        known.again = step + step // 4 + 1
+        now = _numbers(module)
+        for key, one in self._trained.items():
+            trained = one.module()
+            if trained is not None and one.shapes == known.shapes and one.numbers.device == now.device:
+                known.ways[key] = now, _numbers(trained)
 
     def untaught(self) -> list[dict[str, Any]]:
         """Teachers that are as they were drawn at random."""

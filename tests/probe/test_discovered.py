@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diag.probe.probe import Probe
+from diag.report.diagnosis import diagnose
 
 X = torch.randn(16, 6)
 
@@ -156,3 +157,36 @@ def test_a_slice_of_a_model_is_none_of_its_own() -> None:
         optimizer.step()
     probe.stop()
     assert probe.trace().coverage["models"] == ["Sequential"]
+
+
+def test_parts_that_are_called_alone_first_are_parts_all_the_same() -> None:
+    """As in a validation before any training, which calls them one by one, and training the whole."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = _network(), nn.ModuleDict({"head": nn.Linear(2, 1)})
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.upper["head"](self.lower(x))
+
+    model, probe = Whole(), Probe(discover=True)
+    probe.start()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    model.upper["head"](model.lower(X)).square().mean().backward()
+    optimizer.step()
+    _train(model, steps=3)
+    probe.stop()
+    trace = probe.trace()
+    assert trace.coverage["models"] == ["Whole"]
+    assert set(trace.sites["model"]) == {"Whole"}
+    assert {"lower.0", "upper.head", "lower.0.weight", "upper.head.weight"} <= set(trace.sites["site"])
+    assert trace.sites["site"].is_unique
+    rows = trace.frame
+    assert rows[(rows["site"] == "lower.0.weight") & (rows["kind"] == "weight_gradient")]["step"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert not [one for one in diagnose(trace).findings if one.rule == "missing-gradient"]

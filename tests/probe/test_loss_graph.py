@@ -275,3 +275,17 @@ def test_an_extreme_of_other_things_is_no_pinball() -> None:
         lambda out, target: torch.maximum(out, target - out).mean(),
     ]
     assert all(len(watched(loss, numbers)) == 0 for loss in others)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 3.0, 4.0])])
+def test_a_cross_entropy_that_is_one_of_several_terms_has_a_value(weight: Tensor | None) -> None:
+    seen: list[float] = []
+
+    def loss(p: Tensor, y: Tensor) -> Tensor:
+        entropy = F.cross_entropy(p, y, weight)
+        seen.append(float(entropy.detach()))
+        return entropy + 0.01 * p.square().mean()
+
+    rows = watched(loss, classes)
+    values = rows[rows["site"] == "loss:cross_entropy[value]"]["mean"]
+    assert values.tolist() == pytest.approx(seen[: len(values)], rel=1e-6) and len(values)

@@ -161,3 +161,40 @@ def test_what_stays_lazy_has_no_site() -> None:
     optimizer.step()
     probe.stop()
     assert not probe.trace().sites["site"].str.contains("1.weight").any()
+
+
+class _Average:
+    """Of a network's weights, as many a script keeps one: an object that holds a copy."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.ema, self.decay = copy.deepcopy(net).requires_grad_(False), decay
+
+    def update(self, net: nn.Module) -> None:
+        for own, one in zip(self.ema.parameters(), net.parameters(), strict=True):
+            own.mul_(self.decay).add_(one.detach(), alpha=1 - self.decay)
+
+
+def _averaged(decay: float) -> Any:
+    net = _net()
+    average, optimizer = _Average(net, decay), torch.optim.Adam(net.parameters(), 0.01)
+    with diag.watch(net) as watch:
+        for step in range(130):
+            optimizer.zero_grad()
+            (net(X) - X.sum(1, keepdim=True)).pow(2).mean().backward()
+            optimizer.step()
+            average.update(net)
+            if step % 10 == 9:
+                with torch.no_grad():
+                    average.ema(X)
+    return watch
+
+
+@pytest.mark.parametrize(("decay", "count"), [(0.9999, 1), (0.9, 0)])
+def test_an_average_that_follows_too_slowly(decay: float, count: int) -> None:
+    watch = _averaged(decay)
+    told = [one for one in watch.diagnose().findings if one.evidence.get("of") == "lagging"]
+    assert [(one.severity, one.site) for one in told] == [("error", "ema")] * count
+    known = watch.trace.coverage["lagging"]
+    assert len(known) == count
+    if count:
+        assert 0 < known[0]["share"] < 0.05 and known[0]["calls"] == 13 and known[0]["last"] == 129

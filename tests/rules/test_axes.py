@@ -185,3 +185,28 @@ def test_an_average_over_the_batch(over: int | None, dead: bool, count: int) -> 
     every = [two for one in watch.diagnose().findings for two in (one, *one.consequences)]
     told = [one for one in every if one.evidence.get("of") == "averaged"]
     assert [(one.severity, one.site) for one in told] == [("error", "above")] * count
+
+
+@pytest.mark.parametrize("by_module", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "dim", "count"),
+    [((12, 4), 0, 1), ((12, 4), 1, 0), ((12, 4), -1, 0), ((6, 4, 3), 2, 1), ((6, 4, 3), 1, 0)],
+)
+def test_a_log_softmax_over_something_else_than_classes(
+    shape: tuple[int, ...], dim: int, count: int, by_module: bool
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv1d(2, 4, 1) if len(shape) == 3 else nn.Linear(2, 4)
+    given = (shape[0], 2, *shape[2:])
+    optimizer, criterion = torch.optim.SGD(model.parameters(), 0.1), nn.NLLLoss() if by_module else F.nll_loss
+    with diag.watch(model) as watch:
+        for _ in range(5):
+            optimizer.zero_grad()
+            criterion(
+                F.log_softmax(model(torch.randn(given)), dim), torch.randint(4, (shape[0], *shape[2:]))
+            ).backward()
+            optimizer.step()
+    errors = [one for one in watch.diagnose().findings if one.severity == "error"]
+    assert [one.evidence["of"] for one in errors if one.rule == "loss-not-decreasing"] in (
+        [["log-probabilities"], ["class axis"]] if count else [[]]
+    )

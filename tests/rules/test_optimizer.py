@@ -167,6 +167,34 @@ def test_a_clip_that_leaves_next_to_nothing(norm: float, ratio: float, wobble: f
         assert (findings[0].severity, findings[0].evidence["norm"]) == ("error", pytest.approx(norm, rel=1e-2))
 
 
+@pytest.mark.parametrize(("steps", "ends", "count"), [(240, 1.9, 1), (60, 1.9, 0), (240, 0.5, 0)])
+def test_a_clip_is_too_tight_where_most_of_the_loss_is_left_after_many_steps(
+    steps: int, ends: float, count: int
+) -> None:
+    net = Net(steps=steps, loss=lambda step: 2.3 + (ends - 2.3) * step / steps)
+    for number in range(4):
+        sign = 1 if number % 2 else -1
+        share = [math.sqrt((1 + sign * 0.3 * math.sin(step)) / 4) * 1e-3 for step in range(steps)]
+        net.output(f"{number}").parameter(f"{number}.weight", ratio=2e-4, gradient=[one / 32 for one in share])
+    assert len([one for one in found(STALLED, net) if one.evidence.get("of") == "clip"]) == count
+
+
+@pytest.mark.parametrize(
+    ("meant", "tested", "severities"),
+    [(3e-3, True, ["error"]), (3e-3, False, ["warning"]), (1e-4, True, []), (0.0, True, [])],
+)
+def test_a_warm_up_that_outlasts_the_training(meant: float, tested: bool, severities: list[str]) -> None:
+    trace = Net(steps=120, loss=slowly).output("a").parameter("a.weight", ratio=1e-3).build()
+    trace.steps["lr"] = [5e-7 * step for step in range(120)]
+    trace.coverage["meant_lr"] = meant
+    if tested:
+        test = {"step": 119, "samples": 90, "right": 20, "labels": {"0": 50, "1": 40}, "loss": 2.0}
+        trace.coverage["answers"] = {trace.sites["model"].iloc[0]: [{"line": 0, **test}]}
+    told = [one for one in found(STALLED, trace) if one.evidence.get("of") == "schedule"]
+    assert [one.severity for one in told] == severities
+    assert all("is meant to come to 0.003" in one.message for one in told)
+
+
 @pytest.mark.parametrize(
     ("rates", "said"),
     [

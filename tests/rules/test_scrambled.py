@@ -82,3 +82,38 @@ def test_a_function_between_the_model_and_the_loss_squashes_first(way: Use, coun
     x, y = torch.randn(32, 3), torch.randint(0, CLASSES, (32,))
     errors = found(nn.Linear(3, CLASSES), x, y, way, "squash")
     assert [(one.rule, one.severity) for one in errors] == [("loss-not-decreasing", "error")] * count
+
+
+class Rearranged(nn.Module):
+    """Time series of channels whose two dimensions change places, somehow, before a convolution."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.conv, self.head = how, nn.Conv1d(3, 4, 3, padding=1), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = {
+            "view": lambda: x.view(len(x), 3, 8),
+            "reshape": lambda: torch.reshape(x, (len(x), 3, 8)),
+            "transpose": lambda: x.transpose(1, 2),
+            "samples": lambda: x.reshape(8, len(x), 3).transpose(0, 1).transpose(1, 2),
+            "a dimension more": lambda: x.view(len(x), 1, 8, 3)[:, 0].transpose(1, 2),
+        }[self.how]()
+        return self.head(self.conv(x).relu().mean(2))
+
+
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [
+        ("view", [N, 3, 8]),
+        ("reshape", [N, 3, 8]),
+        ("samples", [8, N, 3]),
+        ("transpose", None),
+        ("a dimension more", None),
+    ],
+)
+def test_a_view_in_place_of_a_transposition(how: str, after: list[int] | None) -> None:
+    x, y = torch.randn(N, 8, 3), torch.randint(0, CLASSES, (N,))
+    told = found(Rearranged(how), x, y, F.cross_entropy, "reshaped")
+    assert [(one.severity, one.evidence["after"]) for one in told] == ([("error", after)] if after else [])
+    assert all(("Samples mix" in one.message) == (how == "samples") for one in told)

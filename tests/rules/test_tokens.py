@@ -80,6 +80,15 @@ def test_labels_that_are_shifted_twice(moved: bool, count: int) -> None:
     assert [one.severity for one in found] == ["error"] * count
 
 
+def test_labels_of_the_last_position_alone() -> None:
+    def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
+        labels = ids.clone()
+        labels[:, :-1] = -100
+        return model(input_ids=ids, labels=labels).loss
+
+    assert not _found(_gpt2(), loss, "shift")
+
+
 @pytest.mark.parametrize(("inverted", "count"), [(True, 1), (False, 0)])
 def test_the_mask_of_a_transformers_model(inverted: bool, count: int) -> None:
     def loss(model: nn.Module, ids: Tensor, _: Tensor) -> Tensor:
@@ -98,6 +107,7 @@ class Writer(nn.Module):
         layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
         self.decoder = nn.TransformerDecoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.softmax = nn.Softmax(dim=-1)
         self.recurrence = nn.LSTM(
             16, 8 if how == "both ways" else 16, batch_first=True, bidirectional=how == "both ways"
         )
@@ -112,6 +122,12 @@ class Writer(nn.Module):
             heads = x[:, None]
             out = F.scaled_dot_product_attention(heads, heads, heads, mask, is_causal=self.how == "function, causal")
             return self.head(out[:, 0])
+        if self.how.startswith("by hand"):
+            scores, seen = x @ x.transpose(1, 2), torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool)
+            if "mask" in self.how:
+                seen = seen.triu() if "turned" in self.how else seen.tril()
+            scores = scores.masked_fill(~seen, -torch.inf)
+            return self.head((self.softmax(scores) if "module" in self.how else scores.softmax(-1)) @ x)
         if self.how == "decoder, masked":
             return self.head(self.decoder(x, self.encoder(x), tgt_mask=causal))
         if self.how == "masked":
@@ -124,6 +140,11 @@ WAYS = {
     "padding": "encoder.layers.0.self_attn",
     "function": "Writer:attention",
     "function, padding": "Writer:attention",
+    "by hand": "Writer:softmax",
+    "by hand, module": "softmax",
+    "by hand, mask turned": "Writer:softmax",
+    "by hand, mask": None,
+    "by hand, mask, module": None,
     "both ways": "recurrence",
     "masked": None,
     "decoder, masked": None,
