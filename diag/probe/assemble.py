@@ -204,6 +204,7 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
     return {
         "over_one": probe.settings["over_one"] + _names(probe, single),
         "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
+        "pairs": probe.forward.losses.pairs_of.told(),
         "viewed": _viewed(probe),
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,

@@ -28,14 +28,14 @@ _CENTERED = 1e-3
 
 
 class Ends:
-    """passes: those in which rewards and ends stand beside the targets of a value. samples: of them. ended: those whose
-    episode ends. told: of these, those whose reward others have too. kept: of these, those whose target is the
-    commonest one of that reward, as it always is where nothing is expected beyond an end.
+    """passes: those in which rewards and marks of an end stand beside the targets of a value. samples: of them, by
+    mark: a mask may be 0 where an episode ends, or 1.
     """
 
     def __init__(self) -> None:
-        self.passes = self.samples = self.ended = 0
-        self._targets: dict[float, Counter[float]] = {}
+        self.passes = 0
+        self.samples = [0, 0]
+        self._targets: tuple[dict[float, Counter[float]], dict[float, Counter[float]]] = ({}, {})
         self._names = ("", "")
 
     def see(self, nodes: Sequence[Any], frame: FrameType) -> None:
@@ -54,24 +54,30 @@ class Ends:
             return
         self._names = done, reward
         self.passes += 1
-        self.samples += len(target)
-        self.ended += int(ends.sum())
-        for own, value in zip(rewarded[ends == 1], target[ends == 1], strict=True):
-            known = self._targets.setdefault(float(f"{own:.6g}"), Counter())
+        for mark, own, value in zip(ends.astype(int), rewarded, target, strict=True):
+            self.samples[mark] += 1
+            known = self._targets[mark].setdefault(float(f"{own:.6g}"), Counter())
             if len(known) < _VALUES:
                 known[float(f"{value:.5g}")] += 1
 
     def to_dict(self) -> dict[str, Any] | None:
-        """For the coverage; None where none were seen."""
-        if not self.ended:
+        """For the coverage; None where no ends were seen. ended: samples with the mark that fewer have. told: of these,
+        those whose reward others have too. kept: by mark, the share of those whose target is the commonest of their
+        reward, as that of all ends is where nothing is expected beyond; the larger one."""
+        if not min(self.samples):
             return None
-        groups = [one for one in self._targets.values() if one.total() >= _GROUP]
+        mark = int(self.samples[1] <= self.samples[0])
+        groups = [[one for one in targets.values() if one.total() >= _GROUP] for targets in self._targets]
+        told = [sum(one.total() for one in own) for own in groups]
+        kept = [
+            sum(max(one.values()) for one in own) / max(all_of, 1) for own, all_of in zip(groups, told, strict=True)
+        ]
         return {
             "passes": self.passes,
-            "samples": self.samples,
-            "ended": self.ended,
-            "told": sum(one.total() for one in groups),
-            "kept": sum(max(one.values()) for one in groups),
+            "samples": sum(self.samples),
+            "ended": self.samples[mark],
+            "told": told[mark],
+            "kept": max(kept),
             "done": self._names[0],
             "reward": self._names[1],
         }

@@ -336,6 +336,8 @@ class Forward:
                 self._see(frame, f"[{role}]", role, role, tensor, gradient=False)
         if not self._backward.running:
             self.losses.add_output(output, frame.root)
+            if self.losses.looks_beside():
+                self.losses.pairs_of.see(frame.root, args, output)
 
     def fall_silent(self) -> None:
         """Measure nothing more of the pass that is running: hooks cannot go in the middle of a function."""

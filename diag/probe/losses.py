@@ -14,6 +14,7 @@ from diag.probe.feeding import Feeding
 from diag.probe.frames import Frame, loss_frame, source_of
 from diag.probe.loss_graph import Outputs, losses_before, maker
 from diag.probe.pairing import argument, pairing_of_numbers
+from diag.probe.pairs import Pairs
 from diag.probe.recorder import Recorder
 from diag.probe.tensors import find_tensors
 from diag.probe.terms import Terms
@@ -41,6 +42,7 @@ class Losses:
         self._tokens = tokens
         self.feeding = Feeding()
         self.terms = Terms()
+        self.pairs_of = Pairs()
         self._outputs = Outputs()
         self._frame: Frame | None = None
 
@@ -48,6 +50,7 @@ class Losses:
         """Forget what was seen of the open step."""
         self._outputs.clear()
         self.terms.opponents.clear()
+        self.pairs_of.clear()
         self.has_seen = False
 
     def see_call(self, root: int, args: tuple[Any, ...], *, several: bool) -> None:

@@ -67,7 +67,7 @@ def beyond_the_end(evidence: Evidence) -> Finding | None:
     known = (evidence.trace.coverage.get("terms") or {}).get("ends")
     if not known or not evidence.trains or known["told"] < _ENDS or known["ended"] < _ENDED * known["samples"]:
         return None
-    kept = known["kept"] / known["told"]
+    kept = float(known["kept"])
     if kept >= _KEPT:
         return None
     return Finding(
@@ -75,10 +75,10 @@ def beyond_the_end(evidence: Evidence) -> Finding | None:
         "error",
         "loss",
         f"Targets go on beyond the end of an episode: of {known['told']} samples that `{known['done']}` marks as ends,"
-        f" those of one and the same `{known['reward']}` have targets that differ ({kept:.0%} have the commonest one),"
-        " where the target of an end is its reward, and nothing is expected after it.",
+        f" those of one and the same `{known['reward']}` have targets that differ (at most {kept:.0%} have the commonest"
+        " one), where the target of an end is its reward, and nothing is expected after it.",
         {"step": evidence.clean[0], "of": "ends", "ended": known["ended"], "kept": kept, "passes": known["passes"]},
-        f"Mask what is expected of the next state: reward + gamma * (1 - {known['done']}) * value(next_state).",
+        "Mask what is expected of the next state: reward + gamma * (1 - done) * value(next_state).",
         "Mnih et al. 2015, 'Human-level control through deep reinforcement learning', algorithm 1",
     )
 

@@ -17,6 +17,7 @@ from diag.rules.flat import flat
 from diag.rules.labels import several_classes, single_class, smoothed
 from diag.rules.left_out import ignored_class, of_one_sample, padding_learned, partly_read
 from diag.rules.modes import never_trained
+from diag.rules.pairs import swapped_pairs
 from diag.rules.players import players
 from diag.rules.policies import beyond_the_end, policy
 from diag.rules.remembered import remembered
@@ -92,6 +93,7 @@ def misfit(evidence: Evidence) -> Finding | None:
         policy,
         beyond_the_end,
         players,
+        swapped_pairs,
         confined,
         clipped_logits,
         empty_masks,
