@@ -69,15 +69,14 @@ class Ends:
         mark = int(self.samples[1] <= self.samples[0])
         groups = [[one for one in targets.values() if one.total() >= _GROUP] for targets in self._targets]
         told = [sum(one.total() for one in own) for own in groups]
-        kept = [
-            sum(max(one.values()) for one in own) / max(all_of, 1) for own, all_of in zip(groups, told, strict=True)
-        ]
+        common = [sum(max(one.values()) for one in own) for own in groups]
+        kept = max(count / max(of, 1) for count, of in zip(common, told, strict=True))
         return {
             "passes": self.passes,
             "samples": sum(self.samples),
             "ended": self.samples[mark],
             "told": told[mark],
-            "kept": max(kept),
+            "kept": kept,
             "done": self._names[0],
             "reward": self._names[1],
         }

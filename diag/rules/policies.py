@@ -75,8 +75,8 @@ def beyond_the_end(evidence: Evidence) -> Finding | None:
         "error",
         "loss",
         f"Targets go on beyond the end of an episode: of {known['told']} samples that `{known['done']}` marks as ends,"
-        f" those of one and the same `{known['reward']}` have targets that differ (at most {kept:.0%} have the commonest"
-        " one), where the target of an end is its reward, and nothing is expected after it.",
+        f" those of one and the same `{known['reward']}` have targets that differ (at most {kept:.0%} have the"
+        " commonest one), where the target of an end is its reward, and nothing is expected after it.",
         {"step": evidence.clean[0], "of": "ends", "ended": known["ended"], "kept": kept, "passes": known["passes"]},
         "Mask what is expected of the next state: reward + gamma * (1 - done) * value(next_state).",
         "Mnih et al. 2015, 'Human-level control through deep reinforcement learning', algorithm 1",
