@@ -181,6 +181,8 @@ def _constant_input(evidence: Evidence) -> Finding | None:
     The second part is for what cannot be measured, such as token ids beside a mask of ones.
     """
     rows = evidence.rows("activation", evidence.clean, ("input",))
+    if set(rows["site"]) & set(evidence.named("computed_inputs")):  # another network's output is that one's matter
+        return None
     spread = rows["sample_var"].dropna()
     behind = evidence.rows("activation", evidence.clean, ("layer", "recurrent", "embedding"))
     behind = behind[behind["role"].eq("embedding") | behind["order"].eq(behind["order"].min())]

@@ -55,10 +55,14 @@ _PLAIN = (
     "empty",
     "padding",
     "driven out",
+    "reshaped",
+    "class axis",
+    "ends",
+    "pairs",
 )
 """Seen as they are, in shapes, names and ranges: they follow from nothing that training does."""
 
-_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros", "standing", "made anew")
+_SET = ("schedule", "frozen", "clip", "betas", "scaled away", "underflow", "zeros", "standing", "lagging", "made anew")
 """What the user has set follows from nothing either."""
 
 _VAIN = ("stalled-update", "unrelated-targets", "oversized-update", "collapsed-signal")
@@ -81,6 +85,8 @@ _USUAL_DECAY = 0.01
 
 _IN_TESTS = ("tested samples", "tested pairs", "evaluated loss")
 """Where what was learned shows to be of no use."""
+_SPOILS_TESTS = ("uncleared", "lagging", "standing")
+"""What more than the loss's own misfits may show there."""
 
 _FLAT = ("vanishing-gradient", "missing-gradient", "dead-units")
 """What a loss without a slope looks like from below, and its own clamp where that was seen."""
@@ -278,6 +284,8 @@ def _explains(cause: Finding, effect: Finding) -> bool:
         return False  # even what gets a whole gradient does not move
     if cause.evidence.get("of") == "range" and effect.rule in _GROWS:  # the loss has no bottom
         return cause.severity == "error" and _onset(cause) <= _onset(effect)
+    if cause.evidence.get("of") in _SPOILS_TESTS and effect.evidence.get("of") in _IN_TESTS:
+        return cause.severity == "error"
     if cause.rule == "loss-not-decreasing" and cause.evidence.get("of") in _PLAIN:
         vain = (*_VAIN, *_BRINGS.get(cause.evidence["of"], ()))
         follows = effect.rule in vain or effect.evidence.get("of") in _IN_TESTS

@@ -14,6 +14,8 @@ from diag.trace.operations import OF_LOSS
 
 _FEWEST, _SHRUNK = 30, 0.2
 """Steps from which it is judged; what is left of the divergence that the first step had: small it may also begin."""
+_LONG = 200
+"""Steps after which it is one for certain, where it is not known what is reconstructed."""
 _PULLED, _SAME = 5, 1e-5
 """Steps in which a gradient is that of the divergence alone; by how much ratios differ that are the same."""
 
@@ -23,7 +25,8 @@ def collapsed_posterior(evidence: Evidence) -> Finding | None:
 
         KL = E[mean^2] / 2 + E[(deviation - 1)^2]  nats,
 
-    the deviation being the exponential behind the layer. An error where what comes of it fits other samples as well.
+    the deviation being the exponential behind the layer. An error where what comes of it fits other samples as well,
+    or, where that is not known, after many steps.
     """
     if not evidence.trains or len(evidence.clean) < _FEWEST or cut_off(evidence) is not None:
         return None
@@ -104,10 +107,11 @@ def _finding(evidence: Evidence, site: str, deviation: str, divergence: pd.Serie
     scores = scores.iloc[-(len(scores) // 3) :] if len(scores) >= 3 else scores
     fit = float(scores.mean() * math.sqrt(len(scores))) if len(scores) else math.nan
     unrelated = fit < evidence.thresholds["unrelated_warning"]
+    for_long = math.isnan(fit) and len(evidence.clean) >= _LONG
     said = f", and what is reconstructed fits other samples as well ({fit:.1f} standard errors)" if unrelated else ""
     return Finding(
         "collapsed-signal",
-        "error" if unrelated else "warning",
+        "error" if unrelated or for_long else "warning",
         site,
         f"The posterior has collapsed: what {site} and {deviation} give is a standard normal for every sample"
         f" ({last:.1g} nats a latent variable in the last third of the steps, {divergence.iloc[0]:.1g} in the first"

@@ -145,6 +145,13 @@ def test_every_sample_the_same(spread: float, count: int) -> None:
         assert "in all 60 measurements" in findings[0].message
 
 
+def test_an_input_that_another_network_made_is_that_ones_matter() -> None:
+    trace = chain(net=Net().output("data", "input", "input", gradient=None, spread=0.0)).build()
+    trace.frame.loc[trace.frame["kind"] == "activation", "sample_var"] *= 0.0
+    trace.coverage["computed_inputs"] = ["data"]
+    assert not [one for one in found(COLLAPSES, trace) if one.evidence["of"] == "input"]
+
+
 @pytest.mark.parametrize(
     ("rms", "options", "severity"),
     [

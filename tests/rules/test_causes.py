@@ -133,6 +133,15 @@ def test_what_tests_show_follows_from_what_the_loss_is_given(of: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rule", "of"), [("oversized-update", "uncleared"), ("stalled-update", "lagging"), ("stalled-update", "standing")]
+)
+def test_what_tests_show_follows_from_what_spoils_them(rule: str, of: str) -> None:
+    tested = finding("evaluation-mismatch", 80, of="evaluated loss")
+    [root] = join([tested, finding(rule, of=of)])
+    assert (root.rule, names(root.consequences)) == (rule, ["evaluation-mismatch"])
+
+
 def test_a_loss_squashed_twice_stands_for_itself() -> None:
     squash = finding("loss-not-decreasing", of="squash")
     assert names(join([finding("stalled-update"), squash]))[0] == "loss-not-decreasing"

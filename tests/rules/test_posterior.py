@@ -49,6 +49,16 @@ def test_collapse(mean: Value, apart: float, fit: float, severity: str | None) -
         assert one.evidence["divergence"] == pytest.approx((0.1 / 21) ** 2 / 2 + 1e-5)
 
 
+@pytest.mark.parametrize(("steps", "severity"), [(240, "error"), (60, "warning")])
+def test_after_many_steps_it_is_one_though_it_is_not_known_what_is_reconstructed(steps: int, severity: str) -> None:
+    net = Net(steps=steps)
+    net.output("encoder.0").output("mu", units=8, rms=fades, gradient=1e-3)
+    net.output("logvar", units=8, rms=fades, gradient=1e-3)
+    net.output("VAE:exp", "elementwise", "exp", units=8, gradient=None, mean=1.0, var=1e-6).output("decoder.0")
+    (one,) = [one for one in found(COLLAPSED, net) if one.evidence["of"] == "posterior"]
+    assert (one.severity, one.evidence["fit"]) == (severity, None)
+
+
 def test_it_is_the_root_of_a_gradient_that_vanishes() -> None:
     (first, *_) = judge(autoencoder(fades, 1e-5, 0.1).build(), {})
     assert first.evidence["of"] == "posterior"
