@@ -12,45 +12,53 @@ from diag.probe.calls import LOW
 
 _SAME = 0.9
 """Of targets that are the ids they stand beside."""
+_KEPT = 8
+"""Embeddings of a pass whose ids are remembered."""
 _PREFIX = 2
 """Positions without an id, such as a class token, that may stand before those with one."""
 
 
 class Tokens:
-    """Remembers the ids that were embedded last, for the masks that attention is given behind, and for the loss."""
+    """Remembers the ids that a pass embeds, for the masks that attention is given behind them, and for the loss."""
 
     def __init__(self) -> None:
         self._ids: Tensor | None = None
-        self._last: Tensor | None = None
-        self._before: Tensor | None = None
+        self._embedded: list[Tensor] = []
+        self._ended = False
 
     def see_embedded(self, args: tuple[Any, ...]) -> None:
         """An embedding is called: ids of samples and positions are remembered."""
         ids = args[0] if args else None
         if type(ids) is Tensor and ids.ndim == 2 and ids.shape[1] > 1 and not ids.is_floating_point():
-            self._before = self._ids
-            self._ids = self._last = ids
+            self._embedded = [*([] if self._ended else self._embedded), ids][-_KEPT:]
+            self._ids, self._ended = ids, False
 
     def clear(self) -> None:
-        """Forget them, as the pass has ended."""
-        self._ids = None
+        """The pass has ended; its loss may be yet to come."""
+        self._ids, self._ended = None, True
 
     def next_share(self, target: Any) -> Tensor | None:
         """Which share of the targets are the ids one further on, -1 where they are the ids themselves, -2 where other
         ids went in before these, as those of an encoder; None for targets that are no ids of these positions."""
-        ids = self._last
-        if ids is None or type(target) is not Tensor or target.is_floating_point() or target.numel() != ids.numel():
+        if type(target) is not Tensor or target.is_floating_point():
             return None
+        # Of several the last ones that fit: distances between positions are embedded too.
+        fit = [place for place, ids in enumerate(self._embedded) if ids.numel() == target.numel()]
+        place = fit[-1] if fit else None
+        if place is None:
+            return None
+        ids = self._embedded[place]
         targets = target.reshape(ids.shape)
         counts = targets >= 0
         further, same = (targets[:, :-1] == ids[:, 1:]) & counts[:, :-1], (targets == ids) & counts
         share = further.sum() / counts[:, :-1].sum().clamp(min=1)  # of the last position alone, none is one further on
-        return torch.where(same.sum() < _SAME * counts.sum(), share, self._given_back(ids)).reshape(1)
+        return torch.where(same.sum() < _SAME * counts.sum(), share, self._given_back(place)).reshape(1)
 
-    def _given_back(self, ids: Tensor) -> Tensor:
-        """-2 where others were embedded right before these ids, of the same samples, and no segments; else -1."""
-        before = self._before
-        if before is None or len(before) != len(ids):
+    def _given_back(self, place: int) -> Tensor:
+        """-2 where others were embedded before these ids, of the same samples, and no segments; else -1."""
+        ids = self._embedded[place]
+        before = next((one for one in self._embedded[:place][::-1] if len(one) == len(ids)), None)
+        if before is None:
             return torch.full((), -1.0, device=ids.device)
         other = torch.ones((), dtype=torch.bool, device=ids.device)
         if before.shape == ids.shape:

@@ -214,7 +214,7 @@ class Translator(nn.Module):
     def __init__(self, attends: bool, both_ways: bool, between: str) -> None:
         super().__init__()
         self.between = between
-        self.embed, self.segment = nn.Embedding(WORDS, 16), nn.Embedding(2, 16)
+        self.embed, self.segment, self.distance = nn.Embedding(WORDS, 16), nn.Embedding(2, 16), nn.Embedding(99, 16)
         if attends:
             self.net: nn.Module = nn.Transformer(16, 2, 1, 1, 32, dropout=0.0, batch_first=True)
         else:
@@ -228,6 +228,9 @@ class Translator(nn.Module):
         if self.between == "segments":
             given = given + self.segment((x > 9).long())
         decoded = self.embed(y) if own is None else own
+        if self.between == "distances":  # as of relative positions
+            places = torch.arange(y.shape[1])
+            decoded = decoded + self.distance(places[:, None] + places).mean(0)
         if self.attends:
             mask = nn.Transformer.generate_square_subsequent_mask(y.shape[1])
             return self.head(self.net(given, decoded, tgt_mask=mask))
@@ -255,6 +258,8 @@ def _translation(shifted: bool, same: bool = False) -> object:
         (False, False, "", False, True, 0),  # an autoencoder: the ids before are the same
         (False, False, "segments", False, False, 0),  # of what went in before, segments are the last
         (False, False, "reversed", False, False, 0),
+        (True, False, "distances", False, False, 1),
+        (True, False, "distances", True, False, 0),
     ],
 )
 def test_a_decoder_that_is_given_what_it_is_to_put_out(
