@@ -41,7 +41,7 @@ from diag.rules.optimizer import (
 )
 from diag.rules.registry import rule
 from diag.rules.rounding import rounded_away
-from diag.rules.scales import is_open, scales_of_weights
+from diag.rules.scales import is_open, learned, scales_of_weights
 from diag.rules.statistics import stale_statistics
 from diag.rules.targets import misfit
 from diag.trace.shapes import sizes
@@ -106,7 +106,8 @@ def _slight(evidence: Evidence) -> Finding | None:
     recent = ratios[ratios["step"].isin(evidence.late)]
     largest = recent.groupby("site")["update_ratio"].max()
     broke = len(evidence.clean) < 2 <= len(evidence.measured)  # in its first step
-    if not len(largest) or broke or evidence.is_half_solved:  # at its end a training may stand still
+    # At its end a training may stand still, and where it goes on with what was learned before.
+    if not len(largest) or broke or evidence.is_half_solved or learned(evidence):
         return None
     typical = float(largest.median())
     clip = clipped(evidence, typical) or clipped_values(evidence, typical)

@@ -330,3 +330,13 @@ def test_gradients_that_are_cut_entry_by_entry(cut: float, of: float, ratio: flo
     trace.frame.loc[rows, "rms"] = (0.7 + 0.01 * trace.frame.loc[rows, "step"] % 3) * cut
     kinds = [one.evidence.get("of") for one in found(STALLED, trace)]
     assert ("clip" in kinds) == (kind == "clip")
+
+
+@pytest.mark.parametrize(("entropy", "count"), [(0.12, 0), (1.8, 1)])
+def test_what_goes_on_with_what_was_learned_before_may_stand_still(entropy: float, count: int) -> None:
+    net = Net(loss=lambda step: entropy)
+    for name in "abc":
+        net.output(name).parameter(f"{name}.weight", ratio=1e-4)
+    net.output("loss:cross_entropy", "loss", "cross_entropy", gradient=None, units=10)
+    net.output("loss:cross_entropy[value]", "loss", "cross_entropy", gradient=None, mean=entropy)
+    assert len([one for one in found("stalled-update", net) if one.severity == "error"]) == count
