@@ -317,6 +317,8 @@ def _onset(finding: Finding) -> int:
 
 def _began(finding: Finding) -> int:
     """Its onset; that of targets which a network could have learned is the start, as late as it is seen."""
+    if finding.evidence.get("of") == "never ran":
+        return -2
     return -1 if finding.evidence.get("able") else _onset(finding)
 
 

@@ -116,14 +116,18 @@ def _told_by_tests(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     """What was only worth a word, since the loss falls, is an error where tests at the end of training tell no more
     than a guess, and nothing else is one."""
     test = at_a_guess(evidence) if evidence.trains else None
-    if test is None or any(one.severity == "error" for one in found):
+    errors = {one.rule for one in found if one.severity == "error"}
+    if test is None or errors - {"unrelated-targets"}:
         return found
     samples, right, guess = test
     said = f" Of {samples} samples that are tested {right} are told right, where a guess has {guess:.1%}."
+    harm = [] if errors else [one for one in found if one.severity == "warning" and one.rule in _HARM]
+    # A module that was forgotten is an answer where there is no other, and a table, as of positions, before labels that
+    # do not belong to their inputs.
+    forgotten = [one for one in found if one.evidence.get("of") == "never ran"]
+    harm = harm or [one for one in forgotten if not errors or evidence.sites.loc[one.site, "module"] == "Embedding"]
     return [
-        replace(one, severity="error", message=one.message.replace(_HARMLESS, ".") + said)
-        if one.severity == "warning" and one.rule in _HARM
-        else one
+        replace(one, severity="error", message=one.message.replace(_HARMLESS, ".") + said) if one in harm else one
         for one in found
     ]
 

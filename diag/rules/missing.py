@@ -75,8 +75,8 @@ def missing_gradient(evidence: Evidence) -> Iterator[Finding]:
             "note",
             names[0],
             f"{_counted(len(names), 'trainable parameter')} of modules that never ran: {listed(names)}.",
-            {"step": evidence.clean[0], "parameters": names[:20], "count": len(names)},
-            "Remove or freeze them if that is intended.",
+            {"step": evidence.clean[0], "of": "never ran", "parameters": names[:20], "count": len(names)},
+            "Call them in forward() if they are meant to be of use; else remove or freeze them.",
             "torch.autograd documentation",
         )
 

@@ -168,8 +168,8 @@ def test_identical_sides_pass(values: list[float]) -> None:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("heavy", [False, True])
 def test_false_alarms_stay_below_the_level(paired: bool, heavy: bool) -> None:
-    """2,750 gates, 1,250 of the kind that has a lower bound too, of 6 cases x 8 metrics and their means over cases, with
-    nothing to find.
+    """2,750 gates, 1,250 of the kind that has a lower bound too, of 6 cases x 8 metrics and their means over cases,
+    with nothing to find.
 
     The spread is 10 margins, so that the margin hardly helps: the rate has to come near the level, not above it.
     """

@@ -319,3 +319,47 @@ def test_raw_inputs_are_worth_a_word_where_tests_tell_nearly_all(scale: float, s
     found = trained_on_raw_inputs(scale)
     assert [one.severity for one in found] == [severity]
     assert ("does no visible harm" in found[0].message) == (severity == "warning")
+
+
+class Forgetful(nn.Module):
+    """Positions are embedded, or are not."""
+
+    def __init__(self, calls: bool) -> None:
+        super().__init__()
+        self.calls, self.words, self.places, self.head = calls, nn.Embedding(6, 8), nn.Embedding(5, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.words(ids)
+        return self.head(((x + self.places.weight) if self.calls else x).tanh().mean(1))
+
+
+def _first_of_two(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether 0 comes before 1, of five ids."""
+    ids, first = torch.randint(2, 6, (count, 5)), torch.rand(count) < 0.5
+    places = torch.rand(count, 5).argsort(1)[:, :2].sort(1).values
+    ids.scatter_(1, places, torch.stack([(~first).long(), first.long()], 1))
+    return ids, first.long()
+
+
+def _of_order(calls: bool) -> list[Any]:
+    torch.manual_seed(0)
+    net = Forgetful(calls)
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    with diag.watch(net) as watch:
+        for _ in range(160):
+            ids, labels = _first_of_two(64)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(net(ids), labels).backward()
+            optimizer.step()
+        ids, labels = _first_of_two(400)
+        with torch.no_grad():
+            (net(ids).argmax(1) == labels).float().mean().item()
+    return list(watch.diagnose().findings)
+
+
+def test_a_module_that_is_never_called_is_a_cause_where_nothing_is_learned() -> None:
+    errors = [one for one in _of_order(calls=False) if one.severity == "error"]
+    assert [(one.rule, one.site, one.evidence["of"]) for one in errors] == [
+        ("missing-gradient", "places.weight", "never ran")
+    ]
+    assert "are told right, where a guess has" in errors[0].message
