@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class Pairs:
 
     def __init__(self) -> None:
         self.passes, self.z = 0, 0.0
-        self._last: tuple[int, Tensor, Tensor] | None = None
+        self._last: tuple[int, weakref.ref[Tensor], weakref.ref[Tensor]] | None = None
         self._calls = 0
 
     def clear(self) -> None:
@@ -44,9 +45,11 @@ class Pairs:
             self._pair(given, made)
         elif len(given) == len(made) == 1:
             self._calls += 1
-            last, self._last = self._last, (root, given[0], made[0])
+            last, self._last = self._last, (root, weakref.ref(given[0]), weakref.ref(made[0]))
             if last is not None and last[0] == root and self._calls == 2:
-                self._pair([last[1], given[0]], [last[2], made[0]])
+                before = last[1](), last[2]()  # whoever waits for the second half holds the first
+                if before[0] is not None and before[1] is not None:
+                    self._pair([before[0], given[0]], [before[1], made[0]])
 
     def _pair(self, given: list[Tensor], made: list[Tensor]) -> None:
         """Wait for the gradients of both halves."""
@@ -98,5 +101,5 @@ def _is_batch(value: Any) -> bool:
 
 
 def _is_table(value: Any) -> bool:
-    plain = type(value) is Tensor and value.is_floating_point() and value.ndim == 2 and value.shape[1] > 1
-    return plain and value.is_cpu and value.requires_grad and is_measurable(value)
+    plain = type(value) is Tensor and value.is_floating_point() and value.ndim == 2
+    return plain and 1 < value.shape[1] <= _FEATURES and value.is_cpu and value.requires_grad and is_measurable(value)
