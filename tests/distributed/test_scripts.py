@@ -91,7 +91,8 @@ def test_a_rank_that_raises_is_named(tmp_path: Path) -> None:
     assert first["count"].tolist()[:12] == [32 * 8] * 12
 
 
-@pytest.mark.parametrize("who", [1, pytest.param(0, marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # of a watch by hand it is tested for every change
+@pytest.mark.parametrize("who", [1, 0])
 def test_a_rank_that_is_killed_leaves_a_report_of_the_other(who: int, tmp_path: Path) -> None:
     found = run(tmp_path, who, "is killed")
     assert found.code == 1
