@@ -148,6 +148,7 @@ def _coverage(probe: Probe) -> dict[str, Any]:
     leaves, unseen = _leaves(probe)
     recorder = probe.recorder
     measured = {step for step, *_ in recorder._done}
+    standing, by_identity = probe.forward.untrained.standing, {id(root.model): root.name for root in probe.sites.roots}
     return {
         "steps": recorder.step,
         "measured_steps": len(measured),
@@ -161,9 +162,9 @@ def _coverage(probe: Probe) -> dict[str, Any]:
         "leaf_inputs": probe.forward.untrained.leaves,
         "tested": probe.forward.untrained.tested.entries(),
         "computed_inputs": _computed_inputs(probe),
-        "lagging": probe.forward.untrained.standing.lagging({id(root.model): root.name for root in probe.sites.roots}),
-        "standing": probe.forward.untrained.standing.entries({id(root.model): root.name for root in probe.sites.roots}),
-        "untaught": probe.forward.untrained.standing.untaught(),
+        "lagging": standing.lagging(by_identity),
+        "standing": standing.entries(by_identity),
+        "untaught": standing.untaught(),
         "acting_passes": probe.forward.untrained.acting.passes,
         **probe.parameters.omissions.coverage(),
         "dropped_in_evaluation": {
@@ -204,7 +205,7 @@ def _of_calls(probe: Probe) -> dict[str, Any]:
     return {
         "over_one": probe.settings["over_one"] + _names(probe, single),
         "over_first": probe.settings["over_first"] + _names(probe, sorted(calls.over_first)),
-        "pairs": probe.forward.losses.pairs_of.told(),
+        "pairs": probe.forward.losses.contrasts.told(),
         "viewed": _viewed(probe),
         "squashed": dict(_named(probe, feeding.squashed)),
         "likelihood_minimized": feeding.minimized,

@@ -48,8 +48,8 @@ class Calls:
                 if dim in (0, -given.ndim):
                     self.over_first.add(place)
                 self.over_one[place] = given.shape[dim] == 1 and self.over_one.get(place, True)
-                if op == "softmax" and dim in (-1, given.ndim - 1):
-                    self.see_softmax(place, output)
+                if op == "softmax":
+                    self.see_softmax(place, dim, output)
         elif op == "attention" and len(args) > 3 and isinstance(args[3], int):  # F.multi_head_attention_forward
             query, key = args[:2]
             if isinstance(query, Tensor) and isinstance(key, Tensor) and query.ndim == 3:
@@ -61,10 +61,10 @@ class Calls:
                 mask, causal = argument(args, kwargs, 3, "attn_mask"), argument(args, kwargs, 5, "is_causal")
                 self._see_attention(place, query.shape[-2], key.shape[-2], mask, causal, kept=True)
 
-    def see_softmax(self, place: Place, output: Any) -> None:
-        """What a softmax over the last dimension puts out: of a table of positions by positions, whether the first one
-        looks at the last. Of what lies on a device nothing is known."""
-        if not isinstance(output, Tensor) or output.ndim < 3 or not output.is_cpu:
+    def see_softmax(self, place: Place, dim: Any, output: Any) -> None:
+        """What a softmax puts out: of a table of positions by positions, each row of which adds up to 1, whether the
+        first position looks at the last. Of what lies on a device nothing is known."""
+        if not isinstance(output, Tensor) or output.ndim < 3 or not output.is_cpu or dim not in (-1, output.ndim - 1):
             return
         if output.shape[-1] == output.shape[-2] > 1 and self._tables[place] < _TABLES:
             self._tables[place] += 1

@@ -21,6 +21,8 @@ _REWARD = re.compile(r"(?:\w+_)?(?:rewards?|rews?|rwds?)(?:_\w+)?|rs?|Rs?|rb|Rew
 _NOT = re.compile(r"(?:\w+_)?(?:not?|non|un)_?\w*")
 _FEWEST, _LARGE, _VALUES = 4, 2**14, 4096
 """Samples of a batch that is looked at, from and to; values that are told apart of one reward."""
+_SAMPLES, _REWARDS = 256, 256
+"""Samples of a batch that are looked at, an even part of them; rewards that are told apart."""
 _GROUP = 5
 """Samples of one reward of which something can be told."""
 _CENTERED = 1e-3
@@ -54,11 +56,18 @@ class Ends:
             return
         self._names = done, reward
         self.passes += 1
-        for mark, own, value in zip(ends.astype(int), rewarded, target, strict=True):
-            self.samples[mark] += 1
-            known = self._targets[mark].setdefault(float(f"{own:.6g}"), Counter())
-            if len(known) < _VALUES:
-                known[float(f"{value:.5g}")] += 1
+        part = slice(None, None, -(-len(target) // _SAMPLES))
+        for mark, own, value in zip(ends.astype(int)[part], rewarded[part], target[part], strict=True):
+            self._count(mark, float(f"{own:.6g}"), float(f"{value:.5g}"))
+
+    def _count(self, mark: int, reward: float, target: float) -> None:
+        self.samples[mark] += 1
+        by_reward = self._targets[mark]
+        if reward not in by_reward and len(by_reward) >= _REWARDS:  # as where each is another one
+            return
+        known = by_reward.setdefault(reward, Counter())
+        if len(known) < _VALUES:
+            known[target] += 1
 
     def to_dict(self) -> dict[str, Any] | None:
         """For the coverage; None where no ends were seen. ended: samples with the mark that fewer have. told: of these,

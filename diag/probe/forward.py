@@ -298,7 +298,7 @@ class Forward:
             return
         kwargs, output = rest
         self.ran.add((frame.root, frame.path))
-        if self.untrained.answers.doubts and not self._stack:
+        if not self._stack and self.untrained.answers.doubts:
             self._leave_doubted(module, kwargs, output)
         if not self._measures:
             return
@@ -337,7 +337,7 @@ class Forward:
         if not self._backward.running:
             self.losses.add_output(output, frame.root)
             if self.losses.looks_beside():
-                self.losses.pairs_of.see(frame.root, args, output)
+                self.losses.contrasts.see(frame.root, args, output)
 
     def fall_silent(self) -> None:
         """Measure nothing more of the pass that is running: hooks cannot go in the middle of a function."""
@@ -373,8 +373,8 @@ class Forward:
         source = source_of(args, kwargs)
         if frame.op == "attention":
             self.calls.see_module((frame.root, frame.path, ""), frame.module, args, kwargs)
-        if frame.op == "softmax" and getattr(frame.module, "dim", None) in (-1, getattr(output, "ndim", 0) - 1):
-            self.calls.see_softmax((frame.root, frame.path, ""), output)
+        if frame.op == "softmax":
+            self.calls.see_softmax((frame.root, frame.path, ""), getattr(frame.module, "dim", None), output)
         if frame.op == "attention" and self.losses.looks_beside():
             attended = self._tokens.attended(frame.module, args, kwargs)
             if attended is not None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.nn import functional as F
 
+from diag.probe.saved import REDUCTIONS, nll_loss, signed
 from diag.probe.triplets import triplets
 from diag.trace.shapes import are_crossed
 
@@ -45,8 +45,6 @@ _HANDED_ON = "_DDPSinkBackward"
 """DistributedDataParallel puts it behind outputs that may be unused, or whose graph is static: each stays as it is."""
 _SMALL = 4096
 """Elements of an output that may be kept until its loss is known."""
-_MEAN = 1
-"""How torch numbers the reduction of a loss."""
 _MOST = 300
 """Nodes between a loss and the models' outputs that are looked at."""
 
@@ -185,8 +183,7 @@ def odd_axis(node: Any) -> tuple[int, list[int]] | None:
     if node is None or node.name() != "LogSoftmaxBackward0":
         return None
     shape = list(node._saved_result.shape)
-    dim = int(node._saved_dim)
-    dim = (dim - 2**64 if dim >= 2**63 else dim) % max(len(shape), 1)  # a negative one is shown as if it had no sign
+    dim = signed(node._saved_dim) % max(len(shape), 1)
     return (dim, shape) if len(shape) > 1 and dim != 1 else None
 
 
@@ -244,8 +241,7 @@ def _divergence(node: Any) -> Judged | None:
     # To look at values would wait for a device.
     if target is None or target.shape != given.shape or not target.ndim or not target.is_cpu:
         return None
-    dim = factors[1]._saved_dim
-    sums = target.sum(dim if dim < target.ndim else dim - 2**64)  # a negative one is shown as if it had no sign
+    sums = target.sum(signed(factors[1]._saved_dim))
     certain = bool((target >= 0).all()) and bool(((sums - 1).abs() < _NEAR_ONE).all())
     return Judged("kl_div", given, target, None) if certain else None
 
@@ -331,11 +327,8 @@ def _value(node: Any, root: Tensor) -> Tensor | None:
 
 def _term(node: Any) -> Tensor | None:
     """A mean cross-entropy that is one of several terms, worked out once more of what it keeps."""
-    if node.name() not in ("NllLossBackward0", "NllLoss2DBackward0") or node._saved_reduction != _MEAN:
-        return None
-    ignored = int(node._saved_ignore_index)
-    ignored -= 2**64 if ignored >= 2**63 else 0  # a negative one is shown as if it had no sign
-    return F.nll_loss(node._saved_self, node._saved_target, node._saved_weight, ignore_index=ignored)
+    mean = _OPS.get(node.name()) == "nll_loss" and REDUCTIONS.get(node._saved_reduction) == "mean"
+    return nll_loss(node, "mean") if mean else None
 
 
 def _as_given(tensor: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Losses:
         self._tokens = tokens
         self.feeding = Feeding()
         self.terms = Terms()
-        self.pairs_of = Pairs()
+        self.contrasts = Pairs()
         self._outputs = Outputs()
         self._frame: Frame | None = None
 
@@ -50,7 +50,7 @@ class Losses:
         """Forget what was seen of the open step."""
         self._outputs.clear()
         self.terms.opponents.clear()
-        self.pairs_of.clear()
+        self.contrasts.clear()
         self.has_seen = False
 
     def see_call(self, root: int, args: tuple[Any, ...], *, several: bool) -> None:

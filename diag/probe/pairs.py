@@ -12,8 +12,8 @@ from torch import Tensor
 
 from diag.probe.tensors import is_measurable
 
-_FEWEST, _MOST = 8, 4096
-"""Pairs of a batch that are looked at, from and to."""
+_FEWEST, _MOST, _SEEN = 8, 4096, 256
+"""Pairs of a batch, from and to; so many of them, the first ones, are looked at."""
 _EACH, _FEATURES = 3, 1024
 """Pairs that are drawn together, and pushed apart, at the least; numbers of a sample that are compared."""
 _OPPOSITE = 1e-3
@@ -57,14 +57,14 @@ class Pairs:
         if given[0].shape != given[1].shape or made[0].shape != made[1].shape or len(made[0]) != count:
             return
         with torch.no_grad():
-            one, other = (given[i].detach().reshape(count, -1)[:, :_FEATURES].double() for i in (0, 1))
+            one, other = (half.detach()[:_SEEN].flatten(1)[:, :_FEATURES].double() for half in given)
             apart = (one - other).square().mean(1)
-            between = (made[0] - made[1]).detach().double()
+            between = (made[0] - made[1]).detach()[:_SEEN].double()
         gradients: dict[int, Tensor] = {}
 
         def seer(half: int) -> Callable[[Tensor], None]:
             def see(gradient: Tensor) -> None:
-                gradients[half] = gradient.detach().double()
+                gradients[half] = gradient.detach()[:_SEEN].double()
                 if len(gradients) == 2:
                     self._judge(apart, between, gradients.pop(0), gradients.pop(1))
 

@@ -187,24 +187,26 @@ def _decays(probe: Probe) -> dict[str, tuple[float, bool]]:
     return found
 
 
+def _groups(probe: Probe) -> Iterator[dict[str, Any]]:
+    """Those of all optimizers."""
+    return (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
+
+
 def _momentum(probe: Probe) -> float:
     """Of SGD, which adds up the last 1 / (1 - momentum) gradients, unless they are dampened, and of RMSprop."""
-    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
-    known = (one["momentum"] for one in groups if not one.get("dampening") and "momentum" in one)
+    known = (one["momentum"] for one in _groups(probe) if not one.get("dampening") and "momentum" in one)
     return max((float(one) for one in known if not isinstance(one, torch.Tensor)), default=0.0)
 
 
 def _meant_lr(probe: Probe) -> float:
     """What a schedule multiplies, as torch's schedulers note it in the optimizer."""
-    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
-    known = (one.get("initial_lr") for one in groups)
+    known = (one.get("initial_lr") for one in _groups(probe))
     return max((float(one) for one in known if isinstance(one, (int, float))), default=0.0)
 
 
 def _betas(probe: Probe) -> list[float]:
     """Of Adam and its kin, those whose average of gradients is longest for that of their squares."""
-    groups = (group for optimizer in probe.parameters.optimizers for group in optimizer.param_groups)
-    known = (one.get("betas") for one in groups)
+    known = (one.get("betas") for one in _groups(probe))
     pairs = [[float(beta) for beta in one] for one in known if isinstance(one, (tuple, list)) and len(one) == 2]
     return max(pairs, key=lambda pair: pair[0] ** 2 / max(pair[1], 1e-12), default=[])
 

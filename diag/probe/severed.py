@@ -9,13 +9,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from diag.probe.saved import REDUCTIONS, nll_loss
+
 _MOST = 64
 """Terms that are looked at."""
-_REDUCTIONS = {1: "mean", 2: "sum"}
 _LOSSES: dict[str, Callable[[Any, str], Tensor]] = {
-    "NllLossBackward0": lambda node, how: F.nll_loss(
-        node._saved_self, node._saved_target, node._saved_weight, ignore_index=_signed(node), reduction=how
-    ),
+    "NllLossBackward0": nll_loss,
     "MseLossBackward0": lambda node, how: F.mse_loss(node._saved_self, node._saved_target, reduction=how),
     "BinaryCrossEntropyBackward0": lambda node, how: F.binary_cross_entropy(
         node._saved_self, node._saved_target, node._saved_weight, reduction=how
@@ -86,7 +85,7 @@ def _value_of(node: Any, left: int, given: Collection[int]) -> float | None:
         return None
     name, children, left = node.name(), [child for child, _ in node.next_functions], left - 1
     if name in _LOSSES:
-        how = _REDUCTIONS.get(node._saved_reduction)
+        how = REDUCTIONS.get(node._saved_reduction)
         return None if how is None else float(_LOSSES[name](node, how))
     if name in _SUMS:
         values = [0.0 if _is_without(child, given) else _value_of(child, left, given) for child in children]
@@ -117,12 +116,6 @@ def _of_elements(node: Any, mean: bool) -> float | None:
     else:
         return None
     return float(values.mean() if mean else values.sum())
-
-
-def _signed(node: Any) -> int:
-    """The label to be ignored: a negative one is shown as if it had no sign."""
-    ignored = int(node._saved_ignore_index)
-    return ignored - 2**64 if ignored >= 2**63 else ignored
 
 
 def _number(factor: Any) -> float | None:

@@ -40,6 +40,11 @@ def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tu
             yield ":input" + (f".{name}" if name else "") + where, tensor
 
 
+def leaves(args: tuple[Any, ...]) -> list[torch.Tensor]:
+    """The tensors among these that are to get a gradient of their own."""
+    return [one for one in args if isinstance(one, torch.Tensor) and one.requires_grad and one.is_leaf]
+
+
 def is_hollow(tensor: torch.Tensor) -> bool:
     """Whether the tensor has a shape and no numbers."""
     return tensor.is_meta or isinstance(tensor, FakeTensor)

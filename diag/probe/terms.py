@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import weakref
@@ -21,10 +22,12 @@ from diag.probe.paths import LARGE, Path, below
 from diag.probe.policies import Policies
 from diag.probe.reading import Read, read
 from diag.probe.severed import severed
-from diag.probe.tensors import is_measurable
+from diag.probe.tensors import is_measurable, leaves
 from diag.probe.variables import callers, variables
 from diag.probe.weighed import Weighed
 
+_UNREADABLE = (RuntimeError, AttributeError)
+"""What a node raises that was freed, or that is of another version of torch."""
 _HALF = (torch.float16, torch.bfloat16)
 _HALF_OF, _SOME_OF = 0.5, 0.01
 """Of a loss, what must have no graph to be counted as most of it, and as a part."""
@@ -89,16 +92,19 @@ class Terms:
         self.smoothing = max(self.smoothing, found.smoothing)
         self.of_logits += found.has_raw
         self.overlapping += bool(found.overlaps) and min(found.overlaps) > 0
-        self._see_severed(loss)
+        with contextlib.suppress(*_UNREADABLE):
+            self._see_severed(loss)
         self.lowered += _are_lowered(weighted)
         itself = _of_itself(weighted)
         self.of_itself += itself
         self.surrogates += not itself and any(one.is_least and one.is_ratio and one.number > 0 for one in weighted)
-        self._see_weighed(found)
+        with contextlib.suppress(*_UNREADABLE):
+            self._see_weighed(found)
         multiplied = len(weighted) >= _FEWEST or any(one.factors is not None for one in weighted)
         caller = next(callers(), None) if found.scores or found.losses or (multiplied and not itself) else None
         if caller is not None and found.losses:
-            self._see_ends(found, caller)
+            with contextlib.suppress(*_UNREADABLE):
+                self.ends.see(found.weighed, caller)
         if found.scores:
             code = None if caller is None else caller.f_code
             self.opponents.see_pass(found.scores, () if code is None else code.co_names + code.co_varnames)
@@ -112,25 +118,13 @@ class Terms:
             self.reversed[next(iter(signs))] += 1
 
     def _see_weighed(self, found: Read) -> None:
-        try:
-            for node in found.weighed:
-                self.weighed.see(node)
-            for node in found.products_of_logs:
-                self.weighed.see_product(node)
-        except (RuntimeError, AttributeError):  # freed, or of another version of torch
-            return
-
-    def _see_ends(self, found: Read, caller: FrameType) -> None:
-        try:
-            self.ends.see(found.weighed, caller)
-        except (RuntimeError, AttributeError):  # freed, or of another version of torch
-            return
+        for node in found.weighed:
+            self.weighed.see(node)
+        for node in found.products_of_logs:
+            self.weighed.see_product(node)
 
     def _see_severed(self, loss: Tensor) -> None:
-        try:
-            found = severed(loss, self.given())
-        except (RuntimeError, AttributeError):  # freed, or of another version of torch
-            return
+        found = severed(loss, self.given())
         if found is not None and abs(found[0]) > _SOME_OF * abs(found[1]):
             self.partly += 1
             self.severed += abs(found[0]) > _HALF_OF * abs(found[1])
@@ -138,9 +132,9 @@ class Terms:
 
     def see_given(self, args: tuple[Any, ...]) -> None:
         """A model is called for training: derivatives may be taken of what it is given."""
-        leaves = [weakref.ref(one) for one in args if isinstance(one, Tensor) and one.requires_grad and one.is_leaf]
-        if leaves:
-            self._given = [*self._given, *leaves][-_GIVEN:]
+        given = leaves(args)
+        if given:
+            self._given = [*self._given, *map(weakref.ref, given)][-_GIVEN:]
 
     def given(self) -> set[int]:
         """The ids of what is left of the last of them."""

@@ -17,6 +17,7 @@ from diag.probe.frames import Frame, in_reentrant_checkpoint
 from diag.probe.recorder import Recorder
 from diag.probe.sites import Sites
 from diag.probe.standing import Standing
+from diag.probe.tensors import leaves
 from diag.probe.tested import InputsOfTests
 
 
@@ -52,7 +53,7 @@ class Untrained:
     def see_training(self, module: nn.Module, root: int, args: tuple[Any, ...]) -> None:
         """A pass of training begins."""
         self.standing.see_trained(module)
-        self.leaves += any(isinstance(one, torch.Tensor) and one.requires_grad and one.is_leaf for one in args)
+        self.leaves += bool(leaves(args))
         if module.training:
             self._trained.add(id(module))
             self._in_eval.discard(id(module))

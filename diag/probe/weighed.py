@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from diag.probe.saved import signed
+
 _LARGE = 2**22
 """Targets beyond which none are counted."""
 
@@ -33,16 +35,16 @@ class Weighed:
     def see(self, node: Any) -> None:
         """A loss, in the graph of what is differentiated."""
         if node.name() == "NllLossBackward0":
-            self._see_ignored(int(node._saved_ignore_index), node._saved_target)
+            self._see_ignored(signed(node._saved_ignore_index), node._saved_target)
             self._see_classes(node._saved_weight, node._saved_target)
-            self._see_last(int(node._saved_ignore_index), node._saved_target)
+            self._see_last(signed(node._saved_ignore_index), node._saved_target)
         elif node.name() == "CtcLossBackward0":
             self._read.append(max(node._saved_input_lengths, default=0) / max(1, len(node._saved_log_probs)))
         elif node.name() == "BinaryCrossEntropyWithLogitsBackward0" and node._saved_pos_weight is not None:
             self._see_weight(node._saved_pos_weight, node._saved_target)
 
     def _see_ignored(self, label: int, target: Tensor) -> None:
-        if label >= 2**63 or not target.is_cpu or not 0 < target.numel() <= _LARGE:  # as a negative one is shown
+        if label < 0 or not target.is_cpu or not 0 < target.numel() <= _LARGE:
             return
         self._count = target.numel()
         self._ignored.setdefault(label, []).append(float((target == label).float().mean()))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from diag.rules.evidence import SIGNAL_ROLES, Evidence
 from diag.rules.finding import Finding, listed
 from diag.trace.schema import INDEXED
-from diag.trace.shapes import sizes
+from diag.trace.shapes import shape_text, sizes
 
 _FEWEST, _DIFFER = 3, 1e-6
 """Steps in which it is so, and the variance over samples over mean square by which samples differ."""
@@ -83,7 +83,7 @@ def softmax_over_samples(evidence: Evidence) -> Finding | None:
     if not mixed or not evidence.trains:
         return None
     site = evidence.in_order(mixed)[0]
-    shape = "x".join(map(str, shapes[site]))
+    shape = shape_text(shapes[site])
     return Finding(
         "loss-not-decreasing",
         "error",
@@ -105,7 +105,7 @@ def odd_axis(evidence: Evidence) -> Finding | None:
             "loss-not-decreasing",
             "error",
             loss,
-            f"The log_softmax before {loss} runs over dimension {dim} of {'x'.join(map(str, shape))}, which are {over}:"
+            f"The log_softmax before {loss} runs over dimension {dim} of {shape_text(shape)}, which are {over}:"
             " the classes of one prediction, in dimension 1, do not add up to 1, and predictions compete with one"
             " another.",
             {"step": evidence.clean[0], "of": "class axis", "dim": dim, "shape": list(shape)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed
@@ -136,12 +137,19 @@ def plain_tensors(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _called_to_the_end(evidence: Evidence, key: str) -> Iterator[dict[str, Any]]:
+    """What the coverage knows of networks that are to follow one of these models; of one that was called last long
+    before the end another may have taken the place."""
+    for one in evidence.trace.coverage.get(key) or ():
+        if one["of"] in set(evidence.sites["model"]) and int(one["last"]) >= _TO_THE_END * evidence.measured[-1]:
+            yield one
+
+
 def never_follows(evidence: Evidence) -> Iterator[Finding]:
     """A target network, or an average of the weights, that is what it was copied as for the whole training."""
-    for one in evidence.trace.coverage.get("standing") or ():
+    for one in _called_to_the_end(evidence, "standing"):
         steps = int(one["last"]) - int(one["first"])
-        ended = int(one["last"]) < _TO_THE_END * evidence.measured[-1]  # another copy may have taken its place
-        if one["of"] not in set(evidence.sites["model"]) or steps < _LONG or ended:
+        if steps < _LONG:
             continue
         yield Finding(
             "stalled-update",
@@ -158,9 +166,9 @@ def never_follows(evidence: Evidence) -> Iterator[Finding]:
 
 def lags_behind(evidence: Evidence) -> Iterator[Finding]:
     """An average of the weights that takes in next to nothing of what is new: an error where it is what is tested."""
-    for one in evidence.trace.coverage.get("lagging") or ():
+    for one in _called_to_the_end(evidence, "lagging"):
         last = int(one["last"])
-        if one["of"] not in set(evidence.sites["model"]) or last < max(_LONG, _TO_THE_END * evidence.measured[-1]):
+        if last < _LONG:
             continue
         yield Finding(
             "stalled-update",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pandas as pd
+
 from diag.rules.answered import is_late, tests_of
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding, listed, shown
@@ -120,17 +122,13 @@ def rates(evidence: Evidence) -> tuple[float | None, str]:
 
 def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
     """Updates that are too small, told as what they are where the learning rate rises in every step to the last one."""
-    lr = evidence.steps["lr"].dropna()
-    if len(lr) < _FEWEST_DECAYS or not (lr > 0).all() or lr.iloc[-1] < _RISEN * lr.iloc[0]:
-        return stall
-    rises = lr.diff().dropna() > 0
-    if rises.mean() < _NEARLY_ALL or not rises.iloc[-2:].all():
+    lr = _rising(evidence)
+    if lr is None or not (lr > 0).all() or lr.iloc[-1] < _RISEN * lr.iloc[0]:
         return stall
     return replace(
         stall,
         site="optimizer",
-        message=f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one,"
-        f" from {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, where updates are {stall.evidence['update_ratio']:.0e} of the"
+        message=f"{_outlasts(lr)}, where updates are {stall.evidence['update_ratio']:.0e} of the"
         " weights (about 1e-3 is usual). The loss has hardly fallen.",
         evidence={**stall.evidence, "of": "schedule", "first_lr": float(lr.iloc[0])},
         remedy=_WITHIN,
@@ -138,23 +136,34 @@ def as_warm_up(evidence: Evidence, stall: Finding) -> Finding:
     )
 
 
+def _rising(evidence: Evidence) -> pd.Series | None:
+    """The learning rates, where they rise in nearly all steps, and to the last one."""
+    lr = evidence.steps["lr"].dropna()
+    rises = lr.diff().dropna() > 0
+    rising = len(lr) >= _FEWEST_DECAYS and rises.mean() >= _NEARLY_ALL and rises.iloc[-2:].all()
+    return lr if rising else None
+
+
+def _outlasts(lr: pd.Series) -> str:
+    return (
+        f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one, from"
+        f" {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}"
+    )
+
+
 def never_warm(evidence: Evidence) -> Finding | None:
     """The learning rate rises from the first step to the last, and ends far below what it is to rise to: an error where
     tests show that training is over."""
-    lr = evidence.steps["lr"].dropna()
+    lr = _rising(evidence)
     meant = float(evidence.trace.coverage.get("meant_lr") or 0.0)
-    if len(lr) < _FEWEST_DECAYS or lr.iloc[-1] > _REACHED * meant or not is_open(evidence):
-        return None
-    rises = lr.diff().dropna() > 0
-    if rises.mean() < _NEARLY_ALL or not rises.iloc[-2:].all():
+    if lr is None or lr.iloc[-1] > _REACHED * meant or not is_open(evidence):
         return None
     over = any(is_late(evidence, int(one["step"])) for one in tests_of(evidence))
     return Finding(
         "stalled-update",
         "error" if over else "warning",
         "optimizer",
-        f"The warm-up outlasts the {len(lr)} steps that were watched: the learning rate rises in every one, from"
-        f" {lr.iloc[0]:.2g} to {lr.iloc[-1]:.2g}, and is meant to come to {meant:.2g}. Most of the loss is left.",
+        f"{_outlasts(lr)}, and is meant to come to {meant:.2g}. Most of the loss is left.",
         {"step": int(evidence.steps["step"].iloc[0]), "of": "schedule", "lr": float(lr.iloc[-1]), "meant": meant},
         _WITHIN,
         "Goyal et al. 2017, section 2.2: gradual warmup",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from diag.rules.evidence import Evidence
 from diag.rules.finding import Finding
 from diag.rules.scales import does_well
+from diag.trace.shapes import shape_text
 
 _FEWEST = 3
 """Passes in which it is so."""
@@ -14,7 +15,7 @@ def scrambled(evidence: Evidence) -> Finding | None:
     """Classes were in one dimension, and are read off another: the numbers of a sample belong to several pixels."""
     for loss in evidence.named("scrambled"):
         before, after = evidence.trace.coverage["scrambled"][loss]
-        was, now = ("x".join(map(str, shape)) for shape in (before, after))
+        was, now = map(shape_text, (before, after))
         flat = len(after) == 2
         return Finding(
             "loss-not-decreasing",
@@ -39,7 +40,7 @@ def reshaped(evidence: Evidence) -> Finding | None:
         for path, before, after, count in seen:
             if count < _FEWEST or not evidence.trains:
                 continue
-            was, now = ("x".join(map(str, shape)) for shape in (before, after))
+            was, now = map(shape_text, (before, after))
             mixes = " Samples mix, too." if before[0] != after[0] else ""
             return Finding(
                 "loss-not-decreasing",

@@ -27,7 +27,7 @@ from diag.rules.tokens import copies, given_back, masked, sees_the_next, shifted
 from diag.rules.unscaled import unscaled
 from diag.rules.weighed import inverted_weights, weighed_class
 from diag.trace.schema import BINARY, INDEXED
-from diag.trace.shapes import are_crossed, sizes
+from diag.trace.shapes import are_crossed, shape_text, sizes
 
 _SQUASHES = {
     "cross_entropy": ("softmax", "sigmoid"),
@@ -227,7 +227,7 @@ def _spread(evidence: Evidence) -> Finding | None:
     found = known.get("crossed")
     if not found or found["count"] < max(_FEWEST_READ, _NEARLY_ALL * known["looked"]):
         return None
-    before, after = ("x".join(map(str, found[name])) for name in ("given", "spread"))
+    before, after = (shape_text(found[name]) for name in ("given", "spread"))
     return Finding(
         "loss-not-decreasing",
         "error",

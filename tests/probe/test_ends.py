@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import diag
+from diag.probe.ends import Ends
 
 GAMMA, STEPS, N = 0.9, 40, 32
 
@@ -106,3 +107,13 @@ def test_what_is_told() -> None:
     known = _watched(unmasked).trace.coverage["terms"]["ends"]
     assert known["kept"] < 0.1
     assert "ends" not in _watched(marked_otherwise).trace.coverage["terms"]
+
+
+def test_rewards_of_which_each_is_another_one_take_no_more_room() -> None:
+    ends = Ends()
+    for number in range(10_000):
+        ends._count(0, number / 7, 1.0)
+    ends._count(1, 0.0, 1.0)
+    assert sum(len(one) for one in ends._targets[0].values()) < 1000
+    known = ends.to_dict()
+    assert known is not None and known["samples"] == 10_001
